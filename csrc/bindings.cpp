@@ -1,0 +1,172 @@
+// The only file that knows Python. It checks what would otherwise crash; friendlier checks live in sbkit/kernels.py.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "pack.h"
+#include "reference.h"
+
+namespace py = pybind11;
+using namespace sbkit;
+
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+std::string shape_text(const py::array& array) { return py::str(array.attr("shape")); }
+
+// A C-contiguous, aligned array of exactly this dtype and shape, or an exception that names what came instead.
+template <typename T>
+const T* checked(const py::array& array, const char* name, const std::vector<int64_t>& shape) {
+  if (!array.dtype().is(py::dtype::of<T>())) {
+    throw py::type_error(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) + "; allowed: " +
+                         std::string(py::str(py::dtype::of<T>())));
+  }
+  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
+  for (size_t i = 0; same && i < shape.size(); i++) same = array.shape(static_cast<py::ssize_t>(i)) == shape[i];
+  if (!same) throw py::value_error(std::string(name) + " has shape " + shape_text(array) + "; allowed: " + std::string(py::str(py::cast(shape).attr("__str__")())));
+  if (!(array.flags() & py::array::c_style) || reinterpret_cast<uintptr_t>(array.data()) % alignof(T) != 0) {
+    throw py::value_error(std::string(name) + " is not C-contiguous and aligned; allowed: numpy.ascontiguousarray(" + name + ")");
+  }
+  return static_cast<const T*>(array.data());
+}
+
+const Kernel& kernel_named(const std::string& isa) {
+  std::string allowed;
+  for (int i = 0; i < kKernelCount; i++) {
+    if (!kKernels[i].supported()) continue;
+    if (kKernels[i].isa == isa) return kKernels[i];
+    allowed += std::string(allowed.empty() ? "" : ", ") + kKernels[i].isa;
+  }
+  throw py::value_error("isa = '" + isa + "'; allowed here: " + allowed);
+}
+
+class Convolution {
+ public:
+  Convolution(const std::string& algorithm, const py::array& codes, const py::array& scale, const py::array& negative_scale,
+              const py::array& channel_sign, const std::vector<int64_t>& dims, const std::string& isa, bool skip_zeros,
+              bool rewritten, int group, int threads)
+      : threads_(threads) {
+    if (dims.size() != 9) throw py::value_error("dims are N, C, H, W, K, R, S, stride, padding");
+    shape_ = {dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], dims[7], dims[8]};
+    for (int i = 0; i < 9; i++) {
+      if (dims[i] < (i == 8 ? 0 : 1) || dims[i] > 1 << 30) throw py::value_error("dims hold " + std::to_string(dims[i]) + "; allowed: 1 (padding: 0) to 2^30");
+    }
+    if (shape_.H + 2 * shape_.padding < shape_.R || shape_.W + 2 * shape_.padding < shape_.S) throw py::value_error("the window does not fit the padded input");
+    if (threads < 1 || threads > kMaxThreads) throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to 1024");
+    if (group < 0 || group > kMaxGroup) throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to 10");
+    checked_product({shape_.N, shape_.C, shape_.H, shape_.W});
+    checked_product({shape_.N, shape_.K, shape_.P(), shape_.Q()});
+    const int64_t count = checked_product({shape_.K, shape_.C, shape_.R, shape_.S});
+    Weights weights;
+    const int8_t* code = checked<int8_t>(codes, "codes", {shape_.K, shape_.C, shape_.R, shape_.S});
+    const float* plus = checked<float>(scale, "scale", {shape_.K});
+    const float* minus = checked<float>(negative_scale, "negative_scale", {shape_.K});
+    const int8_t* sign = checked<int8_t>(channel_sign, "channel_sign", {shape_.C});
+    weights.codes.assign(code, code + count);
+    weights.scale.assign(plus, plus + shape_.K);
+    weights.negative_scale.assign(minus, minus + shape_.K);
+    weights.channel_sign.assign(sign, sign + shape_.C);
+    for (int8_t c : weights.codes) {
+      if (c < -1 || c > 1) throw py::value_error("codes hold " + std::to_string(c) + "; allowed: -1, 0, +1");
+    }
+    for (float s : weights.channel_sign) {
+      if (s != 1 && s != -1) throw py::value_error("channel_sign holds " + std::to_string(s) + "; allowed: -1, +1");
+    }
+    if (rewritten) {
+      for (int8_t c : weights.codes) {
+        if (c == 0) throw py::value_error("encoding 'rewritten' met a code 0; allowed: codes -1 and +1 only");
+      }
+      if (weights.scale != weights.negative_scale) throw py::value_error("encoding 'rewritten' needs scale == negative_scale");
+    }
+    py::gil_scoped_release unlocked;
+    if (algorithm == "dense") {
+      dense_ = dense_weights(shape_, weights);
+    } else if (algorithm == "sparse" || algorithm == "table") {
+      PlanOptions options;
+      options.table = algorithm == "table";
+      options.skip_zeros = skip_zeros;
+      options.rewritten = rewritten;
+      options.group = group;
+      options.threads = threads;
+      const Kernel* kernel = nullptr;
+      {
+        py::gil_scoped_acquire locked;
+        kernel = &kernel_named(isa);
+      }
+      plan_.reset(new Plan(shape_, weights, *kernel, options));
+    } else {
+      throw std::invalid_argument("algorithm = '" + algorithm + "'; allowed: dense, sparse, table");
+    }
+  }
+
+  py::array_t<float> run(const py::array& x) {
+    const float* from = checked<float>(x, "x", {shape_.N, shape_.C, shape_.H, shape_.W});
+    py::array_t<float> y({shape_.N, shape_.K, shape_.P(), shape_.Q()});
+    float* to = y.mutable_data();
+    py::gil_scoped_release unlocked;
+    if (plan_) {
+      plan_->run(from, to);
+    } else {
+      dense_conv2d(shape_, dense_.data(), from, to, threads_);
+    }
+    return y;
+  }
+
+  int group() const { return plan_ ? plan_->group() : 0; }
+  int64_t weight_bytes() const { return plan_ ? plan_->weight_bytes() : static_cast<int64_t>(dense_.size() * sizeof(float)); }
+  std::string geometry() const { return plan_ ? plan_->geometry() : ""; }
+  py::dict operations() const {
+    Operations o;
+    if (plan_) {
+      o = plan_->operations();
+    } else {
+      o.entry_adds = o.multiplies = shape_.P() * shape_.Q() * static_cast<int64_t>(dense_.size());
+    }
+    return py::dict(py::arg("table_adds") = o.table_adds, py::arg("entry_adds") = o.entry_adds,
+                    py::arg("combine_adds") = o.combine_adds, py::arg("multiplies") = o.multiplies);
+  }
+
+ private:
+  ConvShape shape_{};
+  int threads_;
+  std::vector<float> dense_;
+  std::unique_ptr<Plan> plan_;
+};
+
+py::dict build_info() {
+  std::vector<std::string> isas;
+  for (int i = 0; i < kKernelCount; i++) isas.push_back(kKernels[i].isa);
+#if defined(_OPENMP)
+  const bool openmp = true;
+#else
+  const bool openmp = false;
+#endif
+  return py::dict(py::arg("compiler") = SBKIT_COMPILER, py::arg("flags") = SBKIT_FLAGS, py::arg("openmp") = openmp, py::arg("isas") = isas);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_kernels, m) {
+  m.doc() = "Convolutions with low-bit weights; use them through sbkit.kernels.";
+  m.def("build_info", &build_info, "Compiler, flags, whether OpenMP is in, and the ISAs compiled in.");
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (int i = 0; i < kKernelCount; i++) {
+      if (kKernels[i].supported()) names.push_back(kKernels[i].isa);
+    }
+    return names;
+  }, "The ISAs this CPU can run, the widest last.");
+  py::class_<Convolution>(m, "Convolution")
+      .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,
+                    const std::vector<int64_t>&, const std::string&, bool, bool, int, int>(),
+           py::arg("algorithm"), py::arg("codes"), py::arg("scale"), py::arg("negative_scale"), py::arg("channel_sign"),
+           py::arg("dims"), py::arg("isa"), py::arg("skip_zeros"), py::arg("rewritten"), py::arg("group"), py::arg("threads"))
+      .def("run", &Convolution::run, py::arg("x"))
+      .def_property_readonly("group", &Convolution::group)
+      .def_property_readonly("weight_bytes", &Convolution::weight_bytes)
+      .def_property_readonly("geometry", &Convolution::geometry)
+      .def_property_readonly("operations", &Convolution::operations);
+}

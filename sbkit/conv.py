@@ -1,0 +1,191 @@
+"""The two values that cross the borders of this package: what a layer is, and what quantized weights are.
+
+Letters used everywhere: input N, C, H, W; K filters; window R, S; output P, Q. A linear layer is R = S = H = W = 1.
+Torch stays on one side of `QuantizedWeight`, C++ on the other; this module needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sbkit.records import write_atomic
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """Shape of one 2-D convolution: square stride and symmetric zero padding, no dilation, no groups."""
+
+    C: int
+    H: int
+    W: int
+    K: int
+    R: int = 3
+    S: int = 3
+    stride: int = 1
+    padding: int = 1
+    N: int = 1
+    name: str = ""
+
+    def __post_init__(self):
+        for field in ("C", "H", "W", "K", "R", "S", "stride", "padding", "N"):
+            least = 0 if field == "padding" else 1
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"ConvShape.{field} = {value!r}; allowed: an integer >= {least}")
+        if self.P < 1 or self.Q < 1:
+            raise ValueError(
+                f"a {self.R}x{self.S} window does not fit an input of {self.H}x{self.W} with padding {self.padding}"
+            )
+
+    @property
+    def P(self) -> int:
+        """Output height."""
+        return (self.H + 2 * self.padding - self.R) // self.stride + 1
+
+    @property
+    def Q(self) -> int:
+        """Output width."""
+        return (self.W + 2 * self.padding - self.S) // self.stride + 1
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, K·C·R·S."""
+        return self.K * self.C * self.R * self.S
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the dense convolution over the whole batch."""
+        return self.N * self.P * self.Q * self.weights
+
+    def with_batch(self, N: int) -> ConvShape:
+        return replace(self, N=N)
+
+
+def _stage(prefix: str, blocks: int, C: int, K: int, H: int, stride: int) -> list[ConvShape]:
+    """The 3x3 convolutions of one stage of two-convolution residual blocks, H being the stage's input size."""
+    shapes = []
+    for block in range(blocks):
+        first = block == 0
+        c, h, s = (C, H, stride) if first else (K, H // stride, 1)
+        shapes.append(ConvShape(c, h, h, K, stride=s, name=f"{prefix}.{block}.conv1"))
+        shapes.append(ConvShape(K, H // stride, H // stride, K, name=f"{prefix}.{block}.conv2"))
+    return shapes
+
+
+RESNET18_SHAPES: tuple[ConvShape, ...] = tuple(
+    _stage("layer1", 2, 64, 64, 56, 1)
+    + _stage("layer2", 2, 64, 128, 56, 2)
+    + _stage("layer3", 2, 128, 256, 28, 2)
+    + _stage("layer4", 2, 256, 512, 14, 2)
+)
+"""The 16 quantized 3x3 convolutions of ResNet-18 at 224x224 input: 10,985,472 weights."""
+
+RESNET20_SHAPES: tuple[ConvShape, ...] = tuple(
+    _stage("layer1", 3, 16, 16, 32, 1) + _stage("layer2", 3, 16, 32, 32, 2) + _stage("layer3", 3, 32, 64, 16, 2)
+)
+"""The 18 quantized 3x3 convolutions of the CIFAR ResNet-20 at 32x32 input: 267,264 weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedWeight:
+    """Integer codes of one layer and the factors that turn them back into weights.
+
+    The weight that the network uses is
+
+        w_q[k, c, r, s] = alpha(k, code) * channel_sign[c] * codes[k, c, r, s]
+
+    with alpha = `scale[k]` where the code is +1 and `negative_scale[k]` where it is -1 (only TTQ has two scales).
+
+    codes           int8 (K, C, R, S) in {-1, 0, +1}; a linear layer has R = S = 1
+    scale           float32 (K,)
+    negative_scale  float32 (K,); equal to `scale` unless given
+    channel_sign    int8 (C,) in {-1, +1}, fixed before training; all +1 unless given
+    scheme          the quantizer's key, such as "signed_binary"
+    """
+
+    codes: np.ndarray
+    scale: np.ndarray | None = None
+    negative_scale: np.ndarray | None = None
+    channel_sign: np.ndarray | None = None
+    scheme: str = ""
+
+    def __post_init__(self):
+        codes = np.ascontiguousarray(self.codes)
+        if codes.ndim != 4 or 0 in codes.shape:
+            raise ValueError(f"codes have shape {codes.shape}; allowed: (K, C, R, S), no dimension empty")
+        if not np.isin(codes, (-1, 0, 1)).all():
+            raise ValueError(f"codes hold {np.unique(codes)[:8].tolist()}; allowed: -1, 0, +1")
+        K, C = codes.shape[:2]
+        scale = np.ones(K, np.float32) if self.scale is None else self.scale
+        negative = scale if self.negative_scale is None else self.negative_scale
+        sign = np.ones(C, np.int8) if self.channel_sign is None else np.asarray(self.channel_sign)
+        if not np.isin(sign, (-1, 1)).all():
+            raise ValueError(f"channel_sign holds {np.unique(sign)[:8].tolist()}; allowed: -1, +1")
+        for field, value, dtype, length in (
+            ("scale", scale, np.float32, K),
+            ("negative_scale", negative, np.float32, K),
+            ("channel_sign", sign, np.int8, C),
+        ):
+            value = np.ascontiguousarray(value, dtype)
+            if value.shape != (length,):
+                raise ValueError(f"{field} has shape {value.shape}; allowed: ({length},)")
+            object.__setattr__(self, field, value)
+        object.__setattr__(self, "codes", codes.astype(np.int8, copy=False))
+
+    def dense(self) -> np.ndarray:
+        """The weights the network uses, float32 (K, C, R, S)."""
+        alpha = np.where(self.codes > 0, self.scale[:, None, None, None], self.negative_scale[:, None, None, None])
+        return alpha * self.codes * self.channel_sign[None, :, None, None]
+
+    @property
+    def density(self) -> float:
+        """Fraction of non-zero codes."""
+        return float(np.count_nonzero(self.codes)) / self.codes.size
+
+
+_FIELDS = ("shape", "positive", "negative", "scale", "negative_scale", "channel_sign", "scheme")
+
+
+def save_weights(path: str | os.PathLike, weights: Mapping[str, QuantizedWeight]) -> Path:
+    """Write layers to one compressed `.npz`, two bit planes per layer (code > 0, code < 0); atomic."""
+    arrays = {}
+    for name, weight in weights.items():
+        values = (
+            np.array(weight.codes.shape),
+            np.packbits(weight.codes > 0),
+            np.packbits(weight.codes < 0),
+            weight.scale,
+            weight.negative_scale,
+            weight.channel_sign,
+            np.array(weight.scheme),
+        )
+        arrays |= {f"{name}/{field}": value for field, value in zip(_FIELDS, values, strict=True)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return write_atomic(path, buffer.getvalue())
+
+
+def load_weights(path: str | os.PathLike) -> dict[str, QuantizedWeight]:
+    """Read what `save_weights` wrote, in the same order. Raises ValueError for a damaged file."""
+    weights = {}
+    try:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+            for name in dict.fromkeys(key.rpartition("/")[0] for key in file.files):
+                shape, positive, negative, scale, negative_scale, sign, scheme = (
+                    file[f"{name}/{field}"] for field in _FIELDS
+                )
+                count = int(np.prod(shape))
+                planes = [np.unpackbits(p, count=count).astype(np.int8) for p in (positive, negative)]
+                codes = (planes[0] - planes[1]).reshape(shape)
+                weights[name] = QuantizedWeight(codes, scale, negative_scale, sign, str(scheme))
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, AttributeError) as error:
+        raise ValueError(f"{path} is not a readable weights file: {error}") from error
+    return weights

@@ -1,0 +1,255 @@
+"""The networks: residual networks in CIFAR and ImageNet style and VGG-small, with quantized inner layers.
+
+The first convolution, the shortcuts and the classifier stay in full precision. Shortcuts are 1x1 convolutions with batch
+normalisation where the shape changes (option B of He et al., 2016; CIFAR ResNets often take the parameter-free option A).
+EXPECTED_PARAMETERS states the sizes they must have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.quantizers import FullPrecision, QuantizerConfig, make_quantizer
+
+NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
+    "relu": lambda channels: nn.ReLU(inplace=True),
+    "prelu": lambda channels: nn.PReLU(channels),
+    "leaky_relu": lambda channels: nn.LeakyReLU(0.1, inplace=True),
+    "tanh": lambda channels: nn.Tanh(),
+    "hardtanh": lambda channels: nn.Hardtanh(-2.0, 2.0, inplace=True),
+}
+
+
+class QuantConv2d(nn.Module):
+    """Convolution of (N, C, H, W) with quantized weights (K, C, R, R), without bias."""
+
+    def __init__(
+        self, C: int, K: int, R: int, *, stride: int, padding: int, config: QuantizerConfig, signs: torch.Generator
+    ):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.weight = nn.Parameter(torch.empty(K, C, R, R))
+        self.quantizer = make_quantizer(config, self.weight.shape, signs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.quantizer(self.weight), stride=self.stride, padding=self.padding)
+
+
+class QuantLinear(nn.Module):
+    """Linear layer of (..., C) with quantized weights (K, C), without bias."""
+
+    def __init__(self, C: int, K: int, *, config: QuantizerConfig, signs: torch.Generator):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(K, C))
+        self.quantizer = make_quantizer(config, self.weight.shape, signs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.quantizer(self.weight))
+
+
+class _Layers:
+    """What the layers of one network share: the scheme, the generator of its fixed signs, the non-linearity."""
+
+    def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int):
+        self.config, self.nonlinearity = config, NONLINEARITIES[nonlinearity]
+        self.signs = torch.Generator().manual_seed(seed)
+
+    def conv3x3(self, C: int, K: int, stride: int = 1) -> QuantConv2d:
+        return QuantConv2d(C, K, 3, stride=stride, padding=1, config=self.config, signs=self.signs)
+
+    def norm_act(self, K: int) -> nn.Sequential:
+        return nn.Sequential(nn.BatchNorm2d(K), self.nonlinearity(K))
+
+
+class BasicBlock(nn.Module):
+    """Two quantized 3x3 convolutions and a full-precision shortcut around both."""
+
+    def __init__(self, layers: _Layers, C: int, K: int, stride: int):
+        super().__init__()
+        self.conv1 = layers.conv3x3(C, K, stride)
+        self.act1 = layers.norm_act(K)
+        self.conv2 = layers.conv3x3(K, K)
+        self.norm2 = nn.BatchNorm2d(K)
+        self.shortcut = nn.Identity()
+        if stride != 1 or C != K:
+            self.shortcut = nn.Sequential(nn.Conv2d(C, K, 1, stride, bias=False), nn.BatchNorm2d(K))
+        self.act2 = layers.nonlinearity(K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(self.act1(self.conv1(x))))
+        return self.act2(y + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A stem, stages of basic blocks that halve the image and double the channels, average pooling and a classifier."""
+
+    def __init__(self, layers: _Layers, blocks: list[int], width: int, stem: nn.Module, classes: int):
+        super().__init__()
+        self.stem = stem
+        C = width
+        for index, count in enumerate(blocks):
+            K = width << index
+            stride = 1 if index == 0 else 2
+            stage = [BasicBlock(layers, C if b == 0 else K, K, stride if b == 0 else 1) for b in range(count)]
+            setattr(self, f"layer{index + 1}", nn.Sequential(*stage))
+            C = K
+        self.stages = len(blocks)
+        self.classifier = nn.Linear(C, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for index in range(self.stages):
+            x = getattr(self, f"layer{index + 1}")(x)
+        return self.classifier(x.mean((2, 3)))
+
+
+def _cifar_resnet(depth: int):
+    def build(layers: _Layers, in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
+        width = width or 16
+        stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *layers.norm_act(width))
+        return ResNet(layers, [(depth - 2) // 6] * 3, width, stem, classes)
+
+    return build
+
+
+def _imagenet_resnet(blocks: list[int]):
+    def build(layers: _Layers, in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
+        width = width or 64
+        stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 7, 2, 3, bias=False), *layers.norm_act(width), nn.MaxPool2d(3, 2, 1)
+        )
+        return ResNet(layers, blocks, width, stem, classes)
+
+    return build
+
+
+def _vgg_small(layers: _Layers, in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
+    """Six 3x3 convolutions, pooling after every second, one classifier (the VGG-small of the binary-network literature)."""
+    width = width or 128
+    modules = [nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *layers.norm_act(width)]
+    C = width
+    for index, K in enumerate((width, 2 * width, 2 * width, 4 * width, 4 * width), start=1):
+        modules.append(layers.conv3x3(C, K))
+        if index % 2:
+            modules.append(nn.MaxPool2d(2))
+        modules += layers.norm_act(K)
+        C = K
+    side = image_size // 8
+    return nn.Sequential(*modules, nn.Flatten(), nn.Linear(C * side * side, classes))
+
+
+MODELS = {f"resnet{depth}": _cifar_resnet(depth) for depth in (8, 20, 32, 44, 56, 110)} | {
+    "vgg_small": _vgg_small,
+    "resnet18": _imagenet_resnet([2, 2, 2, 2]),
+    "resnet34": _imagenet_resnet([3, 4, 6, 3]),
+}
+
+EXPECTED_PARAMETERS: dict[str, tuple[int, int]] = {
+    "resnet8": (78_042, 73_728),
+    "resnet20": (272_474, 267_264),
+    "resnet32": (466_906, 460_800),
+    "resnet44": (661_338, 654_336),
+    "resnet56": (855_770, 847_872),
+    "resnet110": (1_730_714, 1_718_784),
+    "vgg_small": (4_660_106, 4_571_136),
+    "resnet18": (11_689_512, 10_985_472),
+    "resnet34": (21_797_672, 21_086_208),
+}
+"""Parameters and quantized weights of each network in full precision with ReLU: 10 classes at 3x32x32, for resnet18 and
+resnet34 1000 classes at 3x224x224."""
+
+
+def build_model(
+    name: str,
+    *,
+    quantizer: QuantizerConfig,
+    in_channels: int = 3,
+    classes: int = 10,
+    image_size: int = 32,
+    width: int = 0,
+    nonlinearity: str = "relu",
+    seed: int = 0,
+) -> nn.Module:
+    """A network by name, for images (N, in_channels, image_size, image_size).
+
+    `width` is the number of channels of the first stage, 0 the architecture's own. The same seed gives the same latent weights
+    (He initialisation) under every scheme: what a scheme draws for itself comes from a generator of its own.
+    Raises ValueError for an unknown name or non-linearity and for an image too small for the network.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model = {name!r}; allowed: {', '.join(MODELS)}")
+    if nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity = {nonlinearity!r}; allowed: {', '.join(NONLINEARITIES)}")
+    least = 8 if name == "vgg_small" else 32 if name in ("resnet18", "resnet34") else 4
+    if image_size < least:
+        raise ValueError(f"image_size = {image_size} for {name}; allowed: >= {least}")
+    model = MODELS[name](_Layers(quantizer, nonlinearity, seed), in_channels, classes, image_size, width)
+    _initialise(model, torch.Generator().manual_seed(seed))
+    return model
+
+
+def _initialise(model: nn.Module, generator: torch.Generator) -> None:
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, QuantConv2d, QuantLinear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.zeros_(module.bias)
+
+
+def quant_layers(model: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:
+    """The quantized layers by module name, in the order of construction."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))}
+
+
+def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
+    """Integer codes of every quantized layer; empty for a full-precision model."""
+    return {
+        name: layer.quantizer.codes(layer.weight)
+        for name, layer in quant_layers(model).items()
+        if not isinstance(layer.quantizer, FullPrecision)
+    }
+
+
+def set_progress(model: nn.Module, progress: float) -> None:
+    """Tell every quantizer's estimator how far training is, 0 to 1."""
+    for layer in quant_layers(model).values():
+        layer.quantizer.set_progress(progress)
+
+
+def parameter_counts(model: nn.Module) -> dict[str, int]:
+    """{"total": all trainable parameters, "quantized": latent weights of quantized layers}."""
+    return {
+        "total": sum(p.numel() for p in model.parameters()),
+        "quantized": sum(layer.weight.numel() for layer in quant_layers(model).values()),
+    }
+
+
+@torch.no_grad()
+def conv_shapes(model: nn.Module, in_channels: int, image_size: int) -> list[ConvShape]:
+    """Shapes of the quantized layers for one image, named as the modules, found by running one."""
+    names = {layer: name for name, layer in quant_layers(model).items()}
+    shapes = []
+
+    def note(layer, inputs, _):
+        K, C, *window = layer.weight.shape
+        R, S = window or (1, 1)
+        H, W = inputs[0].shape[2:] if window else (1, 1)
+        stride, padding = (layer.stride, layer.padding) if window else (1, 0)
+        shapes.append(ConvShape(C, H, W, K, R, S, stride, padding, name=names[layer]))
+
+    hooks = [layer.register_forward_hook(note) for layer in names]
+    training = model.training
+    try:
+        model.eval()(next(model.parameters()).new_zeros(1, in_channels, image_size, image_size))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return shapes

@@ -1,0 +1,407 @@
+"""What every notebook begins with: strict parameters, seeds, threads, folders, and one way to show and save results.
+
+A parameters cell holds one `name: type = literal  # help` a line. A producer declares `profile`, `name` and exactly the
+fields of its config dataclasses; a reader declares `profile` and `save`. `start(globals())` refuses anything else,
+because papermill runs a misspelt parameter with the default and exits 0.
+
+Importing this module imports nothing heavy: the workflow calls `expand()` at every start.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import math
+import os
+import random
+import re
+import sys
+import tempfile
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sbkit import records
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+NOTEBOOKS = {"train": "02_train.ipynb", "bench": "07_bench.ipynb"}  # the producer of each kind of record
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+# Parameters
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell."""
+
+    name: str
+    type: type
+    default: str | int | float | bool
+
+    def checked(self, value: Any) -> str | int | float | bool:
+        """The value in the declared type: an int passes for a float, a bool for nothing but a bool.
+
+        Raises TypeError for another type and ValueError for NaN or infinity.
+        """
+        if self.type is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.type:
+            hint = " (papermill -r NAME VALUE passes a number as text)" if self.type is str else ""
+            raise TypeError(
+                f"{self.name} = {value!r} is of type {type(value).__name__}; allowed: {self.type.__name__}{hint}"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{self.name} = {value}; allowed: a finite number")
+        return value
+
+
+def parse_parameters(source: str) -> dict[str, Parameter]:
+    """The parameters that a cell declares. Raises ValueError or TypeError naming the line that is out of form."""
+    declared = {}
+    for node in ast.parse(source).body:
+        try:
+            kind = TYPES[node.annotation.id]
+            parameter = Parameter(node.target.id, kind, ast.literal_eval(node.value))
+        except (AttributeError, KeyError, ValueError, TypeError):
+            raise ValueError(
+                f"the parameters cell holds `{ast.unparse(node)}`; "
+                f"allowed: one `name: type = literal` a line, type being {', '.join(TYPES)}"
+            ) from None
+        if parameter.name in declared:
+            raise ValueError(f"the parameters cell declares {parameter.name} twice")
+        declared[parameter.name] = Parameter(parameter.name, kind, parameter.checked(parameter.default))
+    return declared
+
+
+def check_names(names: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raises ValueError for the first name that is not allowed, with the nearest one and all of them."""
+    allowed = list(allowed)
+    for name in names:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"unknown parameter {name}{hint}; allowed: {', '.join(allowed)}")
+
+
+def _executed_parameters(history: list[str]) -> tuple[dict[str, Parameter], dict[str, Any]]:
+    """What the parameters cell declared when it last ran, and the values that papermill injected after it.
+
+    Reads the sources that the kernel executed, not its variables: names left over from an earlier edit of the cell are
+    not parameters any more.
+    """
+    declares_profile = re.compile(r"^profile\s*:", re.MULTILINE)
+    last = max((index for index, source in enumerate(history) if declares_profile.search(source)), default=None)
+    if last is None:
+        raise ValueError("no parameters cell has run; it holds `profile: str = ...` and runs before start(globals())")
+    injected = [source for source in history[last + 1 :] if source.startswith("# Parameters")]
+    passed = {}
+    for node in ast.parse(injected[-1]).body if injected else []:
+        try:
+            passed[node.targets[0].id] = ast.literal_eval(node.value)
+        except ValueError:
+            raise ValueError(f"`{ast.unparse(node)}` is not a literal; allowed: str, int, finite float, bool") from None
+    return parse_parameters(history[last]), passed
+
+
+def _allowed(config_classes: tuple[type, ...]) -> dict[str, str]:
+    """Name and type's name of every parameter that a notebook with these configs declares."""
+    if not config_classes:
+        return {"profile": "str", "save": "bool"}
+    allowed = {"profile": "str", "name": "str"}
+    for field in (field for config_class in config_classes for field in fields(config_class)):
+        allowed[field.name] = getattr(field.type, "__name__", field.type)
+    return allowed
+
+
+def start(namespace: dict[str, Any], *config_classes: type) -> Run:
+    """Check the notebook's parameters, seed the generators, set the threads, and find the results folder.
+
+    Call it as `run = start(globals())` in a reader and `run = start(globals(), TrainConfig, QuantizerConfig)` in a
+    producer. OMP_NUM_THREADS sets a producer's threads (default 1); `seed` seeds Python, numpy and, if imported, torch.
+    Raises ValueError or TypeError naming the parameter, and PermissionError naming a folder that cannot be written.
+    """
+    declared, passed = _executed_parameters(namespace.get("In", []))
+    allowed = _allowed(config_classes)
+    check_names([*declared, *passed], allowed)
+    if missing := [name for name in allowed if name not in declared]:
+        raise ValueError(f"the parameters cell lacks {', '.join(missing)}; required: {', '.join(allowed)}")
+    values = {}
+    for name, parameter in declared.items():
+        if parameter.type is not TYPES.get(allowed[name]):
+            raise TypeError(f"the parameters cell declares {name}: {parameter.type.__name__}; allowed: {allowed[name]}")
+        values[name] = parameter.checked(passed.get(name, parameter.default))
+        if namespace.get(name) != values[name]:
+            raise ValueError(
+                f"{name} is {namespace.get(name)!r} in this kernel but {values[name]!r} in the parameters cell; "
+                "edit that cell and run it again"
+            )
+    run = Run(
+        profile=values["profile"],
+        name=values.get("name", ""),
+        save=values.get("save", False),
+        configs=tuple(cls(**{field.name: values[field.name] for field in fields(cls)}) for cls in config_classes),
+        root=find_root(),
+    )
+    if config_classes or run.save:
+        _check_writable(run.folder)
+    if config_classes:
+        _set_threads(os.environ.setdefault("OMP_NUM_THREADS", "1"))
+    _seed(values.get("seed", 0))
+    return run
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise PermissionError(f"cannot write into the results folder {folder}: {error.strerror}") from error
+
+
+def _set_threads(text: str) -> None:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"OMP_NUM_THREADS = {text!r}; allowed: an integer >= 1")
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(text))
+
+
+def _seed(seed: int) -> None:
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+
+
+# One notebook's run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a notebook.
+
+    profile  a table of experiments.toml, "quick", or its committed results, "reference/quick"
+    name     file stem of the record that a producer writes; "" lets the record's id name it
+    save     whether a reader writes its figures and tables
+    configs  instances of the config classes given to `start`, in that order
+    root     the repository
+    """
+
+    profile: str
+    name: str
+    save: bool
+    configs: tuple[Any, ...]
+    root: Path
+
+    def __post_init__(self):
+        experiments = load_experiments(self.root)
+        reference, _, table = self.profile.rpartition("/")
+        if table not in experiments or reference not in ("", "reference"):
+            allowed = ", ".join(experiments)
+            raise ValueError(f"profile = {self.profile!r}; allowed: {allowed}, or reference/<one of them>")
+        if self.name:
+            _check_stem("name", self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Where this profile's records, weights, figures and tables lie."""
+        return self.root / "results" / self.profile
+
+    @property
+    def label(self) -> str:
+        """What every figure says of its scale; empty for a profile at the paper's own scale."""
+        table = self.profile.rpartition("/")[2]
+        experiment = load_experiments(self.root)[table]
+        return "" if experiment["paper_scale"] else f"{table} profile: {experiment['title']}"
+
+    def records(self, kind: str) -> DataFrame:
+        """This profile's finished records, as `records.read` gives them. Raises FileNotFoundError if there are none."""
+        frame = records.read(self.folder, kind)
+        if frame.empty:
+            raise FileNotFoundError(
+                f"{self.folder / 'records' / kind} holds no finished record; {NOTEBOOKS[kind]} writes them, "
+                f"and a profile reference/<name> reads the committed ones"
+            )
+        return frame
+
+    def figure(self, fig_function: Callable[..., Figure], table: DataFrame, stem: str, **options: Any) -> None:
+        """Show `fig_function(table, **options)`; if `save`, write figures/<stem>.{pdf,png,svg} and the table as .csv.
+
+        The same table gives the same bytes in every process.
+        """
+        from IPython.display import Image, display
+
+        _check_stem("stem", stem)
+        formats = ("png", "pdf", "svg") if self.save else ("png",)
+        # Saving one figure object twice gives other bytes the second time, hence a fresh figure for each format.
+        files = {format: _render(fig_function(table, **options), format, stem, self.label) for format in formats}
+        display(Image(files["png"], width=640, alt=stem))
+        if self.save:
+            files["csv"] = _csv(table)
+            self._write("figures", stem, files)
+
+    def table(self, frame: DataFrame, stem: str, caption: str = "") -> None:
+        """Show a table; if `save`, write tables/<stem>.{csv,md,tex}, the CSV in full precision, the others rounded."""
+        from IPython.display import Markdown, display
+
+        _check_stem("stem", stem)
+        caption = " — ".join(text for text in (caption, self.label) if text)
+        markdown = _markdown(frame, caption)
+        display(Markdown(markdown))
+        if self.save:
+            files = {"csv": _csv(frame), "md": markdown.encode(), "tex": _latex(frame, stem, caption).encode()}
+            self._write("tables", stem, files)
+
+    def _write(self, folder: str, stem: str, files: Mapping[str, bytes]) -> None:
+        for suffix, data in files.items():
+            records.write_atomic(self.folder / folder / f"{stem}.{suffix}", data)
+
+
+def _check_stem(what: str, stem: str) -> None:
+    if not _NAME.fullmatch(stem):
+        raise ValueError(f"{what} = {stem!r}; allowed: letters, digits, '_', '.', '-', starting with a letter or digit")
+
+
+# Without these a file holds the time and the version that wrote it.
+_METADATA = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+_FOOTER_POINTS = 6
+
+
+def _render(figure: Figure, format: str, stem: str, label: str) -> bytes:
+    """The figure as a file's bytes, the label in grey below it, and the figure closed."""
+    import matplotlib
+    from matplotlib import pyplot
+    from matplotlib.transforms import Bbox
+
+    width, height = figure.get_size_inches()
+    # DejaVu Sans takes about 0.6 em a character. The strip is added below the page, so no layout can collide with it.
+    lines = textwrap.wrap(label, int(width * 72 / (0.6 * _FOOTER_POINTS)))
+    strip = len(lines) * 1.5 * _FOOTER_POINTS / 72  # inches
+    figure.text(0.5, -strip / height, "\n".join(lines), size=_FOOTER_POINTS, color="0.4", ha="center", va="bottom")
+    for legend in figure.legends:  # a figure's legend follows the saved page, not the figure, unless told where
+        if legend.get_bbox_to_anchor() is figure.bbox:
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": stem, "svg.fonttype": "none", "pdf.fonttype": 42}):
+        page = Bbox([[0, -strip], [width, height]])
+        figure.savefig(buffer, format=format, dpi=300, bbox_inches=page, metadata=_METADATA[format])
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def _has_index(frame: DataFrame) -> bool:
+    """Whether the row labels say anything: those that only count rows have no name."""
+    return any(name is not None for name in frame.index.names)
+
+
+def _csv(frame: DataFrame) -> bytes:
+    return frame.to_csv(index=_has_index(frame), lineterminator="\n").encode()
+
+
+def _cell(value: Any) -> str:
+    """A value for people: four significant digits, no exponent for large numbers, a dash where there is none."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _for_people(frame: DataFrame) -> tuple[DataFrame, list[str]]:
+    """The frame as text, its row labels made columns, and each column's alignment."""
+    if _has_index(frame):
+        frame = frame.reset_index()
+    align = ["right" if kind in "iuf" else "left" for kind in (dtype.kind for dtype in frame.dtypes)]
+    return frame.astype(object).map(_cell), align
+
+
+def _markdown(frame: DataFrame, caption: str) -> str:
+    text, align = _for_people(frame)
+    text = text.map(lambda cell: cell.replace("|", "\\|"))
+    body = text.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return f"{caption}\n\n{body}\n" if caption else f"{body}\n"
+
+
+def _latex(frame: DataFrame, stem: str, caption: str) -> str:
+    text, align = _for_people(frame)
+    style = text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", caption)
+    columns = "".join(side[0] for side in align)
+    return style.to_latex(
+        hrules=True, column_format=columns, position="t", label=f"tab:{stem}", caption=escaped or None
+    )
+
+
+# Experiments
+
+
+def find_root() -> Path:
+    """The folder that holds notebooks/experiments.toml: $SBKIT_ROOT, else above the working folder or this package."""
+    if chosen := os.environ.get("SBKIT_ROOT"):
+        starts = [Path(chosen).resolve()]
+    else:
+        starts = [Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents]
+    for folder in starts:
+        if (folder / "notebooks" / "experiments.toml").is_file():
+            return folder
+    raise FileNotFoundError(f"no notebooks/experiments.toml in {starts[0]}; set SBKIT_ROOT to the repository")
+
+
+def load_experiments(root: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The profiles of notebooks/experiments.toml: title, paper_scale, seeds, common, train, bench; checked for form."""
+    path = (root or find_root()) / "notebooks" / "experiments.toml"
+    forms = {"title": str, "paper_scale": bool, "seeds": list, "common": dict, "train": dict, "bench": dict}
+    profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    for profile, content in profiles.items():
+        for key, value in content.items():
+            if not isinstance(value, forms.get(key, ())):
+                raise ValueError(f"experiments.toml: {profile}.{key} = {value!r}; allowed: {', '.join(forms)}")
+        if missing := forms.keys() - content.keys() - {"common", "train", "bench"}:
+            raise ValueError(f"experiments.toml: {profile} lacks {', '.join(sorted(missing))}")
+        content.setdefault("common", {})
+        for kind in NOTEBOOKS:
+            for name, table in content.setdefault(kind, {}).items():
+                _check_stem(f"experiments.toml: {profile}.{kind}", name)
+                if clash := {"profile", "name", "seed"} & table.keys():
+                    raise ValueError(
+                        f"experiments.toml: {profile}.{kind}.{name} sets {', '.join(sorted(clash))}, "
+                        "which follow from the table's place; use `seeds` for seeds"
+                    )
+    return profiles
+
+
+def expand(profile: str) -> list[dict[str, Any]]:
+    """The runs of a profile, each a dict of name, notebook (file name in notebooks/) and parameters to pass.
+
+    Training runs are named `<table>-s<seed>`, benchmarks `<table>`. Raises ValueError for an unknown profile.
+    """
+    experiments = load_experiments()
+    if profile not in experiments:
+        raise ValueError(f"profile = {profile!r}; allowed: {', '.join(experiments)}")
+    content = experiments[profile]
+    runs = []
+    for table, options in content["train"].items():
+        options = content["common"] | options
+        for seed in options.pop("seeds", content["seeds"]):
+            runs.append((f"{table}-s{seed}", "train", options | {"seed": seed}))
+    runs += [(table, "bench", options) for table, options in content["bench"].items()]
+    return [
+        {"name": name, "notebook": NOTEBOOKS[kind], "parameters": {"profile": profile, "name": name} | options}
+        for name, kind, options in runs
+    ]

@@ -1,0 +1,65 @@
+"""`papermill --engine sbkit`: refuses wrong parameters before anything is written, and talks to the kernel by sockets.
+
+papermill itself only warns of an unknown parameter, checks no type, draws free TCP ports that two notebooks starting
+together can both draw, and leaves no mark in the executed notebook when the kernel is killed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from typing import Any
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+from papermill.engines import NBClientEngine
+from papermill.utils import find_first_tagged_cell_index
+from traitlets.config import Config
+
+from sbkit.notebook import check_names, parse_parameters
+
+
+def check_parameters(notebook: NotebookNode) -> None:
+    """Raises ValueError or TypeError if a passed parameter is not what the notebook's parameters cell declares."""
+    index = find_first_tagged_cell_index(notebook, "parameters")
+    declared = parse_parameters(notebook.cells[index].source) if index >= 0 else {}
+    passed = notebook.metadata.papermill.get("parameters", {})
+    check_names(passed, declared)
+    for name, value in passed.items():
+        declared[name].checked(value)
+
+
+class Engine(NBClientEngine):
+    """papermill's own engine with strict parameters, IPC transport where the system has it, and a mark of death."""
+
+    @classmethod
+    def execute_notebook(cls, nb: NotebookNode, kernel_name: str, *args: Any, **kwargs: Any) -> NotebookNode:
+        # The first write of the output happens inside the base class's method.
+        check_parameters(nb)
+        return super().execute_notebook(nb, kernel_name, *args, **kwargs)
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name: str, **kwargs: Any) -> NotebookNode:
+        if sys.platform == "win32":
+            return cls._execute(nb_man, kernel_name, **kwargs)
+        # A socket's path is limited to 104 bytes on macOS, and $TMPDIR there is long: hence /tmp.
+        with tempfile.TemporaryDirectory(prefix="sbkit-", dir="/tmp") as folder:
+            config = Config()
+            config.KernelManager.transport = "ipc"
+            config.KernelManager.ip = f"{folder}/k"
+            return cls._execute(nb_man, kernel_name, config=config, **kwargs)
+
+    @classmethod
+    def _execute(cls, nb_man, kernel_name: str, **kwargs: Any) -> NotebookNode:
+        papermill = nb_man.nb.metadata.papermill
+        try:
+            super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+        except BaseException as error:  # a killed kernel, a time-out, Ctrl-C: papermill would leave `exception` null
+            papermill["exception"] = True
+            begun = [cell for cell in nb_man.nb.cells if cell.metadata.papermill["start_time"]]
+            for cell in begun[-1:]:
+                nb_man.cell_exception(cell)
+                cell.outputs.append(new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[]))
+            raise
+        papermill["exception"] = bool(papermill["exception"])
+        return nb_man.nb

@@ -1,0 +1,306 @@
+"""What a run leaves behind: one small JSON file, written atomically, read back as a tidy table.
+
+A profile's folder holds `records/<kind>/<name>.json`. A record's id hashes the effective config and never the time, so
+a repeated run replaces its record and a sweep resumes. This module imports nothing of the package, and pandas only
+to build a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SCHEMA = 1
+KINDS = ("train", "bench")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run.
+
+    kind        "train" or "bench"
+    id          `run_id(...)` of the effective config
+    config      scalars: the options that this run used
+    metrics     scalars, units in the names; a bench record holds its list of timings under "timings"
+    history     whatever is drawn but not tabulated: curves, histograms
+    provenance  what `provenance()` returns
+    schema      version of this layout
+    """
+
+    kind: str
+    id: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    history: dict[str, Any]
+    provenance: dict[str, Any]
+    schema: int = SCHEMA
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"Record.kind = {self.kind!r}; allowed: {', '.join(KINDS)}")
+        for field in ("config", "metrics", "history", "provenance"):
+            if not isinstance(getattr(self, field), dict):
+                raise TypeError(f"Record.{field} is a {type(getattr(self, field)).__name__}; allowed: a dict")
+
+
+def run_id(slug: str, config: dict[str, Any]) -> str:
+    """`slug-1a2b3c4d`: the slug and 8 hexadecimal digits of the sha256 of the config as canonical JSON."""
+    text = json.dumps(_plain(config, "config"), sort_keys=True, separators=(",", ":"))
+    return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+# Files
+
+
+def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
+    """Write a whole file or nothing: a reader sees the old bytes or the new ones, whoever else writes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write(record: Record, path: str | os.PathLike) -> Path:
+    """Write a record as JSON with sorted keys.
+
+    Raises ValueError for NaN or infinity and TypeError for what JSON lacks, naming the key, before anything is written.
+    """
+    plain = {field: _plain(value, field) for field, value in asdict(record).items()}
+    return write_atomic(path, f"{_layout(plain)}\n".encode())
+
+
+def load(path: str | os.PathLike) -> Record:
+    """Read one record. Raises ValueError naming the file if it is damaged or written by a newer version."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        schema = content["schema"]
+        if schema > SCHEMA:
+            raise ValueError(f"its schema is {schema}, this version of sbkit reads up to {SCHEMA}: update sbkit")
+        return Record(**content)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a readable record: {type(error).__name__}: {error}") from error
+
+
+def _plain(value: Any, key: str) -> Any:
+    """The value in JSON's own types; numpy scalars and arrays become numbers and lists."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{key} = {value}; allowed in a record: finite numbers (use None for a missing one)")
+        return value
+    if isinstance(value, dict):
+        return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{key}[{index}]") for index, item in enumerate(value)]
+    raise TypeError(f"{key} is a {type(value).__name__}; allowed in a record: None, bool, int, float, str, list, dict")
+
+
+def _layout(value: Any, line: str = "\n") -> str:
+    """JSON with one dict entry a line and one list of numbers a line: short files whose diffs can be read."""
+    inner = f"{line} "
+    if isinstance(value, dict) and value:
+        entries = (f"{inner}{json.dumps(key)}: {_layout(value[key], inner)}" for key in sorted(value))
+        return "{" + ",".join(entries) + line + "}"
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return "[" + ",".join(inner + json.dumps(item, sort_keys=True) for item in value) + line + "]"
+    return json.dumps(value)
+
+
+# Tables
+
+
+def read(folder: str | os.PathLike, kind: str) -> DataFrame:
+    """All finished records of one kind below a profile's folder, one row each, sorted by file name.
+
+    Columns: id, name (file stem), path, the scalars of config, of metrics, and of provenance as `provenance_<key>`.
+    A record with `metrics["timings"]` gives one row per timing. Of two equal names the more specific value stays:
+    timing over metrics over config. The frame is empty where there are no records.
+    A record whose status is not "ok" is skipped with a warning; a damaged or newer one raises ValueError.
+    """
+    from pandas import DataFrame
+
+    if kind not in KINDS:
+        raise ValueError(f"kind = {kind!r}; allowed: {', '.join(KINDS)}")
+    rows = []
+    for path in sorted(Path(folder, "records", kind).glob("*.json")):
+        record = load(path)
+        status = record.provenance.get("status")
+        if status != "ok":
+            warnings.warn(f"skipped {path}: its status is {status!r}, not 'ok'", stacklevel=2)
+            continue
+        row = {"id": record.id, "name": path.stem, "path": str(path)}
+        row |= _scalars(record.config) | _scalars(record.metrics)
+        row |= {f"provenance_{key}": value for key, value in _scalars(record.provenance).items()}
+        rows += [row | timing for timing in record.metrics.get("timings", [{}])]
+    return DataFrame(rows)
+
+
+def one_machine(frame: DataFrame) -> DataFrame:
+    """The frame itself. Raises ValueError if its timings come from more than one CPU model or instruction set."""
+    for column in ("provenance_cpu", "provenance_isa"):
+        values = frame[column].drop_duplicates().tolist()
+        if len(values) > 1:
+            raise ValueError(f"timings of several machines do not compare; {column}: {', '.join(map(str, values))}")
+    return frame
+
+
+def _scalars(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not isinstance(value, (dict, list))}
+
+
+# Provenance
+
+
+class Started(NamedTuple):
+    """A run's start: seconds since the epoch, and how many processes were running or waiting (1-minute average)."""
+
+    time: float
+    load_average: float
+
+
+def start() -> Started:
+    """Call it before the work; `provenance(started=...)` takes it after the work."""
+    import psutil
+
+    return Started(time.time(), psutil.getloadavg()[0])
+
+
+def provenance(
+    *,
+    threads: int,
+    started: Started,
+    seeds: dict[str, int] | list[int] | int | None = None,
+    data_sha256: dict[str, str] | str | None = None,
+    status: str = "ok",
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Where the numbers of a record come from. Holds no host name and no path.
+
+    `started` is what `start()` returned; `extra` adds keys or replaces them (a benchmark replaces "isa", by default the
+    widest instruction set of this CPU, by the one its kernels ran).
+    """
+    if not isinstance(started, Started):
+        raise TypeError(f"started = {started!r}; allowed: what records.start() returned before the work")
+    return {
+        "status": status,
+        **_git(),
+        "versions": _versions(),
+        "build": _build_info(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "isa": _isa(),
+        "threads": threads,
+        "seeds": seeds,
+        "data_sha256": data_sha256,
+        "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.time)),
+        "duration_seconds": round(time.time() - started.time, 3),
+        "load_average": round(started.load_average, 2),
+        "peak_memory_mb": round(_peak_memory_bytes() / 1e6, 1),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    } | (extra or {})
+
+
+def _run(*command: str) -> str | None:
+    """A command's output, or None where it fails or does not exist."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git() -> dict[str, Any]:
+    """Commit of the checkout this file lies in, and whether the code that computes differs from it."""
+    root = Path(__file__).resolve().parents[1]
+    found = (_run("git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD") or "").split("\n")
+    # An installed copy below another project's checkout must not report that project's commit.
+    if len(found) < 2 or Path(found[0]).resolve() != root:
+        return {"commit": None, "dirty": None}
+    code = ("sbkit", "csrc", "CMakeLists.txt", "pyproject.toml")
+    return {"commit": found[1], "dirty": bool(_run("git", "-C", str(root), "status", "--porcelain", "--", *code))}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of this package and of its direct dependencies; empty when it is not installed."""
+    versions = {}
+    try:
+        requirements = importlib.metadata.requires("sbkit") or []
+    except importlib.metadata.PackageNotFoundError:
+        return versions
+    for requirement in ["sbkit", *(line for line in requirements if "extra ==" not in line)]:
+        name = re.match(r"[\w.-]+", requirement)[0]
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _build_info() -> dict[str, Any] | None:
+    try:
+        return importlib.import_module("sbkit._kernels").build_info()
+    except ImportError:
+        return None
+
+
+def _cpuinfo(*fields: str) -> str:
+    """First value of the first of these fields that /proc/cpuinfo has; empty elsewhere than on Linux."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    found = (re.search(rf"^{field}\s*:\s*(.*\S)", text, re.MULTILINE) for field in fields)
+    return next((match[1] for match in found if match), "")
+
+
+def _cpu() -> str:
+    sysctl = _run("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None
+    return _cpuinfo("model name", "Model") or (sysctl or "").strip() or platform.processor() or platform.machine()
+
+
+def _isa() -> str:
+    """Widest instruction set of this CPU, in the kernels' own names."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return "neon"
+    flags = _cpuinfo("flags").split()
+    return "avx512" if "avx512f" in flags else "avx2" if "avx2" in flags else "scalar"
+
+
+def _peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    import psutil
+
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

@@ -1,0 +1,569 @@
+"""One training loop for every quantization scheme, from a recipe to a record.
+
+`train` trains and measures, `run` also writes the record and the weight codes. From a shell, also on several processes
+(N processes share each batch; the folder must be common to all):
+
+    python -m sbkit.training --quantizer signed_binary --folder results/trial
+    torchrun --standalone --nproc-per-node N -m sbkit.training ...
+
+On a CPU, the same configuration, thread count and instruction set give the same bits, also after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import math
+import os
+import pickle
+import sys
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from sbkit import records
+from sbkit.conv import save_weights
+from sbkit.data import AUGMENTATIONS, Dataset, batches, load
+from sbkit.models import (
+    MODELS,
+    NONLINEARITIES,
+    build_model,
+    parameter_counts,
+    quant_layers,
+    quantized_weights,
+    set_progress,
+)
+from sbkit.quantizers import QUANTIZERS, QuantizerConfig, response
+
+ALLOWED = {
+    "model": tuple(MODELS),
+    "nonlinearity": tuple(NONLINEARITIES),
+    "augment": AUGMENTATIONS,
+    "optimizer": ("adam", "sgd"),
+    "schedule": ("one_cycle", "cosine"),
+    "precision": ("fp32", "bf16"),
+}
+PROGRESS = ("auto", "bar", "lines", "none")
+HISTOGRAM_BINS = 41
+STEPS_PER_CHECK = 20
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recipe of one run; the scheme is a `QuantizerConfig`. The defaults are the quick profile's."""
+
+    dataset: str = "fashion_mnist"  # digits | fashion_mnist | cifar10 | image_folder:<path>
+    model: str = "resnet8"  # a key of models.MODELS
+    width: int = 16  # channels of the first stage; 0 = the architecture's own
+    nonlinearity: str = "relu"  # a key of models.NONLINEARITIES
+    image_size: int = 14  # pixels; 0 = native
+    train_images: int = 20000  # a random subset; 0 = all
+    augment: str = "none"  # none | crop_flip
+    epochs: int = 3
+    batch_size: int = 128  # images a step, all processes together
+    optimizer: str = "adam"  # adam | sgd (Nesterov momentum 0.9)
+    learning_rate: float = 2e-3  # peak
+    weight_decay: float = 0.0  # L2 penalty, all parameters
+    schedule: str = "one_cycle"  # one_cycle | cosine
+    precision: str = "fp32"  # fp32 | bf16 (autocast)
+    channels_last: bool = False  # memory layout
+    distill_from: str = ""  # checkpoint of a full-precision run kept with keep_state; "" = labels alone
+    seed: int = 0  # initial weights, fixed signs, subset, order, augmentation
+
+    def __post_init__(self):
+        for name, allowed in ALLOWED.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+        for name, least in {"width": 0, "image_size": 0, "train_images": 0, "epochs": 1, "batch_size": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} = {getattr(self, name)}; allowed: {least} or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate = {self.learning_rate}; allowed: a number > 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay = {self.weight_decay}; allowed: a number >= 0")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What `train` returns: the trained model, scalars, curves, and what it was trained on."""
+
+    model: nn.Module
+    metrics: dict[str, float]
+    history: dict[str, Any]
+    data_sha256: dict[str, str]
+    data_label: str
+
+
+def effective(config: TrainConfig, quantizer: QuantizerConfig) -> dict[str, Any]:
+    """All options that decide the outcome, as a record holds them: of paths, only the last part."""
+    options = asdict(config) | quantizer.effective()
+    kind, colon, path = config.dataset.partition(":")
+    options["dataset"] = kind + colon + Path(path).name
+    options["distill_from"] = Path(config.distill_from).stem
+    return options
+
+
+def schedule_lr(config: TrainConfig, step: int, total: int) -> float:
+    """Learning rate of step 0, ..., total - 1.
+
+    one_cycle rises linearly from 1/25 of the peak over the first 30 % of the steps, then falls along a cosine; cosine
+    falls from the start. Both reach 0 at step `total`, one after the last.
+    """
+    peak, progress = config.learning_rate, step / total
+    if config.schedule == "one_cycle":
+        if progress < 0.3:
+            return peak * (1 + 24 * progress / 0.3) / 25
+        progress = (progress - 0.3) / 0.7
+    return peak * (1 + math.cos(math.pi * progress)) / 2
+
+
+# Training
+
+
+def train(
+    config: TrainConfig,
+    quantizer: QuantizerConfig,
+    *,
+    checkpoint: str | os.PathLike | None = None,
+    progress: str = "auto",
+    threads: int | None = None,
+) -> TrainResult:
+    """Train one network and measure it.
+
+    `checkpoint` is written after each epoch; where it exists, training goes on from it, to the same final bits.
+    `progress`: "bar", "lines" (one an epoch), "none"; "auto" is a bar on a terminal and lines elsewhere. `threads` sets
+    torch's threads, None leaves them. Uses CUDA if present, and all processes of an initialized process group.
+    Raises FloatingPointError when the loss is no longer finite.
+    """
+    if progress not in PROGRESS:
+        raise ValueError(f"progress = {progress!r}; allowed: {', '.join(PROGRESS)}")
+    if progress == "auto":
+        progress = "bar" if sys.stderr.isatty() else "lines"
+    if threads is not None:
+        torch.set_num_threads(threads)
+    rank, world_size = _group()
+    device = _device()
+    data = load(config.dataset, train_images=config.train_images, image_size=config.image_size, seed=config.seed)
+    if not world_size <= config.batch_size <= len(data.x_train) or config.batch_size % world_size:
+        raise ValueError(
+            f"batch_size = {config.batch_size}; allowed: a multiple of the {world_size} process(es), at most the "
+            f"{len(data.x_train)} training images"
+        )
+    model = _build(config, quantizer, data).to(device)
+    teacher = _load_teacher(config.distill_from, data, device) if config.distill_from else None
+    optimizer = _optimizer(config, model)
+    order = torch.Generator().manual_seed(config.seed)
+    identity = {"config": effective(config, quantizer), "data_sha256": data.sha256}
+    epochs: list[dict[str, Any]] = []
+    if checkpoint is not None and Path(checkpoint).exists():
+        state = _load_state(checkpoint, device)
+        if state.get("identity") != identity:
+            raise ValueError(
+                f"{checkpoint} belongs to another configuration or data set; delete it or use another name"
+            )
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        order.set_state(state["order"].cpu())
+        epochs = state["epochs"]
+
+    network = DistributedDataParallel(model) if world_size > 1 else model
+    images = data.x_train.to(device), data.y_train.to(device)
+    view = {"mean": data.mean, "std": data.std, "device": device, "rank": rank, "world_size": world_size}
+    steps = len(data.x_train) // config.batch_size
+    total = steps * config.epochs
+    codes = _codes(model)
+    bar = tqdm(total=total, initial=steps * len(epochs), disable=progress != "bar" or rank > 0, unit="step")
+    with bar:
+        for epoch in range(len(epochs), config.epochs):
+            started = time.perf_counter()
+            model.train()
+            loss_sum = torch.zeros((), device=device)
+            stream = batches(*images, config.batch_size, augment=config.augment, generator=order, **view)
+            for step, (x, y) in enumerate(stream, epoch * steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = schedule_lr(config, step, total)
+                set_progress(model, step / total)
+                loss = _loss(network, teacher, _layout(x, config), y, config)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                loss_sum += loss.detach()
+                bar.update()
+                if step % STEPS_PER_CHECK == 0 or step == (epoch + 1) * steps - 1:
+                    _check_finite(loss_sum, step, config)
+            _share(model, loss_sum)
+            seconds = time.perf_counter() - started
+            tested = evaluate(model, data, config)
+            previous, codes = codes, _codes(model)
+            epochs.append(
+                {
+                    "epoch": epoch + 1,
+                    "learning_rate": schedule_lr(config, step, total),
+                    "train_loss": float(loss_sum) / steps,
+                    "test_loss": tested["loss"],
+                    "top1_percent": tested["top1_percent"],
+                    "density": _density(codes),
+                    "flip_fraction": _flip_fraction(previous, codes),
+                    "seconds": seconds,
+                }
+            )
+            if checkpoint is not None and rank == 0:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order.get_state()}
+                _save_state(checkpoint, state | {"identity": identity, "epochs": epochs})
+            if progress == "lines" and rank == 0:
+                print(_line(epochs[-1], config), flush=True)
+
+    tested = evaluate(model, data, config)
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    counts = parameter_counts(model)
+    density = _density(codes)
+    metrics = {
+        "top1_percent": tested["top1_percent"],
+        "test_loss": tested["loss"],
+        "final_train_loss": epochs[-1]["train_loss"],
+        "density": density,
+        "effectual_weights": round(density * counts["quantized"]),
+        "quantized_weights": counts["quantized"],
+        "total_parameters": counts["total"],
+        "weight_bits": QUANTIZERS[quantizer.quantizer].weight_bits,
+        "images_per_second": total * config.batch_size / seconds,
+        "train_seconds": seconds,
+    }
+    history = {
+        "epochs": epochs,
+        "latent": _latent(model),
+        "layers": _layers(model),
+        "response": response(quantizer),
+        "per_class_percent": tested["per_class_percent"],
+        "classes": list(data.classes),
+    }
+    return TrainResult(model, metrics, history, data.sha256, data.label)
+
+
+def _group() -> tuple[int, int]:
+    """Rank and number of processes."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def _build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn.Module:
+    _, channels, *size = data.x_train.shape
+    model = build_model(
+        config.model,
+        quantizer=quantizer,
+        in_channels=channels,
+        classes=len(data.classes),
+        image_size=min(size),
+        width=config.width,
+        nonlinearity=config.nonlinearity,
+        seed=config.seed,
+    )
+    return model.to(memory_format=torch.channels_last) if config.channels_last else model
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    options = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, **options)
+    return torch.optim.Adam(model.parameters(), **options)
+
+
+def _layout(x: Tensor, config: TrainConfig) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if config.channels_last else x
+
+
+def _autocast(x: Tensor, config: TrainConfig) -> torch.autocast:
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _loss(network: nn.Module, teacher: nn.Module | None, x: Tensor, y: Tensor, config: TrainConfig) -> Tensor:
+    """Cross-entropy with the labels, or the Kullback-Leibler divergence KL(teacher || network) at temperature 1."""
+    with _autocast(x, config):
+        logits = network(x)
+        if teacher is None:
+            return F.cross_entropy(logits.float(), y)
+        with torch.no_grad():
+            target = teacher(x)
+    target, logits = target.float().log_softmax(1), logits.float().log_softmax(1)
+    return F.kl_div(logits, target, log_target=True, reduction="batchmean")
+
+
+def _check_finite(loss_sum: Tensor, step: int, config: TrainConfig) -> None:
+    """The sum keeps a NaN, so a check every few steps misses none and rarely waits for the device."""
+    if not torch.isfinite(loss_sum):
+        raise FloatingPointError(
+            f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
+            f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
+        )
+
+
+def _share(model: nn.Module, loss_sum: Tensor) -> None:
+    """Mean loss of all processes, and rank 0's batch statistics for all of them."""
+    _, world_size = _group()
+    if world_size > 1:
+        dist.all_reduce(loss_sum)
+        loss_sum /= world_size
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Dataset, config: TrainConfig) -> dict[str, Any]:
+    """Test set: top1_percent, mean cross-entropy loss, and top1_percent of each class."""
+    rank, world_size = _group()
+    device = next(model.parameters()).device
+    classes = len(data.classes)
+    correct, count = torch.zeros(2, classes, dtype=torch.float64, device=device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    view = {"mean": data.mean, "std": data.std, "device": device, "rank": rank, "world_size": world_size}
+    model.eval()
+    for x, y in batches(data.x_test, data.y_test, 500, shuffle=False, **view):
+        with _autocast(x, config):
+            logits = model(_layout(x, config)).float()
+        loss_sum += F.cross_entropy(logits, y, reduction="sum")
+        correct += torch.bincount(y[logits.argmax(1) == y], minlength=classes)
+        count += torch.bincount(y, minlength=classes)
+    if world_size > 1:
+        for value in (correct, count, loss_sum):
+            dist.all_reduce(value)
+    return {
+        "top1_percent": float(100 * correct.sum() / count.sum()),
+        "loss": float(loss_sum / count.sum()),
+        # A class without test images has no accuracy: None.
+        "per_class_percent": [
+            100 * c / n if n else None for c, n in zip(correct.tolist(), count.tolist(), strict=True)
+        ],
+    }
+
+
+def _line(epoch: dict[str, Any], config: TrainConfig) -> str:
+    return (
+        f"epoch {epoch['epoch']}/{config.epochs}  loss {epoch['train_loss']:.4f}  top-1 {epoch['top1_percent']:.2f} %  "
+        f"density {epoch['density']:.3f}  {epoch['seconds']:.1f} s"
+    )
+
+
+# What the weights look like
+
+
+def _codes(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: weight.codes for name, weight in quantized_weights(model).items()}
+
+
+def _density(codes: dict[str, np.ndarray]) -> float:
+    """Non-zero share of all quantized weights; 1 in full precision."""
+    if not codes:
+        return 1.0
+    return sum(np.count_nonzero(c) for c in codes.values()) / sum(c.size for c in codes.values())
+
+
+def _flip_fraction(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
+    """Share of the codes that differ; 0 in full precision."""
+    if not after:
+        return 0.0
+    return sum(np.count_nonzero(before[n] != after[n]) for n in after) / sum(c.size for c in after.values())
+
+
+def _layers(model: nn.Module) -> list[dict[str, Any]]:
+    """Per quantized layer: its shape, its density and how many distinct R x S patterns its K * C filter slices show."""
+    layers = []
+    for name, codes in _codes(model).items():
+        K, C, R, S = codes.shape
+        patterns = np.unique(codes.reshape(K * C, R * S).view(f"V{R * S}"))
+        shape = {"K": K, "C": C, "R": R, "S": S, "weights": codes.size}
+        layers.append({"name": name, **shape, "density": _density({name: codes}), "unique_3x3": len(patterns)})
+    return layers
+
+
+def _latent(model: nn.Module) -> dict[str, dict[str, list]]:
+    """Histograms of the latent weights of the first, middle and last quantized layer.
+
+    {layer: {"edges", "positive", "negative", "positive_effectual", "negative_effectual"}}: counts in the regions of sign
+    factor beta = +1 and -1, and how many of them have a non-zero code. Without sign factors all regions are positive,
+    in full precision all weights are effectual.
+    """
+    layers = quant_layers(model)
+    names = list(layers)
+    histograms = {}
+    for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1])):
+        layer = layers[name]
+        w = layer.weight.detach().float().cpu().numpy()
+        beta = layer.quantizer.beta.cpu().numpy() if hasattr(layer.quantizer, "beta") else np.ones((len(w), 1))
+        positive = np.broadcast_to(beta[:, :, None] > 0, (*beta.shape, w.size // beta.size)).reshape(w.shape)
+        weight = quantized_weights(model).get(name)
+        effectual = np.ones_like(positive) if weight is None else weight.codes.reshape(w.shape) != 0
+        limit = float(np.abs(w).max())
+        edges = np.linspace(-limit, limit, HISTOGRAM_BINS + 1)
+        groups = {
+            "positive": positive,
+            "negative": ~positive,
+            "positive_effectual": positive & effectual,
+            "negative_effectual": ~positive & effectual,
+        }
+        counts = {key: np.histogram(w[group], edges)[0].tolist() for key, group in groups.items()}
+        histograms[name] = {"edges": edges.tolist(), **counts}
+    return histograms
+
+
+# Checkpoints
+
+
+def _save_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    records.write_atomic(path, buffer.getbuffer())
+
+
+def _load_state(path: str | os.PathLike, device: torch.device) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is not a readable checkpoint ({reason}); delete it to start afresh") from error
+
+
+def _load_teacher(path: str, data: Dataset, device: torch.device) -> nn.Module:
+    """The full-precision network that `run(..., keep_state=True)` kept at `path`: frozen, in evaluation mode."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"distill_from = {path!r} does not exist; run full_precision with keep_state first")
+    state = _load_state(path, device)
+    if not {"train_config", "quantizer_config", "model"} <= set(state):
+        raise ValueError(f"distill_from = {path!r} is not a checkpoint kept with keep_state")
+    config, quantizer = TrainConfig(**state["train_config"]), QuantizerConfig(**state["quantizer_config"])
+    if quantizer.quantizer != "full_precision":
+        raise ValueError(f"distill_from = {path!r} is a {quantizer.quantizer} network; allowed: full_precision")
+    teacher = _build(config, quantizer, data).to(device)
+    try:
+        teacher.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(f"distill_from = {path!r} was trained on other channels, classes or image sizes") from error
+    return teacher.eval().requires_grad_(False)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """sha256 over all parameters and buffers, in order: equal for two models that agree in every bit."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# A run and its record
+
+
+def run(
+    config: TrainConfig,
+    quantizer: QuantizerConfig,
+    folder: str | os.PathLike,
+    *,
+    name: str = "",
+    keep_state: bool = False,
+    progress: str = "auto",
+    threads: int | None = None,
+) -> records.Record:
+    """Train and write, below `folder`: records/train/<name>.json, weights/<name>.npz (none in full precision) and, with
+    `keep_state`, checkpoints/<name>.pt, which `distill_from` takes. `name` is the record's id unless given.
+
+    A killed run goes on from checkpoints/<name>.partial.pt, which goes away with success. Of several processes, rank 0
+    writes.
+    """
+    started = records.start()
+    options = effective(config, quantizer)
+    identity = records.run_id(quantizer.quantizer, options)
+    name = name or identity
+    folder = Path(folder)
+    partial = folder / "checkpoints" / f"{name}.partial.pt"
+    result = train(config, quantizer, checkpoint=partial, progress=progress, threads=threads)
+    rank, world_size = _group()
+    extra = {
+        "data_label": result.data_label,
+        "device": str(_device_name()),
+        "processes": world_size,
+        "weights_sha256": weights_sha256(result.model),
+    }
+    provenance = records.provenance(
+        threads=torch.get_num_threads(),
+        started=started,
+        seeds={"seed": config.seed},
+        data_sha256=result.data_sha256,
+        extra=extra,
+    )
+    record = records.Record("train", identity, options, result.metrics, result.history, provenance)
+    if rank == 0:
+        weights = quantized_weights(result.model)
+        if weights:
+            save_weights(folder / "weights" / f"{name}.npz", weights)
+        if keep_state:
+            state = {"train_config": asdict(config), "quantizer_config": asdict(quantizer)}
+            _save_state(folder / "checkpoints" / f"{name}.pt", state | {"model": result.model.state_dict()})
+        records.write(record, folder / "records" / "train" / f"{name}.json")
+        partial.unlink(missing_ok=True)
+    return record
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def _parser() -> argparse.ArgumentParser:
+    """One option per field of the two configurations; names, types and defaults come from there."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sbkit.training",
+        description="Train one network and write its record.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for kind in (TrainConfig, QuantizerConfig):
+        group = parser.add_argument_group(kind.__name__, kind.__doc__)
+        for field in fields(kind):
+            flag, value = f"--{field.name.replace('_', '-')}", field.default
+            if isinstance(value, bool):
+                group.add_argument(flag, default=value, action=argparse.BooleanOptionalAction, help=" ")
+            else:
+                group.add_argument(flag, default=value, type=type(value), help=" ")
+    parser.add_argument("--folder", required=True, help="where records, weights and checkpoints go")
+    parser.add_argument("--name", default="", help="name of the files; the record's id if empty")
+    parser.add_argument("--keep-state", action="store_true", help="keep the final weights as checkpoints/<name>.pt")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads in each process")
+    parser.add_argument("--progress", default="auto", choices=PROGRESS, help=" ")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = vars(_parser().parse_args(arguments))
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several:
+        device = _device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        configs = [kind(**{f.name: options[f.name] for f in fields(kind)}) for kind in (TrainConfig, QuantizerConfig)]
+        rest = {key: options[key] for key in ("folder", "name", "keep_state", "threads", "progress")}
+        record = run(*configs, **rest)
+        print(f"rank {_group()[0]}: top-1 {record.metrics['top1_percent']:.2f} %, ", end="")
+        print(f"weights {record.provenance['weights_sha256']}", flush=True)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    finally:
+        if several:
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,379 @@
+import gzip
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sbkit import data
+
+PLAIN = {"mean": (0.0,), "std": (1.0,)}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# Digits, subsets, sizes
+
+
+def test_digits_are_the_published_ones_and_split_disjointly():
+    digits = data.load("digits")
+    assert digits.sha256["x_train"] == "d4079b501350ffc3f72d723d6737417cfae6415ac77361c43a1e0f707dfb3a88"
+    assert digits.sha256["y_test"] == "672b4cab99211aeda54943497bff58b0003e8bab31a5923cab6df2cd46a7c712"
+    assert digits.x_train.shape == (1438, 1, 8, 8) and digits.x_test.shape == (359, 1, 8, 8)
+    assert digits.x_train.dtype == torch.uint8 and digits.y_train.dtype == torch.int64
+    assert digits.x_train.max() == 255 and set(digits.y_test.tolist()) == set(range(10))
+    rows = {image.numpy().tobytes() for image in digits.x_train}
+    assert not rows & {image.numpy().tobytes() for image in digits.x_test}
+
+
+def test_statistics_normalize_the_training_images():
+    digits = data.load("digits")
+    ((x, _),) = data.batches(digits.x_train, digits.y_train, 1438, mean=digits.mean, std=digits.std, shuffle=False)
+    assert x.mean().abs() < 1e-5 and (x.std(correction=0) - 1).abs() < 1e-5
+
+
+def test_a_subset_is_drawn_from_the_seed():
+    full, again, first, second = (
+        data.load("digits", train_images=count, seed=seed) for count, seed in ((0, 0), (100, 1), (100, 1), (100, 2))
+    )
+    assert torch.equal(again.x_train, first.x_train) and not torch.equal(first.x_train, second.x_train)
+    rows = {image.numpy().tobytes(): int(label) for image, label in zip(full.x_train, full.y_train, strict=True)}
+    kept = zip(first.x_train, first.y_train, strict=True)
+    assert all(rows[image.numpy().tobytes()] == label for image, label in kept)
+    assert first.sha256 == full.sha256 and len(first.x_test) == len(full.x_test)
+
+
+def test_resizing_averages_areas():
+    native, small = data.load("digits"), data.load("digits", image_size=4)
+    blocks = native.x_test.float().reshape(-1, 1, 4, 2, 4, 2).mean(dim=(3, 5))
+    assert torch.equal(small.x_test, blocks.round().to(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "mnist"}, "fashion_mnist"),
+        ({"name": "image_folder:"}, "image_folder:<path>"),
+        ({"name": "digits", "train_images": 1439}, "1438"),
+        ({"name": "digits", "train_images": -1}, "-1"),
+        ({"name": "digits", "image_size": 9}, "to 8"),
+    ],
+)
+def test_bad_arguments_name_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(**arguments)
+
+
+# Batches
+
+
+def test_shuffled_batches_hold_each_image_once_and_leave_out_the_rest():
+    x = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
+    epoch = list(data.batches(x, torch.arange(20), 6, **PLAIN, generator=seeded()))
+    assert [len(batch) for batch, _ in epoch] == [6, 6, 6]
+    labels = torch.cat([y for _, y in epoch])
+    assert len(set(labels.tolist())) == 18 and labels.tolist() != sorted(labels.tolist())
+    assert torch.equal((torch.cat([batch for batch, _ in epoch]).flatten() * 255).round().long(), labels)
+    ordered = data.batches(x, torch.arange(20), 6, **PLAIN, shuffle=False)
+    assert torch.cat([y for _, y in ordered]).tolist() == list(range(20))
+
+
+def test_a_generator_decides_the_order_and_augmentation_does_not_change_it():
+    x = torch.randint(256, (40, 3, 8, 8), generator=seeded()).to(torch.uint8)
+    orders = {}
+    for augment in data.AUGMENTATIONS:
+        generator = seeded(3)
+        orders[augment] = [
+            torch.cat([y for _, y in data.batches(
+                x, torch.arange(40), 8, mean=(0.5,) * 3, std=(0.2,) * 3, augment=augment, generator=generator,
+            )]).tolist()
+            for _ in range(2)
+        ]  # fmt: skip
+    assert orders["none"] == orders["crop_flip"] and orders["none"][0] != orders["none"][1]
+
+
+@pytest.mark.parametrize(("size", "padding"), [(8, 2), (20, 4)])
+def test_augmented_images_are_shifted_and_mirrored_windows(size, padding):
+    x = torch.randint(1, 256, (64, 2, size, size), generator=seeded()).to(torch.uint8)
+    options = {"mean": (0.0, 0.0), "std": (1.0, 1.0), "augment": "crop_flip", "generator": seeded(1)}
+    ((found, y),) = data.batches(x, torch.arange(64), 64, **options)
+    padded = torch.nn.functional.pad(x, (padding,) * 4).numpy()
+    places = set()
+    for image, index in zip((found * 255).round().to(torch.uint8).numpy(), y.tolist(), strict=True):
+        candidates = {
+            (row, column, flip): padded[index, :, row : row + size, column : column + size][:, :, :: -1 if flip else 1]
+            for row in range(2 * padding + 1)
+            for column in range(2 * padding + 1)
+            for flip in (False, True)
+        }
+        place = [key for key, window in candidates.items() if np.array_equal(window, image)]
+        assert len(place) == 1
+        places.update(place)
+    assert {flip for *_, flip in places} == {False, True} and len(places) > 20
+
+
+@pytest.mark.parametrize("augment", data.AUGMENTATIONS)
+def test_the_processes_of_a_group_share_the_batches_of_one(augment):
+    x = torch.randint(256, (32, 1, 8, 8), generator=seeded()).to(torch.uint8)
+    options = {"mean": (0.5,), "std": (0.2,), "augment": augment}
+    alone = list(data.batches(x, torch.arange(32), 8, **options, generator=seeded(5)))
+    shares = [
+        list(data.batches(x, torch.arange(32), 8, **options, generator=seeded(5), rank=rank, world_size=2))
+        for rank in range(2)
+    ]
+    for (whole_x, whole_y), *parts in zip(alone, *shares, strict=True):
+        for rank, (part_x, part_y) in enumerate(parts):
+            assert torch.equal(part_x, whole_x[rank::2]) and torch.equal(part_y, whole_y[rank::2])
+
+
+def test_batches_refuse_an_unknown_augmentation_and_a_hidden_generator():
+    x, y = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4)
+    with pytest.raises(ValueError, match="crop_flip"):
+        next(data.batches(x, y, 2, **PLAIN, augment="cutout", generator=seeded()))
+    with pytest.raises(ValueError, match=r"torch\.Generator"):
+        next(data.batches(x, y, 2, **PLAIN))
+
+
+# Fashion-MNIST, from files made here
+
+
+def idx(values: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes() + values.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def clothes(monkeypatch, tmp_path):
+    """Four small files that stand for the real ones, as .gz in a folder that stands for Debian's."""
+    random = np.random.default_rng(0)
+    shapes = ((30, 28, 28), (30,), (10, 28, 28), (10,))
+    contents = {
+        name: idx(random.integers(0, 10 if len(shape) == 1 else 256, shape))
+        for name, shape in zip(data.FASHION_MNIST_SHA256, shapes, strict=True)
+    }
+    monkeypatch.setattr(
+        data, "FASHION_MNIST_SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()}
+    )
+    package = tmp_path / "datasets" / "fashion-mnist"
+    package.mkdir(parents=True)
+    for name, content in contents.items():
+        (package / f"{name}.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr(data, "DEBIAN_FOLDER", package)
+    return package
+
+
+def test_fashion_mnist_is_unpacked_from_the_package_and_then_read_from_there(clothes, tmp_path):
+    root = tmp_path / "data"
+    first = data.load("fashion_mnist", root=root)
+    assert first.x_train.shape == (30, 1, 28, 28) and first.label == "Fashion-MNIST"
+    for file in clothes.iterdir():
+        file.unlink()
+    again = data.load("fashion_mnist", root=root)
+    assert torch.equal(first.x_test, again.x_test) and first.sha256 == again.sha256
+    assert sorted(path.name for path in (root / "FashionMNIST" / "raw").iterdir()) == sorted(data.FASHION_MNIST_SHA256)
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
+def test_a_damaged_file_is_refused_by_name(clothes, tmp_path, harm):
+    data.load("fashion_mnist", root=tmp_path)
+    file = tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes({"flip": content, "cut": content[:500], "empty": b""}[harm])
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is damaged"):
+        data.load("fashion_mnist", root=tmp_path)
+
+
+def test_a_missing_file_is_fetched_again(clothes, tmp_path):
+    first = data.load("fashion_mnist", root=tmp_path)
+    (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
+    assert data.load("fashion_mnist", root=tmp_path).sha256 == first.sha256
+
+
+def test_every_failed_source_is_named(clothes, tmp_path, monkeypatch):
+    damaged = clothes / "train-labels-idx1-ubyte.gz"
+    damaged.write_bytes(gzip.compress(b"something else"))
+    monkeypatch.setattr(data.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(data, "_fetch_torchvision", lambda folder: (_ for _ in ()).throw(RuntimeError("no network")))
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load("fashion_mnist", root=tmp_path)
+    for part in ("differs from the published", "apt-get is not installed", "no network", data.DEBIAN_PACKAGE, "raw"):
+        assert part in str(caught.value)
+
+
+def test_the_debian_package_is_unpacked_without_root_rights(clothes, tmp_path, monkeypatch):
+    """A stand-in for apt-get copies a package that dpkg-deb built here."""
+    if data.shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is not installed")
+    tree = tmp_path / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN" / "control").write_text(
+        f"Package: {data.DEBIAN_PACKAGE}\nVersion: 1\nArchitecture: all\nMaintainer: t <t@t>\nDescription: t\n"
+    )
+    inside = tree / "usr/share/datasets/fashion-mnist"
+    inside.parent.mkdir(parents=True)
+    clothes.rename(inside)
+    package = tmp_path / f"{data.DEBIAN_PACKAGE}_1_all.deb"
+    subprocess.run(["dpkg-deb", "-b", tree, package], check=True, capture_output=True)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "apt-get").write_text(f'#!/bin/sh\ncp "{package}" .\n')
+    (tools / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    monkeypatch.setattr(data, "DEBIAN_FOLDER", Path("/usr/share/datasets/fashion-mnist"))
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    assert sorted(data._read_fashion_mnist(data._fetch_debian_package(folder))) == sorted(data.FASHION_MNIST_SHA256)
+
+
+def test_the_real_fashion_mnist_if_it_is_here():
+    if not (data.data_folder() / "FashionMNIST" / "raw").is_dir():
+        pytest.skip("Fashion-MNIST has not been fetched")
+    clothes = data.load("fashion_mnist", image_size=14, train_images=20000)
+    assert clothes.x_train.shape == (20000, 1, 14, 14)
+    assert torch.equal(clothes.y_test.bincount(), torch.full((10,), 1000))
+
+
+# CIFAR-10, from files made here
+
+
+def test_cifar10_reads_and_checks_batches(tmp_path, monkeypatch):
+    CIFAR10 = data.import_torchvision().datasets.CIFAR10
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    lists = {"train_list": [f"data_batch_{i}" for i in range(1, 6)], "test_list": ["test_batch"]}
+    for attribute, names in lists.items():
+        entries = []
+        for name in names:
+            batch = {"data": random.integers(0, 256, (4, 3072), np.uint8), "labels": random.integers(0, 10, 4).tolist()}
+            (folder / name).write_bytes(pickle.dumps(batch))
+            entries.append([name, hashlib.md5((folder / name).read_bytes()).hexdigest()])
+        monkeypatch.setattr(CIFAR10, attribute, entries)
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
+    digest = hashlib.md5((folder / "batches.meta").read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": digest})
+
+    cifar = data.load("cifar10", root=tmp_path)
+    assert cifar.x_train.shape == (20, 3, 32, 32) and cifar.x_test.shape == (4, 3, 32, 32)
+    last = pickle.loads((folder / "test_batch").read_bytes())
+    assert np.array_equal(cifar.x_test.numpy().reshape(4, 3072), last["data"]) and len(cifar.classes) == 10
+    (folder / "test_batch").write_bytes((folder / "test_batch").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="Delete it and load again"):
+        data.load("cifar10", root=tmp_path)
+
+
+def test_cifar10_without_network_says_where_to_put_it(tmp_path, monkeypatch):
+    CIFAR10 = data.import_torchvision().datasets.CIFAR10
+
+    def download(self):
+        raise OSError("no network")
+
+    monkeypatch.setattr(CIFAR10, "download", download)
+    with pytest.raises(FileNotFoundError, match=r"cifar-10-python\.tar\.gz"):
+        data.load("cifar10", root=tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+# Image folders
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Six training and two test images of 12x10 pixels in two classes."""
+    random = np.random.default_rng(0)
+    for part, count in (("train", 3), ("val", 1)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "pets" / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(random.integers(0, 256, (10, 12, 3), np.uint8)).save(folder / f"{index}.png")
+    return tmp_path / "pets"
+
+
+def test_an_image_folder_is_decoded_once(tree, tmp_path, monkeypatch):
+    pets = data.load(f"image_folder:{tree}", root=tmp_path)
+    assert pets.x_train.shape == (6, 3, 10, 12) and pets.y_train.tolist() == [0, 0, 0, 1, 1, 1]
+    assert pets.classes == ("cat", "dog") and pets.label == "pets"
+    expected = np.asarray(Image.open(tree / "val" / "dog" / "0.png")).transpose(2, 0, 1)
+    assert np.array_equal(pets.x_test[1].numpy(), expected)
+    (tree / "label.txt").write_text("Pets (made here)\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "_decode", None)
+        again = data.load(f"image_folder:{tree}", root=tmp_path)
+    assert again.sha256 == pets.sha256 and again.label == "Pets (made here)"
+    Image.new("RGB", (12, 10)).save(tree / "train" / "cat" / "new.png")
+    assert len(data.load(f"image_folder:{tree}", root=tmp_path).x_train) == 7
+
+
+def test_a_damaged_cache_is_decoded_again(tree, tmp_path, caplog):
+    pets = data.load(f"image_folder:{tree}", root=tmp_path)
+    (cached,) = (tmp_path / "cache").iterdir()
+    content = bytearray(cached.read_bytes())
+    content[len(content) // 3] ^= 1
+    cached.write_bytes(content)
+    assert data.load(f"image_folder:{tree}", root=tmp_path).sha256 == pets.sha256
+    assert "is damaged" in caplog.text
+
+
+def test_images_of_several_sizes_need_an_image_size(tree, tmp_path):
+    Image.new("RGB", (30, 20), (9, 9, 9)).save(tree / "train" / "cat" / "large.png")
+    with pytest.raises(ValueError, match="set image_size"):
+        data.load(f"image_folder:{tree}", root=tmp_path)
+    pets = data.load(f"image_folder:{tree}", root=tmp_path, image_size=5)
+    assert pets.x_train.shape == (7, 3, 5, 5) and (pets.x_train[3] == 9).all()
+
+
+@pytest.mark.parametrize("harm", ["cut", "missing part", "empty part", "unknown class", "size"])
+def test_a_wrong_image_folder_is_refused_by_name(tree, tmp_path, harm):
+    victim = tree / "train" / "dog" / "1.png"
+    error, message, image_size = ValueError, "", 0
+    if harm == "cut":
+        victim.write_bytes(victim.read_bytes()[:60])
+        message = r"dog/1\.png is not a readable image"
+    elif harm == "missing part":
+        (tree / "val").rename(tree / "validation")
+        error, message = FileNotFoundError, "val does not exist"
+    elif harm == "empty part":
+        for file in (tree / "val").rglob("*.png"):
+            file.rename(file.with_suffix(".txt"))
+        error, message = FileNotFoundError, "holds no image"
+    elif harm == "unknown class":
+        (tree / "val" / "cow").mkdir()
+        message = "cow"
+    else:
+        image_size, message = 11, "up to 10"
+    with pytest.raises(error, match=message):
+        data.load(f"image_folder:{tree}", root=tmp_path, image_size=image_size)
+    assert not (tmp_path / "cache").exists()
+
+
+# Command line, torchvision
+
+
+def test_the_command_line_reports_and_fails_plainly(capsys):
+    data.main(["digits"])
+    assert "x_train (1438, 1, 8, 8)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="allowed: digits"):
+        data.main(["mnist"])
+
+
+def test_torchvision_imports_and_works():
+    torchvision = data.import_torchvision()
+    assert data.import_torchvision() is torchvision
+    assert torchvision.transforms.functional.hflip(torch.arange(3)[None, None]).flatten().tolist() == [2, 1, 0]
+
+
+def test_another_import_error_of_torchvision_is_not_hidden(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ImportError, match="pip install torchvision"):
+        data.import_torchvision()

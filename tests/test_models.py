@@ -1,0 +1,108 @@
+"""Networks: stated sizes, paired initial weights, shapes, what is quantized and what is not."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES
+from sbkit.models import (
+    EXPECTED_PARAMETERS,
+    MODELS,
+    NONLINEARITIES,
+    QuantConv2d,
+    QuantLinear,
+    build_model,
+    conv_shapes,
+    parameter_counts,
+    quant_layers,
+    quantized_weights,
+    set_progress,
+)
+from sbkit.quantizers import QUANTIZERS, QuantizerConfig
+
+FULL = QuantizerConfig("full_precision")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sizes_are_the_stated_ones(name):
+    big = name in ("resnet18", "resnet34")
+    model = build_model(name, quantizer=FULL, classes=1000 if big else 10, image_size=224 if big else 32)
+    assert tuple(parameter_counts(model).values()) == EXPECTED_PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name, size, expected", [("resnet20", 32, RESNET20_SHAPES), ("resnet18", 224, RESNET18_SHAPES)])
+def test_shapes_are_those_of_the_table(name, size, expected):
+    shapes = conv_shapes(build_model(name, quantizer=QuantizerConfig(), image_size=size), 3, size)
+    assert [s.name for s in shapes] == [s.name for s in expected]
+    assert shapes == list(expected)
+
+
+@pytest.mark.parametrize("name, channels, size", [("resnet8", 1, 8), ("resnet20", 1, 14), ("vgg_small", 3, 16)])
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_forward_for_small_and_grey_images(name, channels, size, nonlinearity):
+    model = build_model(
+        name, quantizer=QuantizerConfig(), in_channels=channels, classes=7, image_size=size, width=8,
+        nonlinearity=nonlinearity,
+    )  # fmt: skip
+    logits = model(torch.randn(2, channels, size, size))
+    assert logits.shape == (2, 7) and logits.isfinite().all()
+
+
+def test_the_same_seed_gives_every_scheme_the_same_latent_weights():
+    models = {key: build_model("resnet8", quantizer=QuantizerConfig(key), seed=3) for key in QUANTIZERS}
+    random = QuantizerConfig(assignment="random", region_channels=4, channel_signs=True)
+    models["random signs"] = build_model("resnet8", quantizer=random, seed=3)
+    reference = dict(models.pop("full_precision").named_parameters())
+    for key, model in models.items():
+        parameters = {n: p for n, p in model.named_parameters() if "quantizer" not in n}
+        assert parameters.keys() == reference.keys()
+        assert all(torch.equal(p, reference[n]) for n, p in parameters.items()), key
+    other = build_model("resnet8", quantizer=FULL, seed=4)
+    assert not torch.equal(next(other.parameters()), next(iter(reference.values())))
+
+
+def test_stem_shortcuts_and_classifier_stay_in_full_precision():
+    model = build_model("resnet20", quantizer=QuantizerConfig())
+    plain = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert len(plain) == 4  # stem, two shortcuts, classifier
+    assert all(isinstance(layer, QuantConv2d) for layer in quant_layers(model).values())
+
+
+def test_quantized_weights_are_what_the_network_computes_with():
+    model = build_model("resnet8", quantizer=QuantizerConfig(region_channels=8, assignment="random"))
+    weights = quantized_weights(model)
+    assert list(weights) == list(quant_layers(model))
+    for name, layer in quant_layers(model).items():
+        np.testing.assert_array_equal(weights[name].dense(), layer.quantizer(layer.weight).detach().numpy())
+    assert quantized_weights(build_model("resnet8", quantizer=FULL)) == {}
+
+
+def test_quant_linear_is_a_linear_layer_of_its_quantized_weight():
+    layer = QuantLinear(6, 4, config=QuantizerConfig("binary"), signs=torch.Generator())
+    nn.init.normal_(layer.weight)
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(layer(x), x @ torch.where(layer.weight >= 0, 1.0, -1.0).T)
+
+
+def test_progress_reaches_every_quantizer():
+    model = build_model("resnet8", quantizer=QuantizerConfig("binary", estimator="ede"))
+    set_progress(model, 1.0)
+    assert {layer.quantizer.t for layer in quant_layers(model).values()} == {10.0}
+    with pytest.raises(ValueError, match=r"progress = 1.5; allowed: 0 to 1"):
+        set_progress(model, 1.5)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"name": "resnet19"}, "model = 'resnet19'; allowed: resnet8, resnet20"),
+        ({"nonlinearity": "gelu"}, "nonlinearity = 'gelu'; allowed: relu, prelu"),
+        ({"name": "vgg_small", "image_size": 4}, "image_size = 4 for vgg_small; allowed: >= 8"),
+        ({"quantizer": QuantizerConfig(region_channels=3)}, "region_channels = 3 does not divide C = 16"),
+    ],
+)
+def test_bad_input_is_named(options, message):
+    with pytest.raises(ValueError) as error:
+        build_model(**{"name": "resnet8", "quantizer": FULL} | options)
+    assert message in str(error.value)
