@@ -15,8 +15,6 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-std::string shape_text(const py::array& array) { return py::str(array.attr("shape")); }
-
 // A C-contiguous, aligned array of exactly this dtype and shape, or an exception that names what came instead.
 template <typename T>
 const T* checked(const py::array& array, const char* name, const std::vector<int64_t>& shape) {
@@ -26,7 +24,10 @@ const T* checked(const py::array& array, const char* name, const std::vector<int
   }
   bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
   for (size_t i = 0; same && i < shape.size(); i++) same = array.shape(static_cast<py::ssize_t>(i)) == shape[i];
-  if (!same) throw py::value_error(std::string(name) + " has shape " + shape_text(array) + "; allowed: " + std::string(py::str(py::cast(shape).attr("__str__")())));
+  if (!same) {
+    throw py::value_error(std::string(name) + " has shape " + std::string(py::str(array.attr("shape"))) + "; allowed: " +
+                          std::string(py::str(py::tuple(py::cast(shape)))));
+  }
   if (!(array.flags() & py::array::c_style) || reinterpret_cast<uintptr_t>(array.data()) % alignof(T) != 0) {
     throw py::value_error(std::string(name) + " is not C-contiguous and aligned; allowed: numpy.ascontiguousarray(" + name + ")");
   }

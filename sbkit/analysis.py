@@ -1,7 +1,7 @@
 """Records into tables: means with intervals, ratios, the Pareto front, and a verdict for every claim.
 
 Torch-free. A table is a tidy DataFrame with units in its column names; `sbkit.plots` draws it and the notebooks save it
-as CSV beside the figure. `train` and `bench` are frames of `sbkit.records.read`; `weights` are what `run_weights` finds.
+as CSV beside the figure. `train` and `bench` are frames of `sbkit.records.read`; `weights` is what `run_weights` finds.
 
 Runs that differ in nothing but the seed form one group, named after their files: `signed_binary-s0` and
 `signed_binary-s1` are the group `signed_binary`. Every interval is a two-sided 95 % t-interval of the mean over a
@@ -55,9 +55,10 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
 
 
 def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:
-    """`87.10 ± 0.40 (n=3)`, or `87.10 (n=1)` where there is no interval."""
-    spread = "" if math.isnan(half_width) else f" ± {half_width:.{digits}f}"
-    return f"{mean:.{digits}f}{spread} (n={n})"
+    """`87.10 ± 0.40 (n=3)`; of one value `87.10 (n=1)`, or `87.10 (exact)` where it has no spread (half width 0)."""
+    if n == 1:
+        return f"{mean:.{digits}f} ({'exact' if half_width == 0 else 'n=1'})"
+    return f"{mean:.{digits}f} ± {half_width:.{digits}f} (n={n})"
 
 
 # Training runs
@@ -87,6 +88,22 @@ def group_runs(train: DataFrame) -> DataFrame:
         if group["seed"].duplicated().any():
             raise ValueError(f"runs {', '.join(group['name'])} of {label} repeat a seed: {group['seed'].tolist()}")
     return runs
+
+
+def without_ablations(train: DataFrame) -> DataFrame:
+    """The runs that compare schemes: all but those named `ablate_<what>`, which vary one scheme."""
+    return train[~train["name"].str.startswith("ablate_")]
+
+
+def scheme_runs(train: DataFrame) -> DataFrame:
+    """The runs named after their quantizer: each scheme in its plain form, as the paper describes it."""
+    return train[train["name"].str.replace(r"-s\d+$", "", regex=True) == train["quantizer"]]
+
+
+def metrics_table(record: records.Record) -> DataFrame:
+    """One row per scalar metric of one record."""
+    rows = [(key, value) for key, value in record.metrics.items() if not isinstance(value, (list, dict))]
+    return DataFrame(rows, columns=["metric", "value"])
 
 
 def seed_table(train: DataFrame) -> DataFrame:
@@ -123,7 +140,8 @@ def accuracy_table(train: DataFrame) -> DataFrame:
 def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
     """Top-1 of each group minus that of `baseline` with the same seed, over the seeds that both have.
 
-    `differs` lists the options in which the two configs differ: a difference has one cause only if it names one.
+    `differs` lists the options that both configs have with different values: a difference has one cause only if it
+    names one. Options that only one of two quantizers has are its own.
     Groups without a common seed are left out. Raises ValueError for a baseline that is not among the labels.
     """
     runs = group_runs(train)
@@ -137,6 +155,8 @@ def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
         differences = _paired(group, groups[baseline])
         if not len(differences):
             continue
+        configs = [group["config"].iloc[0], groups[baseline]["config"].iloc[0]]
+        own = configs[0].keys() ^ configs[1].keys()
         mean, half_width = interval(differences)
         rows.append(
             {
@@ -146,7 +166,7 @@ def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
                 "difference": shown(mean, half_width, len(differences)),
                 "difference_mean_points": mean,
                 "difference_half_width_points": half_width,
-                "differs": ", ".join(_differing([group["config"].iloc[0], groups[baseline]["config"].iloc[0]])),
+                "differs": ", ".join(_differing(configs, ("seed", *own))),
             }
         )
     return DataFrame(rows)
@@ -275,17 +295,15 @@ def operations_table(weights: Weights) -> DataFrame:
     """
     rows = []
     for row, weight in _layers(weights):
-        ways = {"sparse": {"algorithm": "sparse"}, "table": {"algorithm": "table"}}
+        ways = {"sparse": ("sparse", {}), "table": ("table", {})}
         if weight.codes.all():
-            ways["table, rewritten"] = {"algorithm": "table", "encoding": "rewritten"}
+            ways["table, rewritten"] = ("table", {"encoding": "rewritten"})
         else:
-            ways["table, zeros kept"] = {"algorithm": "table", "skip_zeros": False}
-        for way, options in ways.items():
-            groups = range(1, 11) if options["algorithm"] == "table" else (1,)
-            counts = {group: repetition.operations(weight, **options, group=group) for group in groups}
-            group = min(counts, key=lambda group: counts[group].total)
-            adds, multiplies = counts[group]
-            reduction = repetition.reduction(weight, **options, group=group)
+            ways["table, zeros kept"] = ("table", {"skip_zeros": False})
+        for way, (algorithm, options) in ways.items():
+            group = repetition.best_group(weight, **options) if algorithm == "table" else 1
+            adds, multiplies = repetition.operations(weight, algorithm, group=group, **options)
+            reduction = repetition.reduction(weight, algorithm, group=group, **options)
             rows.append(
                 row | {"way": way, "group": group, "adds": adds, "multiplies": multiplies, "reduction": reduction}
             )
@@ -333,7 +351,8 @@ def speed_table(bench: DataFrame) -> DataFrame:
     torch = table[table["contender"] == "torch"]
     best = torch.loc[torch.groupby(["name", "layer"])["median_ms"].idxmin()].index
     columns = ["name", "layer", "label", "contender", "scheme", "encoding", "skip_zeros", "group", "threads"]
-    columns += ["median_ms", "iqr_ms", "min_ms", "round_ms", "gmacs", "reduction", "weight_bytes", "flagged"]
+    columns += ["median_ms", "iqr_ms", "min_ms", "round_ms", "gmacs", "reduction", "best_reduction"]
+    columns += ["weight_bytes", "flagged"]
     return table[columns].assign(reference=table.index.isin(best))
 
 
@@ -400,6 +419,7 @@ class Measured(NamedTuple):
     half_width: float
     n: int
     names: tuple[str, ...]  # of the records it rests on
+    remark: str = ""
 
 
 class MissingRecord(LookupError):
@@ -475,7 +495,10 @@ def claims_table(
     *,
     paper_scale: bool = False,
 ) -> DataFrame:
-    """One row per claim: the paper's value, ours, the verdict, and the records it rests on (or what is missing)."""
+    """One row per claim: the paper's value, ours, the verdict, and the records it rests on (or what is missing).
+
+    `paper_scale` says that these records have the networks and data of the claims' settings (ImageNet, ResNet-18).
+    """
     evidence = Evidence(group_runs(train), bench, weights)
     rows = []
     for claim in claims:
@@ -489,10 +512,10 @@ def claims_table(
                 found["verdict"] = "missing record"
                 note = f"missing: {missing}"
             else:
-                value, half_width, n, names = measured
+                value, half_width, n, names, remark = measured
                 found = {"ours": shown(*measured[:3]), "value": value, "half_width": half_width, "n": n}
                 found["verdict"] = verdict(claim, measured, paper_scale=paper_scale)
-                note = f"{note}; records: {', '.join(names)}"
+                note = f"{note}; records: {', '.join(names)}{'; ' if remark else ''}{remark}"
                 if math.isnan(half_width):
                     note = f"missing: a second seed; {note}"
         rows.append(row | found | {"setting": claim["setting"], "source": claim["source"], "note": note})
@@ -557,7 +580,7 @@ def trained_density(evidence: Evidence, scheme: str) -> Measured:
 
 
 def operation_reduction(evidence: Evidence, scheme: str, channels: int) -> Measured:
-    """Arithmetic reduction by `table` of the trained [3, 3, channels, channels] layers: a run's mean, then over runs."""
+    """Arithmetic reduction by `table` of the trained [3, 3, channels, channels] layers: mean of a run, then of runs."""
     table = operations_table(_main_weights(evidence, scheme, channels))
     per_run = table[table["way"] == "table"].groupby("name")["reduction"].mean()
     return Measured(*interval(per_run), len(per_run), tuple(per_run.index))
@@ -600,13 +623,13 @@ def _main_weights(evidence: Evidence, label: str, channels: int = 0) -> Weights:
 
 
 def bench_reduction(evidence: Evidence, scheme: str, channels: int) -> Measured:
-    """Arithmetic reduction of a benchmarked [3, 3, channels, channels] table convolution: an exact count."""
+    """Fewest operations of `table` on a benchmark's random [3, 3, channels, channels] codes: an exact count."""
     timings = _table_timings(evidence, scheme)
     timings = timings[(timings["K"] == channels) & (timings["C"] == channels)]
     if timings.empty:
         raise MissingRecord(f"a benchmark of a [3, 3, {channels}, {channels}] layer of {scheme}")
     first = timings.iloc[0]
-    return Measured(float(first["reduction"]), 0.0, 1, (first["name"],))
+    return Measured(float(first["best_reduction"]), 0.0, 1, (first["name"],))
 
 
 def bench_speedup(evidence: Evidence, scheme: str, over: str, over_encoding: str = "two_group") -> Measured:
@@ -615,7 +638,9 @@ def bench_speedup(evidence: Evidence, scheme: str, over: str, over_encoding: str
     if set(ours["layer"]) != set(theirs["layer"]):
         raise MissingRecord(f"a benchmark of {scheme} and {over} on the same layers")
     ratio = sum(_rounds(theirs).values()) / sum(_rounds(ours).values())
-    return Measured(*interval(ratio), len(ratio), (ours["name"].iloc[0],))
+    noisy = int(ours["flagged"].sum() + theirs["flagged"].sum())
+    remark = f"{noisy} of {len(ours) + len(theirs)} timings noisy" if noisy else ""
+    return Measured(*interval(ratio), len(ratio), (ours["name"].iloc[0],), remark)
 
 
 def _table_timings(evidence: Evidence, scheme: str, encoding: str = "two_group") -> DataFrame:

@@ -4,18 +4,19 @@ Every algorithm computes, for float32 activations,
 
     y[n, k, p, q] = scale[k] * (sum of x_signed over the codes +1) - negative_scale[k] * (sum over the codes -1)
 
-with x_signed = channel_sign * x. A quantization scheme is data: binary, ternary, {0,1} and signed binary differ only in their codes.
+with x_signed = channel_sign * x. A quantization scheme is data: binary, ternary, {0,1} and signed binary differ only in
+their codes.
 
     dense   the plain loop over all weights: the reference
     sparse  adds the activations of the non-zero codes
     table   partial sums of every subset of G channels, built once per input position and shared by all taps and filters
 
-`skip_zeros=False` is what a system without sparsity support does: `sparse` then also sums the activations of the zero codes (one
-more unique weight, of coefficient 0) and `table` adds a zero vector where a pattern is empty.
+`skip_zeros=False` is what a system without sparsity support does: `sparse` then also sums the activations of the zero
+codes (one more unique weight, of coefficient 0) and `table` adds a zero vector where a pattern is empty.
 
-NaN and infinity: `dense` multiplies every activation, so a NaN or an infinity reaches each output whose window holds it, even under a
-zero code (0 * inf = NaN). `sparse` never reads what it skips, so it reaches only the outputs that use it; `table` likewise, sums of
-a subset holding only the subset's members. `encoding="rewritten"` subtracts a shared sum, so an infinity gives NaN.
+NaN and infinity: `dense` multiplies every activation, so they reach each output whose window holds them, even under a
+zero code (0 * inf = NaN); so does `sparse` without `skip_zeros`. Otherwise `sparse` and `table` read only what they add, so
+they reach only the outputs that use them. `encoding="rewritten"` subtracts a shared sum: inf - inf gives NaN.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ def prepare(
     """Pack a layer's codes into the lists an algorithm walks.
 
     isa       "auto" (the widest usable) or one of `isas()`; `dense` is plain C++ and reports "scalar"
-    encoding  "two_group": sum of the +1 minus sum of the -1. "rewritten": 2 * (sum of the +1) - (sum of all), the latter shared
-              by all filters; ValueError unless every code is -1 or +1 and both scales are equal
+    encoding  "two_group": sum of the +1 minus sum of the -1. "rewritten": 2 * (sum of the +1) - (sum of all), the
+              latter shared by all filters; ValueError unless every code is -1 or +1 and both scales are equal
     group     channels per table, 1 to 10; 0 lets a cost model choose (`table` only)
     threads   OpenMP threads; without OpenMP the work is serial
 

@@ -1,8 +1,8 @@
 """The networks: residual networks in CIFAR and ImageNet style and VGG-small, with quantized inner layers.
 
-The first convolution, the shortcuts and the classifier stay in full precision. Shortcuts are 1x1 convolutions with batch
-normalisation where the shape changes (option B of He et al., 2016; CIFAR ResNets often take the parameter-free option A).
-EXPECTED_PARAMETERS states the sizes they must have.
+The first convolution, the shortcuts and the classifier stay in full precision. Shortcuts are 1x1 convolutions with
+batch normalisation where the shape changes (option B of He et al., 2016; CIFAR ResNets often take the parameter-free
+option A). EXPECTED_PARAMETERS states the sizes they must have.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class _Layers:
 
     def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int):
         self.config, self.nonlinearity = config, NONLINEARITIES[nonlinearity]
-        self.signs = torch.Generator().manual_seed(seed)
+        # Another seed than that of the latent weights, lest the fixed signs be drawn from the same stream as these.
+        self.signs = torch.Generator().manual_seed(seed + 1_000_003)
 
     def conv3x3(self, C: int, K: int, stride: int = 1) -> QuantConv2d:
         return QuantConv2d(C, K, 3, stride=stride, padding=1, config=self.config, signs=self.signs)
@@ -129,7 +130,7 @@ def _imagenet_resnet(blocks: list[int]):
 
 
 def _vgg_small(layers: _Layers, in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
-    """Six 3x3 convolutions, pooling after every second, one classifier (the VGG-small of the binary-network literature)."""
+    """VGG-small of the binary-network literature: six 3x3 convolutions, pooling after every second, one classifier."""
     width = width or 128
     modules = [nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *layers.norm_act(width)]
     C = width
@@ -177,18 +178,22 @@ def build_model(
 ) -> nn.Module:
     """A network by name, for images (N, in_channels, image_size, image_size).
 
-    `width` is the number of channels of the first stage, 0 the architecture's own. The same seed gives the same latent weights
-    (He initialisation) under every scheme: what a scheme draws for itself comes from a generator of its own.
+    `width` is the number of channels of the first stage, 0 the architecture's own. The same seed gives the same latent
+    weights (He initialisation) under every scheme: what a scheme draws for itself comes from a generator of its own.
     Raises ValueError for an unknown name or non-linearity and for an image too small for the network.
     """
     if name not in MODELS:
         raise ValueError(f"model = {name!r}; allowed: {', '.join(MODELS)}")
     if nonlinearity not in NONLINEARITIES:
         raise ValueError(f"nonlinearity = {nonlinearity!r}; allowed: {', '.join(NONLINEARITIES)}")
+    for option, value, lowest in (("in_channels", in_channels, 1), ("classes", classes, 1), ("width", width, 0)):
+        if value < lowest:
+            raise ValueError(f"{option} = {value}; allowed: >= {lowest}")
     least = 8 if name == "vgg_small" else 32 if name in ("resnet18", "resnet34") else 4
     if image_size < least:
         raise ValueError(f"image_size = {image_size} for {name}; allowed: >= {least}")
-    model = MODELS[name](_Layers(quantizer, nonlinearity, seed), in_channels, classes, image_size, width)
+    with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
+        model = MODELS[name](_Layers(quantizer, nonlinearity, seed), in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
     return model
 

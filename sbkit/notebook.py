@@ -90,7 +90,7 @@ def check_names(names: Iterable[str], allowed: Iterable[str]) -> None:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"unknown parameter {name}{hint}; allowed: {', '.join(allowed)}")
+            raise ValueError(f"unknown parameter {name}{hint}; allowed: {', '.join(allowed) or 'none'}")
 
 
 def _executed_parameters(history: list[str]) -> tuple[dict[str, Parameter], dict[str, Any]]:
@@ -292,8 +292,10 @@ def _render(figure: Figure, format: str, stem: str, label: str) -> bytes:
     width, height = figure.get_size_inches()
     # DejaVu Sans takes about 0.6 em a character. The strip is added below the page, so no layout can collide with it.
     lines = textwrap.wrap(label, int(width * 72 / (0.6 * _FOOTER_POINTS)))
-    strip = len(lines) * 1.5 * _FOOTER_POINTS / 72  # inches
+    strip = len(lines) * 1.6 * _FOOTER_POINTS / 72  # inches; whole pixels at 300 dpi, or the page would be blurred
     figure.text(0.5, -strip / height, "\n".join(lines), size=_FOOTER_POINTS, color="0.4", ha="center", va="bottom")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout stays as it is now
     for legend in figure.legends:  # a figure's legend follows the saved page, not the figure, unless told where
         if legend.get_bbox_to_anchor() is figure.bbox:
             legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)

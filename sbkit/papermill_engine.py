@@ -2,6 +2,8 @@
 
 papermill itself only warns of an unknown parameter, checks no type, draws free TCP ports that two notebooks starting
 together can both draw, and leaves no mark in the executed notebook when the kernel is killed.
+
+papermill loads this module through its entry point; code that imports it directly imports papermill first.
 """
 
 from __future__ import annotations

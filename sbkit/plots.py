@@ -1,7 +1,7 @@
 """Tables into figures: `fig_<stem>(table)` returns a matplotlib Figure of a table of `sbkit.analysis`. Opens no file.
 
-One scheme has one colour, marker and hatch in every figure; colours are seaborn's colour-blind safe ones. Values of the paper are
-hollow markers. Sizes are those of a paper's column (3.25 in) or page (6.75 in) at 8 points.
+One scheme has one colour, marker and hatch in every figure; colours are seaborn's colour-blind safe ones. Values of the
+paper are hollow markers. Sizes are those of a paper's column (3.25 in) or page (6.75 in) at 8 points.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from pandas import DataFrame
 
 COLUMN = 3.25  # inches
@@ -35,7 +36,7 @@ STYLE: dict[str, Style] = {
     "full_precision": Style("#4d4d4d", "P", "", "full precision"),
     "binary": Style(_COLORS[0], "s", "///", "binary"),
     "ternary_twn": Style(_COLORS[2], "^", "\\\\\\", "ternary (TWN)"),
-    "ternary_ttq": Style(_COLORS[8], "v", "xxx", "ternary (TTQ)"),
+    "ternary_ttq": Style(_COLORS[9], "v", "xxx", "ternary (TTQ)"),
     "zero_one": Style(_COLORS[1], "D", "...", "{0,1}"),
     "signed_binary": Style(_COLORS[4], "o", "", "signed binary"),
 }
@@ -107,29 +108,34 @@ def _name(label: str) -> str:
     return STYLE[label].label if label in STYLE else label.replace("_", " ")
 
 
-def _plain_log(axis, places: Iterable[float]) -> None:
-    """Ticks of a log axis at these places, written as plain numbers."""
-    axis.set_major_locator(plt.FixedLocator(list(places)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+def _count(value: float) -> str:
+    """1200 -> 1.2k, 3000000 -> 3M."""
+    for factor, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:g}{letter}"
+    return f"{value:g}"
+
+
+def _plain_log(axis: Axis, low: float, high: float) -> None:
+    """Ticks of a log axis from low to high as plain numbers: decades, finer ones where that gives fewer than three."""
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 6)):
+        places = [m * 10.0**e for e in range(-3, 12) for m in steps if low <= m * 10.0**e <= high]
+        if len(places) >= 3:
+            break
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
+    axis.set_minor_locator(NullLocator())
 
 
 def _spread(positions: np.ndarray, gap: float) -> np.ndarray:
-    """Positions moved as little as needed to be `gap` apart, their order kept."""
+    """Positions moved as little as possible (least squares) to be `gap` apart, their order kept."""
+    from scipy.optimize import isotonic_regression
+
     order = np.argsort(positions, kind="stable")
-    moved = np.asarray(positions, float)[order]
-    for _ in range(200):
-        overlap = gap - np.diff(moved)
-        if (overlap <= 1e-9).all():
-            break
-        for i in np.flatnonzero(overlap > 1e-9):
-            push = (gap - (moved[i + 1] - moved[i])) / 2
-            if push > 0:
-                moved[i] -= push
-                moved[i + 1] += push
-    result = np.empty_like(moved)
-    result[order] = moved
-    return result
+    grid = gap * np.arange(len(order))
+    moved = np.empty(len(order))
+    moved[order] = isotonic_regression(np.asarray(positions, float)[order] - grid).x + grid
+    return moved
 
 
 # Quantizers and training
@@ -148,12 +154,12 @@ def fig_quantizers(table: DataFrame) -> Figure:
         for beta, rows in table[table["label"] == label].groupby("beta", dropna=False, sort=False)
     ]
     figure, axes = plt.subplots(
-        2, len(panels), figsize=(PAGE, 2.4), sharex=True, sharey="row", squeeze=False, height_ratios=(1, 1)
+        2, len(panels), figsize=(PAGE, 2.6), sharex=True, sharey="row", squeeze=False, height_ratios=(1, 1)
     )
     for column, (label, scheme, beta, rows) in enumerate(panels):
         forward, gradient = axes[:, column]
         color = STYLE[scheme].color
-        sign = "" if beta != beta or beta is None else f"\nβ = {beta:+.0f}"
+        sign = "" if beta is None or beta != beta else f"\nβ = {beta:+.0f}".replace("-", "\N{MINUS SIGN}")
         forward.set_title(_name(label) + sign, fontsize=7)
         forward.plot(rows["w"], rows["forward"], color=color)
         changes = not np.allclose(rows["gradient_start"], rows["gradient_end"])
@@ -190,14 +196,38 @@ def fig_accuracy(table: DataFrame) -> Figure:
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color="0.9", linewidth=0.5)
     axis.set_axisbelow(True)
+    low, high = axis.get_xlim()
+    axis.set_xlim(max(low, 0), min(high, 100))  # an interval of few seeds may leave what a percentage can be
     axis.set_xlabel("top-1 accuracy, %")
+    return figure
+
+
+@_figure
+def fig_ablation(table: DataFrame) -> Figure:
+    """Paired top-1 differences of `paired_table`, best first, each with its 95 % interval, 0 being the baseline."""
+    table = table.sort_values("difference_mean_points")
+    figure, axis = plt.subplots(figsize=(COLUMN, 0.6 + 0.22 * len(table)))
+    axis.axvline(0, color="black", linewidth=0.7)
+    look = STYLE["signed_binary"]
+    for row, group in enumerate(table.itertuples()):
+        mean, half_width = group.difference_mean_points, group.difference_half_width_points
+        if half_width == half_width:
+            axis.plot([mean - half_width, mean + half_width], [row, row], color=look.color)
+        axis.plot(mean, row, look.marker, color=look.color)
+    names = [f"{_name(group.label.removeprefix('ablate_'))} (n={group.n})" for group in table.itertuples()]
+    axis.set_yticks(range(len(table)), names)
+    axis.set_ylim(-0.6, len(table) - 0.4)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x", color="0.9", linewidth=0.5)
+    axis.set_axisbelow(True)
+    figure.supxlabel(f"top-1 over {_name(table['baseline'].iloc[0])}, points", fontsize=8)
     return figure
 
 
 @_figure
 def fig_pareto(table: DataFrame) -> Figure:
     """Top-1 against effectual weights of `pareto_table`, every point labelled, the front as a line."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.6))
+    figure, axis = plt.subplots(figsize=(COLUMN, _height(2.6, table)))
     _schemes(table["quantizer"])
     axis.set_xscale("log")
     for row in table.itertuples():
@@ -217,11 +247,11 @@ def fig_pareto(table: DataFrame) -> Figure:
     axis.set_ylabel("top-1 accuracy, %")
     low, high = table["effectual_weights"].min(), table["effectual_weights"].max()
     axis.set_xlim(low / 1.25, high * (high / low) ** 0.75 * 1.6)  # room for the labels right of the last point
-    decades = [m * 10**e for e in range(0, 12) for m in (1, 2, 5)]
-    _plain_log(axis.xaxis, [place for place in decades if low / 1.25 <= place <= high * 1.25])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
-    bottom, top = axis.get_ylim()
-    heights = _spread(table["top1_mean_percent"].to_numpy(), (top - bottom) * 0.062)
+    _plain_log(axis.xaxis, low / 1.25, high * 1.25)
+    bottom, top = max(axis.get_ylim()[0], 0), min(axis.get_ylim()[1], 100)
+    gap = (top - bottom) * 0.16 / figure.get_figheight()
+    heights = _spread(table["top1_mean_percent"].to_numpy(), gap)
+    axis.set_ylim(min(bottom, heights.min() - gap / 2), max(top, heights.max() + gap / 2))
     for row, height in zip(table.itertuples(), heights, strict=True):
         axis.annotate(
             _name(row.label),
@@ -231,23 +261,22 @@ def fig_pareto(table: DataFrame) -> Figure:
             fontsize=7,
             va="center",
             color=STYLE[row.quantizer].color,
-            arrowprops={"arrowstyle": "-", "color": "0.85", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3},
+            arrowprops={
+                "relpos": (0, 0.5),
+                "arrowstyle": "-",
+                "color": "0.85",
+                "linewidth": 0.5,
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
         )
     return figure
-
-
-def _count(value: float) -> str:
-    """1200 -> 1.2k, 3000000 -> 3M."""
-    for factor, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:g}{letter}"
-    return f"{value:g}"
 
 
 @_figure
 def fig_curves(table: DataFrame) -> Figure:
     """Top-1 per epoch of `curves_table`: the mean over seeds as a line, every seed faint behind it."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.4))
+    figure, axis = plt.subplots(figsize=(COLUMN, _height(2.4, table)))
     ends = []
     for label, scheme in _ordered_labels(table):
         runs = table[table["label"] == label]
@@ -264,10 +293,16 @@ def fig_curves(table: DataFrame) -> Figure:
     return figure
 
 
+def _height(least: float, table: DataFrame) -> float:
+    """Inches that leave room for one direct label per group."""
+    return max(least, 0.7 + 0.16 * table["label"].nunique())
+
+
 def _label_ends(axis: Axes, ends: list[tuple[str, str, float, float]]) -> None:
     """Names right of where the lines end, moved apart where they would overlap."""
     bottom, top = axis.get_ylim()
-    heights = _spread(np.array([y for *_, y in ends]), (top - bottom) * 0.075)
+    gap = (top - bottom) * 0.18 / axis.figure.get_figheight()
+    heights = _spread(np.array([y for *_, y in ends]), gap)
     for (label, color, x, _), height in zip(ends, heights, strict=True):
         axis.annotate(
             _name(label), (x, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7, va="center"
@@ -281,7 +316,7 @@ def _label_ends(axis: Axes, ends: list[tuple[str, str, float, float]]) -> None:
 @_figure
 def fig_density(table: DataFrame) -> Figure:
     """Density of each quantized layer of `density_table` from first to last: the mean over seeds, every seed faint."""
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.2))
+    figure, axis = plt.subplots(figsize=(COLUMN, _height(2.2, table)))
     ends = []
     for label, scheme in _ordered_labels(table):
         runs = table[table["label"] == label]
@@ -336,35 +371,36 @@ def fig_latent(table: DataFrame) -> Figure:
 
 @_figure
 def fig_unique_filters(table: DataFrame) -> Figure:
-    """Distinct 3x3 filters per layer of `unique_table`, against the number of filters; lines at each scheme's bound."""
+    """Distinct 3x3 filters of `unique_table` against all filters of the layer; dashed: how many a scheme can have.
+
+    Points are means over layers of one size and over runs.
+    """
     figure, axis = plt.subplots(figsize=(COLUMN, 2.5))
     axis.set_xscale("log")
     axis.set_yscale("log")
-    low, high = table["filters"].min() / 1.4, table["filters"].max() * 1.4
-    axis.plot([low, high], [low, high], color="0.8", linewidth=0.6)
-    axis.text(low * 1.3, low * 1.55, "all different", rotation=38, color="0.5", fontsize=6, rotation_mode="anchor")
-    for bound, schemes in table.groupby("bound")["scheme"]:
-        names = ", ".join(STYLE[scheme].label for scheme in _schemes(schemes))
-        color = STYLE[_schemes(schemes)[0]].color
-        axis.axhline(bound, color=color, linewidth=0.8, linestyle="--")
-        axis.annotate(
-            f"{bound:,}  {names}",
-            (1.0, bound),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
-            textcoords="offset points",
-            ha="right",
-            fontsize=6.5,
-            color=color,
-        )
+    ends = []
     for scheme in _schemes(table["scheme"]):
-        rows = table[table["scheme"] == scheme].groupby("filters")["unique"].mean()
+        means = table[table["scheme"] == scheme].groupby("filters")["unique"].mean()
         look = STYLE[scheme]
-        axis.plot(rows.index, rows, look.marker, color=look.color, linestyle="-", linewidth=0.6, label=look.label)
-    axis.set_xlim(low, high)
-    axis.set_ylim(low, max(table["bound"].max(), high) * 2)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
+        axis.plot(means.index, means, look.marker, color=look.color, linestyle="-", linewidth=0.8)
+        ends.append((scheme, look.color, means.index[-1], means.iloc[-1]))
+    low, high = table["filters"].min() / 1.5, table["filters"].max()
+    bottom, top = table["unique"].min() / 1.5, max(table["bound"].max(), high) * 2
+    axis.plot([low, high], [low, high], color="0.8", linewidth=0.6, zorder=0)
+    axis.text(high, high * 1.15, "all different", color="0.5", fontsize=6, ha="right", va="bottom")
+    for bound, schemes in table.groupby("bound")["scheme"]:
+        color = STYLE[_schemes(schemes)[0]].color
+        axis.plot([low, high], [bound, bound], color=color, linewidth=0.8, linestyle="--", zorder=0)
+        axis.text(low, bound, f"{bound:,}", fontsize=6.5, va="bottom", color=color)
+    heights = 10 ** _spread(np.log10([y for *_, y in ends]), np.log10(top / bottom) * 0.07)
+    for (scheme, color, x, _), height in zip(ends, heights, strict=True):
+        axis.annotate(
+            _name(scheme), (x, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7, va="center"
+        )
+    axis.set_xlim(low, high * 1.1)
+    axis.set_ylim(bottom, top)
+    _plain_log(axis.xaxis, low, high)
+    _plain_log(axis.yaxis, bottom, top)
     axis.set_xlabel("3x3 filters in the layer")
     axis.set_ylabel("distinct filters")
     return figure
@@ -374,12 +410,14 @@ _WAYS = ("sparse", "table", "table, zeros kept", "table, rewritten")
 
 
 @_figure
-def fig_operations(table: DataFrame, channels: int = 64) -> Figure:
+def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
     """Arithmetic reduction of the [3, 3, channels, channels] layers of `operations_table`, by way and scheme.
 
-    Bars are means over layers and runs. Hollow diamonds are the paper's values of a [3,3,64,64] layer.
+    `channels` = 0 takes the largest. Bars are means over layers and runs. Hollow diamonds are the paper's values of a [3,3,64,64] layer.
     """
-    square = (table["R"] == 3) & (table["S"] == 3) & (table["K"] == channels) & (table["C"] == channels)
+    square = (table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])
+    channels = channels or int(table.loc[square, "C"].max() if square.any() else 0)
+    square &= table["C"] == channels
     if not square.any():
         sizes = sorted({f"[{row.R}, {row.S}, {row.C}, {row.K}]" for row in table.itertuples()})
         raise ValueError(f"no [3, 3, {channels}, {channels}] layer in the table; allowed: {', '.join(sizes)}")
@@ -405,10 +443,9 @@ def fig_operations(table: DataFrame, channels: int = 64) -> Figure:
         place += 0.8
     if channels == 64:
         axis.plot([], [], "D", color="black", markerfacecolor="white", markersize=4.5, label="paper (SumMerge)")
-    axis.set_xticks(centres, ways)
+    axis.set_xticks(centres, [way.replace(", ", ",\n") for way in ways])
     axis.tick_params(axis="x", length=0)
     axis.set_ylabel(f"arithmetic reduction,\n[3, 3, {channels}, {channels}]")
-    axis.axhline(1, color="0.6", linewidth=0.6, zorder=0)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -425,6 +462,12 @@ def _contender_style(row) -> dict[str, Any]:
     return {"color": look.color, "hatch": look.hatch, "alpha": 0.5 if lighter else 1.0}
 
 
+def _contender_name(label: str) -> str:
+    for scheme, look in STYLE.items():
+        label = label.replace(scheme, look.label)
+    return label
+
+
 def _one_benchmark(table: DataFrame) -> None:
     if len(names := table["name"].unique()) != 1:
         raise ValueError(f"the figure draws one benchmark; the table holds {', '.join(names)}")
@@ -434,7 +477,7 @@ def _one_benchmark(table: DataFrame) -> None:
 def fig_latency(table: DataFrame) -> Figure:
     """Latency of each contender of `speed_table`, one panel per layer, a line at the best fp32 torch.
 
-    Whiskers are the interquartile range. A contender whose timings spread by more than 10 % is marked "noisy".
+    Whiskers are as wide as the interquartile range. A star marks timings whose range is above 10 % of the median.
     """
     _one_benchmark(table)
     layers = list(dict.fromkeys(table["layer"]))
@@ -442,28 +485,32 @@ def fig_latency(table: DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(layers), figsize=(PAGE, 0.75 + 0.19 * len(labels)), sharey=True, squeeze=False)
     for axis, layer in zip(axes[0], layers, strict=True):
         rows = table[table["layer"] == layer]
-        widest = rows["median_ms"].max()
+        widest = (rows["median_ms"] + rows["iqr_ms"] / 2).max()
         for row in rows.itertuples():
             y = -labels.index(row.label)
             axis.barh(y, row.median_ms, 0.8, edgecolor="white", linewidth=0.3, **_contender_style(row))
             half = row.iqr_ms / 2
-            axis.plot([row.median_ms - half, row.median_ms + half], [y, y], color="black", linewidth=0.8)
-            text = f" {row.median_ms:.3g}{' noisy' if row.flagged else ''}"
+            axis.plot([max(row.median_ms - half, 0), row.median_ms + half], [y, y], color="black", linewidth=0.8)
+            text = f" {row.median_ms:.3g}{'*' if row.flagged else ''}"
             axis.text(row.median_ms + half, y, text, va="center", fontsize=6)
         best = rows.loc[rows["reference"], "median_ms"].iloc[0]
         axis.axvline(best, color="black", linewidth=0.7, linestyle=":")
-        axis.set_xlim(0, widest * 1.35)
+        axis.set_xlim(0, widest * 1.45)
         axis.set_title(layer)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks([-i for i in range(len(labels))], labels)
-    figure.supxlabel("latency, ms (dotted: best fp32 torch)", fontsize=8)
+    axes[0, 0].set_yticks([-i for i in range(len(labels))], [_contender_name(label) for label in labels])
+    noisy = "; *: spread above 10 %" if table["flagged"].any() else ""
+    figure.supxlabel(f"latency, ms (dotted: best fp32 torch{noisy})", fontsize=8)
     return figure
 
 
 @_figure
 def fig_speedup(table: DataFrame) -> Figure:
-    """Speed of each contender of `speedup_table` over the layer's best fp32 torch, log axis; filled: all layers."""
+    """Speed of each contender of `speedup_table` over the best fp32 torch, log axis, 1 being equal.
+
+    Small markers: each layer. Large: the sum of all layers, with its 95 % interval over rounds.
+    """
     _one_benchmark(table)
     labels = [label for label in dict.fromkeys(table["label"]) if not label.startswith("torch")]
     if not labels:
@@ -484,12 +531,11 @@ def fig_speedup(table: DataFrame) -> Figure:
             axis.plot(ends, [y, y], color=look.color)
         axis.plot(total["speedup"], y, look.marker, color=look.color, markersize=6)
     low, high = axis.get_xlim()
-    places = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50, 100]
-    _plain_log(axis.xaxis, [place for place in places if low <= place <= high])
-    axis.set_yticks(range(len(labels)), labels[::-1])
+    _plain_log(axis.xaxis, low, high)
+    axis.set_yticks(range(len(labels)), [_contender_name(label) for label in labels[::-1]])
     axis.set_ylim(-0.6, len(labels) - 0.4)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color="0.9", linewidth=0.5)
     axis.set_axisbelow(True)
-    axis.set_xlabel("speed over best fp32 torch\n(large: all layers; small: each layer)")
+    figure.supxlabel("speed over best fp32 torch (large: all layers)", fontsize=8)
     return figure

@@ -1,16 +1,29 @@
 """Quantizers: what the network computes with, given the latent weights that the optimiser moves.
 
-"Signed-binary" here means that each region of a filter takes its values from {0, +1} or from {0, -1} (Kuhar et al., arXiv 2312.01581).
-Elsewhere (brevitas, for one) `SignedBinary` means plain ±1 weights; that is `binary` here.
+"Signed-binary" here means that each region of a filter takes its values from {0, +alpha} or from {0, -alpha} (Kuhar et
+al., arXiv 2312.01581). Elsewhere (brevitas, for one) `SignedBinary` means plain ±1 weights; that is `binary` here.
 
-Every quantizer takes a latent weight of shape (K, C, ...) of any rank >= 2. `forward` is differentiable by a surrogate gradient, `codes` is the
-exact integer form. What is fixed before training (the sign factors) lives in buffers and so travels in the state dict.
+Every scheme takes latent weights w of shape (K, C, ...), of any rank >= 2, and factors its output as
+
+    w_q = alpha * channel_sign * codes,    codes in {-1, 0, +1}
+
+The derivative of `codes` is zero almost everywhere; a surrogate slope replaces it, times alpha * channel_sign:
+
+    ste     1 where |w| <= 1, else 0                straight-through estimator (Courbariaux et al., 2016)
+    ede     k t (1 - tanh(t w)^2)                   error decay estimator (IR-Net, Qin et al., 2020)
+    sb_ede  k t (1 - tanh(t (w - beta Delta))^2)    the same, centred on the signed-binary threshold
+            t = 10^(2p - 1), k = max(1/t, 1), p in [0, 1] the share of training done
+
+alpha and the threshold Delta have no gradient: they are statistics of the latent weights that follow them from step to
+step, and a straight-through estimator by definition ignores how they move. The signs beta and channel_sign have none
+because they are fixed before training; they are buffers, so they travel in the state dict. TTQ alone learns its scales.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -18,95 +31,134 @@ from torch import Tensor, nn
 
 from sbkit.conv import QuantizedWeight
 
-ALLOWED = {
-    "estimator": ("ste", "ede", "sb_ede"),
-    "scale": ("none", "mean"),
-    "delta_axis": ("filter", "layer", "region"),
-    "assignment": ("first_half", "interleaved", "random"),
-}
-
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """The quantization scheme of a network; flat, validated at construction."""
+    """One scheme and its options, validated at construction; an option that it does not use must keep its default."""
 
     quantizer: str = "signed_binary"  # a key of QUANTIZERS
-    estimator: str = "ste"  # ste | ede | sb_ede
-    scale: str = "none"  # none | mean of |w| per filter
-    delta_factor: float = 0.05  # threshold as a fraction of max|w|
-    delta_axis: str = "filter"  # filter | layer | region: what that maximum is taken over
-    region_channels: int = 0  # channels per region, C_t; 0 = all, one sign per filter
-    positive_fraction: float = 0.5  # fraction of regions with values {0, +1}
-    assignment: str = "first_half"  # first_half | interleaved | random
-    channel_signs: bool = False  # fixed random sign per input channel
+    estimator: str = "ste"  # ste | ede | sb_ede (sb_ede: signed_binary, zero_one)
+    scale: str = "none"  # none: alpha is 1 | mean: mean |w| of the filter's effectual weights
+    delta_factor: float = 0.05  # threshold Delta as a fraction of max|w|
+    delta_axis: str = "filter"  # filter | layer | region (signed_binary): what that maximum is taken over
+    region_channels: int = 0  # input channels per region, C_t; 0: all, one sign per filter
+    positive_fraction: float = 0.5  # fraction of regions with values {0, +alpha}
+    assignment: str = "first_half"  # first_half | interleaved | random: which regions these are
+    channel_signs: bool = False  # a fixed random sign per input channel
 
     def __post_init__(self):
-        if self.quantizer not in QUANTIZERS:
-            raise ValueError(f"quantizer = {self.quantizer!r}; allowed: {', '.join(QUANTIZERS)}")
-        for name, allowed in ALLOWED.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
-        if not 0 <= self.delta_factor < 1:
-            raise ValueError(f"delta_factor = {self.delta_factor}; allowed: 0 <= delta_factor < 1")
-        if not 0 <= self.positive_fraction <= 1:
-            raise ValueError(f"positive_fraction = {self.positive_fraction}; allowed: 0 to 1")
-        if self.region_channels < 0:
-            raise ValueError(f"region_channels = {self.region_channels}; allowed: 0 (all channels) or a divisor of C")
-        used = QUANTIZERS[self.quantizer].options
+        _require("quantizer", self.quantizer, QUANTIZERS)
+        scheme = QUANTIZERS[self.quantizer]
+        _require("estimator", self.estimator, ("ste", "ede", "sb_ede"))
+        _require("scale", self.scale, ("none", "mean"))
+        _require("delta_axis", self.delta_axis, ("filter", "layer", "region"))
+        _require("assignment", self.assignment, ("first_half", "interleaved", "random"))
+        if not _is_number(self.delta_factor) or not 0 <= self.delta_factor < 1:
+            raise ValueError(f"delta_factor = {self.delta_factor!r}; allowed: 0 <= delta_factor < 1")
+        if not _is_number(self.positive_fraction) or not 0 <= self.positive_fraction <= 1:
+            raise ValueError(f"positive_fraction = {self.positive_fraction!r}; allowed: 0 to 1")
+        if type(self.region_channels) is not int or self.region_channels < 0:
+            raise ValueError(f"region_channels = {self.region_channels!r}; allowed: 0 (all channels) or a divisor of C")
+        if type(self.channel_signs) is not bool:
+            raise ValueError(f"channel_signs = {self.channel_signs!r}; allowed: True, False")
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
-            if field.name not in used and value != field.default:
-                schemes = ", ".join(key for key, cls in QUANTIZERS.items() if field.name in cls.options)
-                raise ValueError(f"{field.name} = {value!r} has no effect on {self.quantizer}; it applies to: {schemes}")
-        if self.estimator == "sb_ede" and self.quantizer not in ("signed_binary", "zero_one"):
-            raise ValueError(f"estimator = 'sb_ede' needs a threshold per region; {self.quantizer} allows: ste, ede")
+            if field.name not in scheme.options and value != field.default:
+                users = ", ".join(key for key, other in QUANTIZERS.items() if field.name in other.options)
+                raise ValueError(f"{field.name} = {value!r} has no effect on {self.quantizer}; it applies to: {users}")
+        if self.estimator == "sb_ede" and not issubclass(scheme, SignedBinary):
+            raise ValueError(f"estimator = 'sb_ede' needs a threshold; {self.quantizer} allows: ste, ede")
+        if self.delta_axis == "region" and scheme is not SignedBinary:
+            raise ValueError(f"delta_axis = 'region' needs regions; {self.quantizer} allows: filter, layer")
 
     def effective(self) -> dict:
         """The options this scheme uses, its key included: what decides the outcome of a run."""
         return {name: getattr(self, name) for name in ("quantizer", *QUANTIZERS[self.quantizer].options)}
 
 
-# --- surrogate gradients -------------------------------------------------------------------------------------------
+def _require(name, value, allowed):
+    if value not in tuple(allowed):
+        raise ValueError(f"{name} = {value!r}; allowed: {', '.join(allowed)}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# --- surrogate gradients ----------------------------------------------------------------------------------------------
 
 
 class _Surrogate(torch.autograd.Function):
-    """Forward: `quantized`, a value already computed. Backward: the gradient times `window`, to the latent weight alone.
-
-    Scales and thresholds get no gradient: they are statistics of the latent weight that follow it from step to step, and
-    the straight-through estimator by definition ignores how they move.
-    """
+    """Value `w_q`, already computed; gradient `slope` * g, to the latent weights alone."""
 
     @staticmethod
-    def forward(ctx, w: Tensor, quantized: Tensor, window: Tensor) -> Tensor:
-        ctx.save_for_backward(window)
-        return quantized
+    def forward(ctx, w: Tensor, w_q: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return w_q
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        (window,) = ctx.saved_tensors
-        return gradient * window, None, None
+    def backward(ctx, g: Tensor):
+        (slope,) = ctx.saved_tensors
+        return g * slope, None, None
+
+
+def ste_slope(w: Tensor) -> Tensor:
+    """1 where |w| <= 1, else 0."""
+    return w.abs().le_(1)  # comparing in place keeps floats: on CPUs several times faster than a bool mask
+
+
+def ede_slope(w: Tensor, t: float, k: float) -> Tensor:
+    """k t (1 - tanh(t w)^2), the derivative of k tanh(t w)."""
+    return (t * w).tanh_().square_().neg_().add_(1).mul_(k * t)
 
 
 def ede_temperature(progress: float) -> tuple[float, float]:
-    """t rises from 0.1 to 10 geometrically, k = max(1/t, 1) (IR-Net, and PLUM's `ede`). Returns (t, k)."""
+    """(t, k): t rises geometrically from 0.1 to 10, k = max(1/t, 1) (IR-Net; the same in PLUM's `ede`)."""
     t = 10.0 ** (2.0 * progress - 1.0)
     return t, max(1.0 / t, 1.0)
 
 
-# --- quantizers ----------------------------------------------------------------------------------------------------
+# --- quantizers -------------------------------------------------------------------------------------------------------
+
+
+def mean_magnitude(w: Tensor, kept: Tensor) -> Tensor:
+    """Mean |w| over the mask `kept`, per row of `w` flattened to rows (K, 1, ...); 1 where the mask is empty."""
+    count = kept.flatten(1).sum(1)
+    mean = (w.abs() * kept).flatten(1).sum(1) / count.clamp(min=1)
+    return torch.where(count > 0, mean, 1.0).reshape(-1, *[1] * (w.ndim - 1))
+
+
+def region_signs(K: int, B: int, fraction: float, assignment: str, generator: torch.Generator) -> Tensor:
+    """Sign beta of the B regions of K filters, float32 (K, B) in {-1, +1}, `fraction` of them positive.
+
+    first_half   all regions of the first floor(fraction K) filters are positive (the released code: K = 7 -> 3)
+    interleaved  region (k, b) is positive iff floor((k + b + 1) fraction) > floor((k + b) fraction)
+    random       exactly round(fraction K B) regions, drawn from `generator`, are positive
+    """
+    f = Fraction(str(fraction))  # as written: in floating point 0.29 * 100 is less than 29
+    k, b = np.indices((K, B))
+    if assignment == "first_half":
+        positive = k < math.floor(f * K)
+    elif assignment == "interleaved":
+        steps = np.array([math.floor((i + 1) * f) > math.floor(i * f) for i in range(K + B)])
+        positive = steps[k + b]
+    else:
+        positive = torch.randperm(K * B, generator=generator).reshape(K, B).numpy() < round(f * K * B)
+    return torch.from_numpy(np.where(positive, np.float32(1), np.float32(-1)))
 
 
 class Quantizer(nn.Module):
-    """Base: holds the configuration and the estimator's progress. Sub-classes give `quantize` and `codes`."""
+    """Base, for latent weights of one `shape` (K, C, ...). `forward` and `codes` share a scheme's `quantize`."""
 
-    options: tuple[str, ...] = ()
-    weight_bits: float = 32.0
+    options: tuple[str, ...] = ()  # the fields of QuantizerConfig it uses
+    weight_bits: float = 32.0  # stored bits per weight, scales and signs apart
 
     def __init__(self, shape: tuple[int, ...], config: QuantizerConfig, generator: torch.Generator):
         super().__init__()
         if len(shape) < 2 or 0 in shape:
             raise ValueError(f"weight shape {tuple(shape)}; allowed: (K, C, ...), rank >= 2, no dimension empty")
         self.shape, self.config = tuple(shape), config
+        self.register_buffer("channel_sign", None)  # float32 (C,) in {-1, +1} where a scheme has one
         self.set_progress(0.0)
 
     def set_progress(self, progress: float) -> None:
@@ -115,25 +167,45 @@ class Quantizer(nn.Module):
             raise ValueError(f"progress = {progress}; allowed: 0 to 1")
         self.t, self.k = ede_temperature(progress)
 
-    def _window(self, w: Tensor, shift: Tensor | float = 0.0) -> Tensor:
-        """d w_q / d w as the configured estimator has it; `shift` moves sb_ede's peak to the threshold."""
-        if self.config.estimator == "ste":
-            return (w.abs() <= 1).to(w.dtype)
-        centre = w - shift if self.config.estimator == "sb_ede" else w
-        return self.k * self.t * (1 - torch.tanh(self.t * centre) ** 2)
+    def quantize(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(codes, alpha): codes in w's shape and dtype; alpha (K, 1, ...) or (1, 1, ...), None for 1."""
+        raise NotImplementedError
+
+    def slope(self, w: Tensor) -> Tensor:
+        """The surrogate derivative of the codes."""
+        return ste_slope(w) if self.config.estimator == "ste" else ede_slope(w, self.t, self.k)
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Quantized weights in w's shape and dtype, differentiable by the surrogate slope."""
+        codes, alpha = self.quantize(w.detach())
+        factor = alpha
+        if self.config.channel_signs:
+            sign = self.channel_sign.reshape(1, -1, *[1] * (w.ndim - 2))
+            factor = sign if alpha is None else alpha * sign
+        w_q = codes if factor is None else factor * codes
+        if not (torch.is_grad_enabled() and w.requires_grad):
+            return w_q
+        slope = self.slope(w.detach())
+        return _Surrogate.apply(w, w_q, slope if factor is None else factor * slope)
+
+    @torch.no_grad()
+    def codes(self, w: Tensor) -> QuantizedWeight:
+        """The exact integer form: `codes(w).dense()` equals float32 `forward(w)`. A linear layer has R = S = 1."""
+        codes, alpha = self.quantize(w)
+        return self._pack(codes, alpha)
+
+    def _pack(self, codes: Tensor, alpha: Tensor | None, negative_alpha: Tensor | None = None) -> QuantizedWeight:
+        K, C, *window = codes.shape
+        scales = [None if a is None else a.float().flatten().expand(K).cpu().numpy() for a in (alpha, negative_alpha)]
+        return QuantizedWeight(
+            codes.to("cpu", torch.int8).reshape((K, C, *window) if len(window) == 2 else (K, C, -1, 1)).numpy(),
+            *scales,
+            channel_sign=None if self.channel_sign is None else self.channel_sign.cpu().numpy(),
+            scheme=self.config.quantizer,
+        )
 
     def extra_repr(self) -> str:
         return ", ".join(f"{k}={v!r}" for k, v in self.config.effective().items())
-
-
-def _per_filter(values: Tensor, w: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (w.dim() - 1))
-
-
-def _codes4(codes: Tensor) -> np.ndarray:
-    K, C = codes.shape[:2]
-    array = codes.detach().to("cpu", torch.int8)
-    return (array if array.dim() == 4 else array.reshape(K, C, -1, 1)).numpy()
 
 
 class FullPrecision(Quantizer):
@@ -149,42 +221,31 @@ class FullPrecision(Quantizer):
 class Binary(Quantizer):
     """Values {-alpha, +alpha}, alpha = 1 or mean|w| per filter.
 
-    Forward: alpha * sign(w), with sign(0) = +1. Gradient: the window of `ste` or `ede`, times alpha.
-    Reference: BWN / XNOR-Net (Rastegari et al., 2016); EDE from IR-Net (Qin et al., 2020).
+    Forward: alpha * sign(w), with sign(0) = +1. Gradient: alpha times the slope of `ste` or `ede`.
+    Reference: BWN (XNOR-Net, Rastegari et al., 2016); EDE from IR-Net (Qin et al., 2020).
     """
 
     options = ("estimator", "scale")
     weight_bits = 1.0
 
-    def _parts(self, w):
-        codes = torch.where(w >= 0, 1.0, -1.0).to(w.dtype)
-        alpha = w.flatten(1).abs().mean(1) if self.config.scale == "mean" else w.new_ones(len(w))
-        return codes, alpha
-
-    def forward(self, w: Tensor) -> Tensor:
-        with torch.no_grad():
-            codes, alpha = self._parts(w)
-            alpha = _per_filter(alpha, w)
-            window = self._window(w)
-            if self.config.scale == "mean":
-                codes, window = codes * alpha, window * alpha
-        return _Surrogate.apply(w, codes, window)
-
-    @torch.no_grad()
-    def codes(self, w: Tensor) -> QuantizedWeight:
-        codes, alpha = self._parts(w)
-        return QuantizedWeight(_codes4(codes), alpha.float().cpu().numpy(), scheme=self.config.quantizer)
+    def quantize(self, w):
+        codes = torch.ge(w, 0, out=torch.empty_like(w)).mul_(2).sub_(1)
+        return codes, mean_magnitude(w, torch.ones_like(w)) if self.config.scale == "mean" else None
 
 
 class SignedBinary(Quantizer):
-    """Values {0, +alpha} in regions with beta = +1, {0, -alpha} where beta = -1; alpha = 1 unless `scale`.
+    """Values {0, +alpha} in regions with beta = +1, {0, -alpha} where beta = -1.
 
-    A region is `region_channels` neighbouring input channels of one filter, all of the filter if 0. beta is fixed before
-    training. Forward: alpha * beta * [beta * w >= Delta] * channel_sign, Delta = delta_factor * max|w| over the region, the
-    filter or the layer. Gradient: `ste` window |w| <= 1; `ede` k t (1 - tanh(t w)^2); `sb_ede` the same around beta * Delta.
-    Reference: Kuhar et al., 2023; the released code's `STESign.forward` and `ede`, with one Delta for both directions.
-    `channel_sign`, if enabled, is one fixed random sign per input channel: it stands outside the codes, so inference folds
-    it into the activations.
+    alpha = 1, or the mean |w| of the filter's effectual weights (1 if it has none).
+
+    Forward: alpha * channel_sign * beta * u, u = [beta * w >= Delta], Delta = delta_factor * max|w| over the region,
+    filter or layer; hence all of an all-zero filter is effectual. A region is `region_channels` neighbouring input
+    channels of one filter, or all of it. beta is fixed before training.
+    Gradient: alpha * channel_sign times the slope of `ste`, `ede` or `sb_ede`.
+    Reference: Kuhar et al., 2023; the released code's `STESign.forward`, and its `ede` with the forward's own Delta.
+    There the gradient is also clamped to [-1, 1], and `ede` is never called. `channel_sign` is not in that code: a
+    random sign per input channel, half of them negative, outside the codes, so that inference folds it into the
+    activations.
     """
 
     options = (
@@ -195,80 +256,43 @@ class SignedBinary(Quantizer):
 
     def __init__(self, shape, config, generator):
         super().__init__(shape, config, generator)
-        K, C = self.shape[:2]
-        block = config.region_channels or C
-        if C % block:
+        C = self.shape[1]
+        self.region_channels = config.region_channels or C
+        if C % self.region_channels:
             divisors = [d for d in range(1, C + 1) if C % d == 0]
-            raise ValueError(f"region_channels = {block} does not divide C = {C}; allowed: 0 or one of {divisors}")
-        self.regions = C // block
-        self.register_buffer("beta", self._assign(K, generator))
-        sign = torch.ones(C)
+            raise ValueError(
+                f"region_channels = {config.region_channels} does not divide C = {C}; allowed: 0 or one of {divisors}"
+            )
+        self.register_buffer("beta", self._draw_beta(generator))
+        self.channel_sign = torch.ones(C)
         if config.channel_signs:
-            sign[torch.randperm(C, generator=generator)[: C // 2]] = -1
-        self.register_buffer("channel_sign", sign)
+            self.channel_sign[torch.randperm(C, generator=generator)[: C // 2]] = -1
 
-    def _assign(self, K: int, generator: torch.Generator) -> Tensor:
-        """beta, float32 (K, C / C_t) in {-1, +1}."""
-        f, B = self.config.positive_fraction, self.regions
-        k, b = torch.arange(K)[:, None], torch.arange(B)[None, :]
-        if self.config.assignment == "first_half":
-            positive = (k < math.floor(f * K)).expand(K, B)
-        elif self.config.assignment == "interleaved":
-            positive = torch.floor((k + b + 1) * f) > torch.floor((k + b) * f)
-        else:
-            positive = torch.zeros(K * B, dtype=torch.bool)
-            positive[torch.randperm(K * B, generator=generator)[: round(f * K * B)]] = True
-            positive = positive.reshape(K, B)
-        return torch.where(positive, 1.0, -1.0)
+    def _draw_beta(self, generator):
+        K, C = self.shape[:2]
+        config = self.config
+        return region_signs(K, C // self.region_channels, config.positive_fraction, config.assignment, generator)
 
-    def _signed(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(beta * w, Delta, beta), viewed as (K, B, C_t * rest) and broadcastable to it."""
-        K = self.shape[0]
-        regions = w.reshape(K, self.regions, -1)
-        beta = self.beta.to(w.dtype)[:, :, None]
-        peak = regions.abs()
-        axis = self.config.delta_axis
-        peak = peak.amax() if axis == "layer" else peak.amax((1, 2) if axis == "filter" else 2, keepdim=True)
-        return beta * regions, self.config.delta_factor * peak, beta
+    def _spread(self, per_region: Tensor, w: Tensor) -> Tensor:
+        """(K or 1, B or 1) -> broadcastable to w."""
+        if per_region.shape[1] > 1:
+            per_region = per_region.repeat_interleave(self.region_channels, 1)  # (K, C)
+        return per_region.reshape(*per_region.shape, *[1] * (w.ndim - 2))
 
-    def _alpha(self, w: Tensor, u: Tensor) -> Tensor:
-        """mean |w| over the effectual weights of each filter, 1 where there are none; (K, 1, 1)."""
-        u = u.reshape(len(w), 1, -1)
-        count = u.sum(2, keepdim=True)
-        mean = (w.reshape(u.shape).abs() * u).sum(2, keepdim=True) / count.clamp(min=1)
-        return torch.where(count > 0, mean, torch.ones_like(mean))
+    def _delta(self, w: Tensor) -> Tensor:
+        K, B = self.beta.shape
+        rows = {"layer": (1, 1), "filter": (K, 1), "region": (K, B)}[self.config.delta_axis]
+        return self._spread(self.config.delta_factor * w.abs().reshape(*rows, -1).amax(2), w)
 
-    def _channel(self, w: Tensor) -> Tensor:
-        return self.channel_sign.to(w.dtype).reshape(1, -1, *[1] * (w.dim() - 2))
+    def quantize(self, w):
+        beta = self._spread(self.beta, w)
+        u = (beta * w).ge_(self._delta(w))
+        return beta * u, mean_magnitude(w, u) if self.config.scale == "mean" else None
 
-    def forward(self, w: Tensor) -> Tensor:
-        with torch.no_grad():
-            signed, delta, beta = self._signed(w)
-            u = (signed >= delta).to(w.dtype)
-            quantized = beta * u
-            shift = (beta * delta).expand_as(quantized).reshape(w.shape) if self.config.estimator == "sb_ede" else 0.0
-            window = self._window(w, shift)
-            if self.config.scale == "mean":
-                alpha = self._alpha(w, u)
-                quantized, window = quantized * alpha, window * alpha.reshape(-1, *[1] * (w.dim() - 1))
-            quantized = quantized.reshape(w.shape)
-            if self.config.channel_signs:
-                quantized, window = quantized * self._channel(w), window * self._channel(w)
-        return _Surrogate.apply(w, quantized, window)
-
-    @torch.no_grad()
-    def codes(self, w: Tensor) -> QuantizedWeight:
-        signed, delta, beta = self._signed(w)
-        u = (signed >= delta).to(w.dtype)
-        alpha = None
-        if self.config.scale == "mean":
-            alpha = self._alpha(w, u).flatten().float().cpu().numpy()
-        return QuantizedWeight(
-            _codes4((beta * u).reshape(w.shape)),
-            alpha,
-            channel_sign=self.channel_sign.to("cpu", torch.int8).numpy(),
-            scheme=self.config.quantizer,
-        )
+    def slope(self, w):
+        if self.config.estimator == "sb_ede":
+            w = w - self._spread(self.beta, w) * self._delta(w)
+        return super().slope(w)
 
 
 class ZeroOne(SignedBinary):
@@ -276,56 +300,49 @@ class ZeroOne(SignedBinary):
 
     options = ("estimator", "scale", "delta_factor", "delta_axis", "channel_signs")
 
-    def _assign(self, K, generator):
-        return torch.ones(K, self.regions)
+    def _draw_beta(self, generator):
+        return torch.ones(self.shape[0], 1)
 
 
 class TernaryTWN(Quantizer):
-    """Values {-alpha, 0, +alpha}; Delta = 0.7 mean|w| per layer, alpha = mean of the |w| > Delta, per layer.
+    """Values {-alpha, 0, +alpha}; Delta = 0.7 mean|w| and alpha = mean of the |w| > Delta, both per layer.
 
-    Forward: alpha * sign(w) * [|w| > Delta]. Gradient: alpha within |w| <= 1.
-    Reference: TWN (Li et al., 2016), thresholds as in its Caffe code; alpha is the least-squares scale of the kept weights.
+    Forward: alpha * sign(w) * [|w| > Delta]. Gradient: alpha times the slope of `ste`.
+    Reference: TWN (Li et al., 2016), Delta as in its Caffe code; alpha is the least-squares scale of the kept weights.
     """
 
     weight_bits = 2.0
 
-    def _parts(self, w):
+    def quantize(self, w):
         magnitude = w.abs()
-        kept = magnitude > 0.7 * magnitude.mean()
-        alpha = magnitude[kept].mean() if kept.any() else magnitude.new_ones(())
-        return torch.sign(w) * kept, alpha
-
-    def forward(self, w: Tensor) -> Tensor:
-        with torch.no_grad():
-            codes, alpha = self._parts(w)
-            window = self._window(w) * alpha
-        return _Surrogate.apply(w, codes * alpha, window)
-
-    @torch.no_grad()
-    def codes(self, w: Tensor) -> QuantizedWeight:
-        codes, alpha = self._parts(w)
-        return QuantizedWeight(_codes4(codes), np.full(len(w), alpha.float().cpu()), scheme=self.config.quantizer)
+        kept = magnitude.gt_(0.7 * magnitude.mean())
+        return torch.sign(w) * kept, mean_magnitude(w[None], kept[None])[0]
 
 
 class _TrainedTernary(torch.autograd.Function):
+    """W_p where w > Delta, -W_n where w < -Delta, else 0; the gradients that `TernaryTTQ` states."""
+
     @staticmethod
     def forward(ctx, w, positive_scale, negative_scale, delta):
-        positive, negative = w > delta, w < -delta
+        positive, negative = (torch.empty_like(w) for _ in range(2))
+        torch.gt(w, delta, out=positive)
+        torch.lt(w, -delta, out=negative)
         ctx.save_for_backward(positive, negative, positive_scale, negative_scale)
         return positive_scale * positive - negative_scale * negative
 
     @staticmethod
     def backward(ctx, g):
         positive, negative, positive_scale, negative_scale = ctx.saved_tensors
-        factor = torch.where(positive, positive_scale, torch.where(negative, negative_scale, torch.ones_like(g)))
-        return g * factor, (g * positive).sum(), -(g * negative).sum(), None
+        slope = 1 + (positive_scale - 1) * positive + (negative_scale - 1) * negative
+        return g * slope, (g * positive).sum(), -(g * negative).sum(), None
 
 
 class TernaryTTQ(Quantizer):
-    """Values {-W_n, 0, +W_p} with W_p, W_n > 0 learned, one pair per layer; Delta = delta_factor * max|w| per layer.
+    """Values {-W_n, 0, +W_p}, both learned from 1, one pair per layer; Delta = delta_factor * max|w| per layer.
 
-    Gradient to w: W_p g where w > Delta, W_n g where w < -Delta, g between; to W_p the sum of g over w > Delta, to W_n minus
-    the sum of g over w < -Delta. Reference: TTQ (Zhu et al., 2017) and its released TensorFlow code.
+    Forward: W_p where w > Delta, -W_n where w < -Delta, else 0. Gradient to w: W_p g where w > Delta, W_n g where
+    w < -Delta, g between; to W_p the sum of g over w > Delta, to W_n minus the sum of g over w < -Delta.
+    Reference: TTQ (Zhu et al., 2017) and its released TensorFlow code.
     """
 
     options = ("delta_factor",)
@@ -340,16 +357,12 @@ class TernaryTTQ(Quantizer):
         return self.config.delta_factor * w.detach().abs().amax()
 
     def forward(self, w: Tensor) -> Tensor:
-        return _TrainedTernary.apply(
-            w, self.positive_scale.to(w.dtype), self.negative_scale.to(w.dtype), self._delta(w)
-        )
+        return _TrainedTernary.apply(w, self.positive_scale, self.negative_scale, self._delta(w))
 
     @torch.no_grad()
     def codes(self, w: Tensor) -> QuantizedWeight:
-        delta, K = self._delta(w), len(w)
-        codes = (w > delta).to(torch.int8) - (w < -delta).to(torch.int8)
-        scales = [np.full(K, s.float().cpu(), np.float32) for s in (self.positive_scale, self.negative_scale)]
-        return QuantizedWeight(_codes4(codes), *scales, scheme=self.config.quantizer)
+        delta = self._delta(w)
+        return self._pack((w > delta).int() - (w < -delta).int(), self.positive_scale, self.negative_scale)
 
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
@@ -370,27 +383,20 @@ def make_quantizer(config: QuantizerConfig, shape: tuple[int, ...], generator: t
 def response(config: QuantizerConfig, points: int = 81) -> list[dict]:
     """The quantizer sampled on latent weights in [-1.5, 1.5]: forward, and the gradient at start, middle and end.
 
-    Returns one dict per kind of filter: {"w", "forward", "gradient_start", "gradient_middle", "gradient_end", "beta"}, lists of
-    floats; signed-binary has two, beta = +1 and -1, the others one with beta None. Statistics (max|w|, mean|w|) are those of the
-    sampled weights themselves, all channel signs are +1.
+    Returns one dict per kind of filter: {"beta", "w", "forward", "gradient_start", "gradient_middle", "gradient_end"},
+    lists of floats; signed-binary has two, beta = +1 and -1, the others one with beta None. Statistics (max|w|,
+    mean|w|) are those of the sampled weights, which form one filter of one region; the channel signs are +1.
     """
-    w = torch.linspace(-1.5, 1.5, points)
-    # One region holds all samples, so that the curve is that of a region of any size.
-    quantizer = make_quantizer(replace(config, region_channels=0), (1, points), torch.Generator().manual_seed(0))
-    betas = (1.0, -1.0) if config.quantizer == "signed_binary" else (None,)
+    quantizer = make_quantizer(replace(config, region_channels=0), (1, 1, points), torch.Generator())
     curves = []
-    for beta in betas:
+    for beta in (1.0, -1.0) if config.quantizer == "signed_binary" else (None,):
         if beta is not None:
             quantizer.beta.fill_(beta)
-        if hasattr(quantizer, "channel_sign"):
-            quantizer.channel_sign.fill_(1.0)
-        curve = {"beta": beta, "w": w.tolist()}
-        for key, progress in (("start", 0.0), ("middle", 0.5), ("end", 1.0)):
+        w = torch.linspace(-1.5, 1.5, points).reshape(1, 1, points).requires_grad_()
+        curve = {"beta": beta, "w": w.flatten().tolist(), "forward": quantizer(w).flatten().tolist()}
+        for moment, progress in (("start", 0.0), ("middle", 0.5), ("end", 1.0)):
             quantizer.set_progress(progress)
-            latent = w[None, :].clone().requires_grad_()
-            quantized = quantizer(latent)
-            quantized.sum().backward()
-            curve["forward"] = quantized.detach()[0].tolist()
-            curve[f"gradient_{key}"] = latent.grad[0].tolist()
+            (gradient,) = torch.autograd.grad(quantizer(w).sum(), w)
+            curve[f"gradient_{moment}"] = gradient.flatten().tolist()
         curves.append(curve)
     return curves

@@ -271,10 +271,10 @@ def _build_info() -> dict[str, Any] | None:
         return None
 
 
-def _cpuinfo(*fields: str) -> str:
-    """First value of the first of these fields that /proc/cpuinfo has; empty elsewhere than on Linux."""
+def _proc(file: str, *fields: str) -> str:
+    """First value of the first of these fields that a file below /proc has; empty elsewhere than on Linux."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc", file).read_text()
     except OSError:
         return ""
     found = (re.search(rf"^{field}\s*:\s*(.*\S)", text, re.MULTILINE) for field in fields)
@@ -283,24 +283,27 @@ def _cpuinfo(*fields: str) -> str:
 
 def _cpu() -> str:
     sysctl = _run("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None
-    return _cpuinfo("model name", "Model") or (sysctl or "").strip() or platform.processor() or platform.machine()
+    return (
+        _proc("cpuinfo", "model name", "Model") or (sysctl or "").strip() or platform.processor() or platform.machine()
+    )
 
 
 def _isa() -> str:
     """Widest instruction set of this CPU, in the kernels' own names."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "neon"
-    flags = _cpuinfo("flags").split()
+    flags = _proc("cpuinfo", "flags").split()
     return "avx512" if "avx512f" in flags else "avx2" if "avx2" in flags else "scalar"
 
 
 def _peak_memory_bytes() -> int:
     """Largest resident memory of this process so far."""
-    import psutil
-
+    if kib := _proc("self/status", "VmHWM"):  # getrusage would count the parent's memory before exec as well
+        return int(kib.split()[0]) * 1024
     if sys.platform == "win32":
+        import psutil
+
         return psutil.Process().memory_info().peak_wset
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

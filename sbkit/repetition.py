@@ -204,6 +204,11 @@ def operations(
     return Operations(outputs * (entries + joined) + built, outputs * int(rows.sum()))
 
 
+def best_group(weight: QuantizedWeight, **options) -> int:
+    """The G from 1 to 10 channels with which `table` needs the fewest operations per output position."""
+    return min(range(1, 11), key=lambda group: operations(weight, "table", group=group, **options).total)
+
+
 def reduction(weight: QuantizedWeight, algorithm: str, shape: ConvShape | None = None, **options) -> float:
     """Arithmetic reduction: the dense operations over those of `operations(...)`; infinite for all-zero weights."""
     count = operations(weight, algorithm, shape, **options).total

@@ -64,20 +64,20 @@ class TrainConfig:
 
     dataset: str = "fashion_mnist"  # digits | fashion_mnist | cifar10 | image_folder:<path>
     model: str = "resnet8"  # a key of models.MODELS
-    width: int = 16  # channels of the first stage; 0 = the architecture's own
+    width: int = 16  # channels of the first stage; 0: the architecture's own
     nonlinearity: str = "relu"  # a key of models.NONLINEARITIES
-    image_size: int = 14  # pixels; 0 = native
-    train_images: int = 20000  # a random subset; 0 = all
+    image_size: int = 14  # pixels; 0: native
+    train_images: int = 8000  # a random subset; 0: all
     augment: str = "none"  # none | crop_flip
-    epochs: int = 3
-    batch_size: int = 128  # images a step, all processes together
+    epochs: int = 3  # passes over the training images
+    batch_size: int = 64  # images a step, all processes together
     optimizer: str = "adam"  # adam | sgd (Nesterov momentum 0.9)
     learning_rate: float = 2e-3  # peak
     weight_decay: float = 0.0  # L2 penalty, all parameters
     schedule: str = "one_cycle"  # one_cycle | cosine
     precision: str = "fp32"  # fp32 | bf16 (autocast)
-    channels_last: bool = False  # memory layout
-    distill_from: str = ""  # checkpoint of a full-precision run kept with keep_state; "" = labels alone
+    channels_last: bool = True  # memory layout of activations and weights; faster on CPUs
+    distill_from: str = ""  # checkpoint of a full-precision run kept with keep_state; empty: labels alone
     seed: int = 0  # initial weights, fixed signs, subset, order, augmentation
 
     def __post_init__(self):
@@ -95,7 +95,11 @@ class TrainConfig:
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What `train` returns: the trained model, scalars, curves, and what it was trained on."""
+    """What `train` returns: the trained model, scalars, curves, and what it was trained on.
+
+    history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
+    over all quantized weights (flip: the code differs from an epoch before), seconds leave the test out.
+    """
 
     model: nn.Module
     metrics: dict[str, float]
@@ -153,6 +157,7 @@ def train(
         torch.set_num_threads(threads)
     rank, world_size = _group()
     device = _device()
+    torch.backends.cudnn.deterministic = True
     data = load(config.dataset, train_images=config.train_images, image_size=config.image_size, seed=config.seed)
     if not world_size <= config.batch_size <= len(data.x_train) or config.batch_size % world_size:
         raise ValueError(
@@ -181,7 +186,7 @@ def train(
     view = {"mean": data.mean, "std": data.std, "device": device, "rank": rank, "world_size": world_size}
     steps = len(data.x_train) // config.batch_size
     total = steps * config.epochs
-    codes = _codes(model)
+    codes, tested = _codes(model), None
     bar = tqdm(total=total, initial=steps * len(epochs), disable=progress != "bar" or rank > 0, unit="step")
     with bar:
         for epoch in range(len(epochs), config.epochs):
@@ -223,7 +228,7 @@ def train(
             if progress == "lines" and rank == 0:
                 print(_line(epochs[-1], config), flush=True)
 
-    tested = evaluate(model, data, config)
+    tested = tested or evaluate(model, data, config)  # a run resumed after its last epoch has not tested yet
     seconds = sum(epoch["seconds"] for epoch in epochs)
     counts = parameter_counts(model)
     density = _density(codes)
@@ -258,7 +263,6 @@ def _group() -> tuple[int, int]:
 def _device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    torch.backends.cudnn.deterministic = True
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
@@ -325,7 +329,7 @@ def _share(model: nn.Module, loss_sum: Tensor) -> None:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Dataset, config: TrainConfig) -> dict[str, Any]:
-    """Test set: top1_percent, mean cross-entropy loss, and top1_percent of each class."""
+    """Test set: top1_percent, mean cross-entropy loss, and per_class_percent (None for a class without test images)."""
     rank, world_size = _group()
     device = next(model.parameters()).device
     classes = len(data.classes)
@@ -370,14 +374,14 @@ def _density(codes: dict[str, np.ndarray]) -> float:
     """Non-zero share of all quantized weights; 1 in full precision."""
     if not codes:
         return 1.0
-    return sum(np.count_nonzero(c) for c in codes.values()) / sum(c.size for c in codes.values())
+    return sum(int(np.count_nonzero(c)) for c in codes.values()) / sum(c.size for c in codes.values())
 
 
 def _flip_fraction(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
     """Share of the codes that differ; 0 in full precision."""
     if not after:
         return 0.0
-    return sum(np.count_nonzero(before[n] != after[n]) for n in after) / sum(c.size for c in after.values())
+    return sum(int(np.count_nonzero(before[n] != after[n])) for n in after) / sum(c.size for c in after.values())
 
 
 def _layers(model: nn.Module) -> list[dict[str, Any]]:
@@ -394,9 +398,9 @@ def _layers(model: nn.Module) -> list[dict[str, Any]]:
 def _latent(model: nn.Module) -> dict[str, dict[str, list]]:
     """Histograms of the latent weights of the first, middle and last quantized layer.
 
-    {layer: {"edges", "positive", "negative", "positive_effectual", "negative_effectual"}}: counts in the regions of sign
-    factor beta = +1 and -1, and how many of them have a non-zero code. Without sign factors all regions are positive,
-    in full precision all weights are effectual.
+    {layer: {"edges", "positive", "negative", "positive_effectual", "negative_effectual"}}: counts in the regions of
+    sign factor beta = +1 and -1, and how many of them have a non-zero code. Without sign factors all regions are
+    positive, in full precision all weights are effectual.
     """
     layers = quant_layers(model)
     names = list(layers)
@@ -434,8 +438,7 @@ def _load_state(path: str | os.PathLike, device: torch.device) -> dict[str, Any]
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is not a readable checkpoint ({reason}); delete it to start afresh") from error
+        raise ValueError(f"{path} is not a readable checkpoint; delete it to start afresh") from error
 
 
 def _load_teacher(path: str, data: Dataset, device: torch.device) -> nn.Module:
@@ -493,10 +496,12 @@ def run(
     rank, world_size = _group()
     extra = {
         "data_label": result.data_label,
-        "device": str(_device_name()),
+        "device": torch.cuda.get_device_name(_device()) if torch.cuda.is_available() else "cpu",
         "processes": world_size,
         "weights_sha256": weights_sha256(result.model),
     }
+    if config.distill_from:
+        extra["teacher_sha256"] = hashlib.sha256(Path(config.distill_from).read_bytes()).hexdigest()
     provenance = records.provenance(
         threads=torch.get_num_threads(),
         started=started,
@@ -515,10 +520,6 @@ def run(
         records.write(record, folder / "records" / "train" / f"{name}.json")
         partial.unlink(missing_ok=True)
     return record
-
-
-def _device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -79,7 +79,9 @@ def test_round_trip_is_exact_and_small(tmp_path):
     assert os.listdir(path.parent) == ["w.npz"]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"not a zip file", lambda data: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"not a zip file", lambda data: b""]
+)
 def test_a_damaged_file_is_named(tmp_path, damage):
     path = save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes())})
     path.write_bytes(damage(path.read_bytes()))

@@ -31,7 +31,9 @@ def test_sizes_are_the_stated_ones(name):
     assert tuple(parameter_counts(model).values()) == EXPECTED_PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name, size, expected", [("resnet20", 32, RESNET20_SHAPES), ("resnet18", 224, RESNET18_SHAPES)])
+@pytest.mark.parametrize(
+    "name, size, expected", [("resnet20", 32, RESNET20_SHAPES), ("resnet18", 224, RESNET18_SHAPES)]
+)
 def test_shapes_are_those_of_the_table(name, size, expected):
     shapes = conv_shapes(build_model(name, quantizer=QuantizerConfig(), image_size=size), 3, size)
     assert [s.name for s in shapes] == [s.name for s in expected]
@@ -60,6 +62,40 @@ def test_the_same_seed_gives_every_scheme_the_same_latent_weights():
         assert all(torch.equal(p, reference[n]) for n, p in parameters.items()), key
     other = build_model("resnet8", quantizer=FULL, seed=4)
     assert not torch.equal(next(other.parameters()), next(iter(reference.values())))
+
+
+def test_fixed_signs_are_reproducible_and_differ_between_seeds_and_layers():
+    config = QuantizerConfig(assignment="random", region_channels=4)
+    one, same, other = (
+        [layer.quantizer.beta for layer in quant_layers(build_model("resnet20", quantizer=config, seed=seed)).values()]
+        for seed in (0, 0, 1)
+    )
+    assert all(map(torch.equal, one, same)) and not all(map(torch.equal, one, other))
+    assert not torch.equal(one[0], one[1])
+
+
+@pytest.mark.parametrize("name, size", [("vgg_small", 14), ("resnet18", 33), ("resnet8", 7)])
+def test_stated_shapes_predict_the_real_output_sizes(name, size):
+    model = build_model(name, quantizer=QuantizerConfig(), in_channels=1, image_size=size, width=8).eval()
+    shapes = conv_shapes(model, 1, size)
+    seen = {}
+    for module_name, layer in quant_layers(model).items():
+        layer.register_forward_hook(lambda _, __, y, key=module_name: seen.update({key: tuple(y.shape)}))
+    model(torch.zeros(2, 1, size, size))
+    assert seen == {s.name: (2, s.K, s.P, s.Q) for s in shapes} and list(seen) == [s.name for s in shapes]
+
+
+def test_conv_shapes_leaves_the_model_as_it_was():
+    model = build_model("resnet8", quantizer=QuantizerConfig())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    conv_shapes(model, 3, 32)
+    assert model.training and all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+
+
+def test_building_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    build_model("resnet8", quantizer=QuantizerConfig(assignment="random"))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_stem_shortcuts_and_classifier_stay_in_full_precision():
@@ -98,6 +134,8 @@ def test_progress_reaches_every_quantizer():
     [
         ({"name": "resnet19"}, "model = 'resnet19'; allowed: resnet8, resnet20"),
         ({"nonlinearity": "gelu"}, "nonlinearity = 'gelu'; allowed: relu, prelu"),
+        ({"width": -1}, "width = -1; allowed: >= 0"),
+        ({"classes": 0}, "classes = 0; allowed: >= 1"),
         ({"name": "vgg_small", "image_size": 4}, "image_size = 4 for vgg_small; allowed: >= 8"),
         ({"quantizer": QuantizerConfig(region_channels=3)}, "region_channels = 3 does not divide C = 16"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, response
 
-SHAPES = [(7, 16), (8, 16, 3, 3), (1, 4, 1, 1), (6, 8, 5, 5)]
+SHAPES = [(7, 16), (7, 16, 3), (8, 16, 3, 3), (1, 4, 1, 1), (6, 8, 5, 5)]
 SIGNED = [
     {},
     {"scale": "mean"},
@@ -52,7 +52,7 @@ def _gradient(quantizer, w, upstream):
 def test_codes_and_scales_give_the_forward_value(config, shape):
     quantizer, w = _make(config, shape), _latent(shape)
     weight = quantizer.codes(w)
-    assert weight.codes.shape == (*shape, 1, 1)[:4]
+    assert weight.codes.shape == (*shape, 1, 1)[:4] and weight.codes.dtype == np.int8
     np.testing.assert_array_equal(weight.dense().reshape(shape), quantizer(w).detach().numpy())
 
 
@@ -85,6 +85,23 @@ def test_first_half_rounds_down_as_the_released_code_does(fraction, positive):
     assert (beta > 0).sum() == positive and (beta[:positive] > 0).all()
 
 
+def test_a_fraction_is_taken_as_written():
+    beta = _make(QuantizerConfig(positive_fraction=0.29), (100, 4)).beta  # 0.29 * 100 = 28.999999999999996
+    assert (beta > 0).sum() == 29
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.7, 1.0])
+def test_interleaved_has_the_stated_fraction(fraction):
+    beta = _make(QuantizerConfig(assignment="interleaved", positive_fraction=fraction), (40, 4)).beta
+    assert (beta > 0).sum() == round(40 * fraction)
+
+
+def test_half_of_the_channel_signs_are_negative():
+    signs = [_make(QuantizerConfig(channel_signs=True), (2, 9), seed=seed).channel_sign for seed in range(3)]
+    assert all((sign < 0).sum() == 4 and (sign > 0).sum() == 5 for sign in signs)
+    assert not torch.equal(signs[0], signs[1]) or not torch.equal(signs[0], signs[2])
+
+
 def test_interleaved_is_a_checkerboard_and_random_has_the_exact_count():
     beta = _make(QuantizerConfig(assignment="interleaved", region_channels=2), (4, 8, 3, 3)).beta
     k, b = np.indices(beta.shape)
@@ -103,6 +120,31 @@ def test_fixed_signs_travel_in_the_state_dict():
     target.load_state_dict(source.state_dict())
     assert torch.equal(source.beta, target.beta) and torch.equal(source.channel_sign, target.channel_sign)
     assert not any(p.requires_grad for p in source.buffers()) and not list(source.parameters())
+
+
+def test_training_moves_the_latent_weights_and_not_the_signs():
+    quantizer = _make(QuantizerConfig(assignment="random", channel_signs=True, region_channels=2), (8, 6))
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    w = torch.nn.Parameter(_latent((8, 6)))
+    start = w.detach().clone()
+    optimizer = torch.optim.Adam([w, *quantizer.parameters()], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        quantizer(w).square().sum().backward()
+        optimizer.step()
+    assert not torch.equal(w, start)
+    assert before.keys() == {"beta", "channel_sign"}
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=_id)
+def test_evaluation_gives_the_value_of_training(config):
+    quantizer, w = _make(config, (8, 16, 3, 3)), _latent((8, 16, 3, 3)).requires_grad_()
+    trained = quantizer(w)
+    with torch.no_grad():
+        evaluated = quantizer(w)
+    assert trained.requires_grad and not evaluated.requires_grad
+    assert torch.equal(trained.detach(), evaluated)
 
 
 def _temperature(p):
@@ -181,6 +223,24 @@ def test_a_filter_of_zeros_and_a_filter_without_effectual_weights():
     assert np.isfinite(weight.dense()).all()
 
 
+def test_every_weight_of_a_zero_filter_is_effectual_and_ternary_zeros_stay_zero():
+    zeros = torch.zeros(2, 3)
+    np.testing.assert_array_equal(_make(QuantizerConfig(), zeros.shape)(zeros), [[1, 1, 1], [-1, -1, -1]])
+    for key in ("ternary_twn", "ternary_ttq"):
+        weight = _make(QuantizerConfig(key), zeros.shape).codes(zeros)
+        assert not weight.codes.any() and np.isfinite(weight.dense()).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-2, 2, width=32), min_size=4, max_size=24), st.floats(-1, 1))
+def test_binary_mean_scale_is_the_least_squares_scale(values, other):
+    w = torch.tensor([values])
+    weight = _make(QuantizerConfig("binary", scale="mean"), w.shape).codes(w)
+    codes, alpha = weight.codes.reshape(-1).astype(float), float(weight.scale[0])
+    error = lambda a: np.square(np.array(values) - a * codes).sum()  # noqa: E731
+    assert error(alpha) <= error(alpha + other) + 1e-6
+
+
 def test_response_shows_both_signs_of_signed_binary():
     positive, negative = response(QuantizerConfig(estimator="sb_ede", region_channels=4), points=31)
     assert (positive["beta"], negative["beta"]) == (1.0, -1.0)
@@ -198,6 +258,12 @@ def test_response_shows_both_signs_of_signed_binary():
         ({"delta_factor": math.nan}, "delta_factor = nan"),
         ({"positive_fraction": -0.1}, "positive_fraction = -0.1"),
         ({"region_channels": -4}, "region_channels = -4"),
+        ({"region_channels": 2.0}, "region_channels = 2.0"),
+        ({"region_channels": True}, "region_channels = True"),
+        ({"delta_factor": "0.1"}, "delta_factor = '0.1'; allowed: 0 <= delta_factor < 1"),
+        ({"channel_signs": 1}, "channel_signs = 1; allowed: True, False"),
+        ({"assignment": "last_half"}, "assignment = 'last_half'; allowed: first_half, interleaved, random"),
+        ({"quantizer": "zero_one", "delta_axis": "region"}, "zero_one allows: filter, layer"),
         ({"quantizer": "binary", "delta_factor": 0.1}, "delta_factor = 0.1 has no effect on binary; it applies to:"),
         ({"quantizer": "binary", "estimator": "sb_ede"}, "binary allows: ste, ede"),
         ({"quantizer": "ternary_twn", "estimator": "ede"}, "estimator = 'ede' has no effect on ternary_twn"),
@@ -210,7 +276,9 @@ def test_bad_options_are_named(options, message):
 
 
 def test_region_must_divide_the_channels():
-    with pytest.raises(ValueError, match=r"region_channels = 5 does not divide C = 8; allowed: 0 or one of \[1, 2, 4, 8\]"):
+    with pytest.raises(
+        ValueError, match=r"region_channels = 5 does not divide C = 8; allowed: 0 or one of \[1, 2, 4, 8\]"
+    ):
         _make(QuantizerConfig(region_channels=5), (4, 8, 3, 3))
 
 
@@ -220,3 +288,13 @@ def test_full_precision_has_no_codes():
     assert quantizer(w) is w
     with pytest.raises(TypeError, match="no integer codes"):
         quantizer.codes(w)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=_id)
+def test_memory_layout_changes_nothing(config):
+    shape = (6, 16, 3, 3)
+    w, upstream = _latent(shape), _latent(shape, 1)
+    last = w.contiguous(memory_format=torch.channels_last)
+    quantizer = _make(config, shape)
+    torch.testing.assert_close(quantizer(last), quantizer(w))  # sums for alpha may run in another order
+    torch.testing.assert_close(_gradient(quantizer, last, upstream), _gradient(quantizer, w, upstream))

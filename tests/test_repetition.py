@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sbkit import repetition
+from sbkit import kernels, repetition
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.repetition import (
     SCHEMES,
@@ -136,6 +136,13 @@ def test_reduction_is_dense_over_executed():
     assert reduction(weight([0, 0]), "sparse") == float("inf")
 
 
+def test_best_group_needs_the_fewest_operations():
+    codes = codes_of("binary", (64, 64, 3, 3))
+    best = repetition.best_group(codes, encoding="rewritten")
+    totals = [operations(codes, "table", group=group, encoding="rewritten").total for group in range(1, 11)]
+    assert totals[best - 1] == min(totals) < totals[0]
+
+
 def test_operations_names_what_is_wrong():
     with pytest.raises(ValueError, match="algorithm = 'winograd'; allowed: dense, sparse, table"):
         operations(MIXED, "winograd")
@@ -160,7 +167,6 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_plans_execute_these_operations(scheme, shape):
-    kernels = pytest.importorskip("sbkit.kernels")
     codes = codes_of(scheme, (shape.K, shape.C, shape.R, shape.S))
     for algorithm in ("dense", "sparse", "table"):
         for skip_zeros in (True, False):

@@ -1,0 +1,99 @@
+# Every target sets up what it needs. Works with GNU make 3.81 and later.
+#
+# The environment is, in this order: the folder of programs that BIN names; the active conda environment, if this
+# package is installed in it (conda env create -f environment.yml); else .venv, made here with $(PYTHON).
+
+PROFILE ?= quick
+PYTHON  ?= python3
+RULE    ?= all
+
+CONDA_BIN := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -I -c 'import sys, pathlib, sbkit; \
+	sys.exit(not pathlib.Path(sbkit.__file__).parent.samefile("sbkit"))' 2>/dev/null && echo "$$CONDA_PREFIX/bin")
+LOCK := "$(PYTHON)" workflow/lock.py .lock
+LIGHT := jinja2 ipykernel pandas papermill psutil scipy seaborn snakemake tabulate
+
+ifneq ($(origin BIN),command line)
+ifneq ($(CONDA_BIN),)
+BIN := $(CONDA_BIN)
+else
+BIN := $(CURDIR)/.venv/bin
+STAMP := .venv/.installed
+endif
+endif
+
+SNAKEMAKE = "$(BIN)/python" -m snakemake --config profile=$(PROFILE)
+
+# Redrawing needs neither torch nor a compiler: without an environment at hand, a light one is made.
+FIGURES_BIN := $(BIN)
+ifdef STAMP
+ifeq ($(wildcard $(STAMP)),)
+FIGURES_BIN := $(CURDIR)/.venv-figures/bin
+FIGURES_STAMP := .venv-figures/.installed
+endif
+endif
+
+help:  ## this list
+	@echo "make TARGET [PROFILE=smoke|quick|cifar|imagenet] [PYTHON=python3.12] [BIN=folder]"
+	@echo "ARGS=... goes to the program behind a target: ARGS=-n shows what reproduce would run, RULE=accuracy runs part of it"
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+reproduce: setup  ## every run, figure and table of PROFILE into results/PROFILE; again: only what changed
+	@$(LOCK) $(MAKE) --no-print-directory snakemake
+	@echo "figures   results/$(PROFILE)/figures"
+	@echo "tables    results/$(PROFILE)/tables"
+	@echo "overview  results/$(PROFILE)/executed/00_overview.ipynb"
+
+bench: setup  ## only the benchmarks of PROFILE
+	@$(LOCK) $(MAKE) --no-print-directory snakemake RULE=benchmarks
+	@echo "records   results/$(PROFILE)/records/bench"
+
+figures:  ## redraw results/reference/PROFILE from its committed records: no training, no data, no compiler
+	@$(MAKE) --no-print-directory setup STAMP=$(FIGURES_STAMP)
+	@$(LOCK) $(MAKE) --no-print-directory snakemake PROFILE=reference/$(PROFILE) BIN="$(FIGURES_BIN)" \
+		ARGS="--forceall $(ARGS)"
+	@echo "figures   results/reference/$(PROFILE)/figures"
+	@echo "tables    results/reference/$(PROFILE)/tables"
+	@echo "overview  results/reference/$(PROFILE)/executed/00_overview.ipynb"
+
+test: setup  ## linters and the test suite, a smoke reproduction included
+	"$(BIN)/ruff" check sbkit tests notebooks workflow
+	"$(BIN)/ruff" format --check sbkit tests notebooks workflow
+	"$(BIN)/nbstripout" --verify notebooks/*.ipynb
+	"$(BIN)/python" -m pytest $(ARGS)
+
+lab: setup  ## the notebooks in JupyterLab
+	"$(BIN)/jupyter-lab" notebooks/00_overview.ipynb $(ARGS)
+
+clean:  ## remove results (not results/reference) and build files
+	@$(LOCK) find results -mindepth 1 -maxdepth 1 -type d ! -name reference -exec rm -rf {} +
+	rm -rf build .snakemake
+
+distclean: clean  ## clean, and remove the environments; downloaded data stays
+	rm -rf .venv .venv-figures
+
+setup:  ## the environment alone
+	@test -z "$(STAMP)" || $(MAKE) -q $(STAMP) 2>/dev/null || $(LOCK) $(MAKE) --no-print-directory $(STAMP)
+
+# Run under the lock: locks and half-made files that are found then belong to a run that was killed.
+snakemake:
+	@test -z "$$(ls .snakemake/locks 2>/dev/null)" || $(SNAKEMAKE) --quiet all --unlock
+	@$(SNAKEMAKE) $(ARGS) -- $(RULE)
+
+.venv/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
+	@$(MAKE) --no-print-directory venv VENV=.venv
+	@command -v "$${CXX:-c++}" >/dev/null || { echo "sbkit needs a C++17 compiler; found none named $${CXX:-c++} (set CXX)"; exit 1; }
+	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv-figures/.installed: constraints.txt
+	@$(MAKE) --no-print-directory venv VENV=.venv-figures
+	.venv-figures/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(LIGHT)
+	@touch $@
+
+venv:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "sbkit needs Python >= 3.11; $(PYTHON) is $$("$(PYTHON)" --version 2>&1): run make with PYTHON=<a newer one>"; exit 1; }
+	@echo "setting up $(VENV), once; this takes some minutes"
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+
+.PHONY: help reproduce bench figures test lab clean distclean setup snakemake venv

@@ -1,0 +1,27 @@
+"""Every test runs on one thread, draws to no screen and reaches no network."""
+
+import os
+import socket
+
+import pytest
+
+# Set before torch or the kernels start a thread pool; the processes that tests start inherit all of it.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+os.environ["MPLBACKEND"] = "agg"
+for _variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+    os.environ[_variable] = "http://127.0.0.1:9"  # the discard port: nobody answers
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1,::1"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """A connection from a test to anything but this machine raises."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in ("localhost", "127.0.0.1", "::1"):
+            raise OSError(f"a test reached for the network: {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,508 @@
+"""`start()` in a real IPython shell and under papermill and nbclient; figures and tables byte for byte."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import textwrap
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from sbkit import notebook, records
+from sbkit.notebook import Run, expand, find_root, load_experiments, parse_parameters, start
+from sbkit.records import Record
+
+EXPERIMENTS = """
+[small]
+title = "digits, 50 % of them"
+paper_scale = false
+seeds = [0, 1]
+
+[small.common]
+epochs = 1
+
+[small.train.binary]
+quantizer = "binary"
+
+[small.train.signed_binary]
+quantizer = "signed_binary"
+epochs = 2
+seeds = [5]
+
+[small.bench.layers]
+shapes = "tiny"
+
+[full]
+title = "all"
+paper_scale = true
+seeds = [0]
+"""
+
+PARAMETERS = """\
+profile: str = "small"  # a profile
+name: str = "run"  # file stem
+epochs: int = 2  # passes
+rate: float = 1  # peak
+flip: bool = True  # augment
+seed: int = 7  # of everything
+"""
+
+
+@dataclass(frozen=True)
+class First:
+    epochs: int = 1
+    rate: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError(f"epochs = {self.epochs}; allowed: an integer >= 1")
+
+
+@dataclass(frozen=True)
+class Second:
+    flip: "bool" = False
+    seed: "int" = 0
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A repository of its own, and OMP_NUM_THREADS unset."""
+    folder = tmp_path / "repository"
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "notebooks" / "experiments.toml").write_text(EXPERIMENTS)
+    monkeypatch.setenv("SBKIT_ROOT", str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+class Kernel:
+    """The part of a Jupyter kernel that `start` sees: executed sources in `In`, variables in the namespace."""
+
+    def __init__(self, *cells):
+        self.namespace = {"In": [""]}
+        for cell in cells:
+            self.run(cell)
+
+    def run(self, cell):
+        self.namespace["In"].append(cell)
+        exec(cell, self.namespace)
+
+    def start(self, *config_classes):
+        self.namespace["In"].append("run = start(globals(), ...)")
+        return start(self.namespace, *config_classes)
+
+
+def edited(old, new):
+    assert old in PARAMETERS
+    return PARAMETERS.replace(old, new)
+
+
+# Parameters
+
+
+def test_producer(root):
+    run = Kernel(PARAMETERS).start(First, Second)
+    assert run.configs == (First(2, 1.0, 7), Second(True, 7))
+    assert isinstance(run.configs[0].rate, float)
+    assert (run.profile, run.name, run.save) == ("small", "run", False)
+    assert run.folder == root / "results" / "small"
+    assert run.folder.is_dir()
+    assert run.label == "small profile: digits, 50 % of them"
+
+
+def test_reader_reads_references_and_writes_nothing(root):
+    run = Kernel('profile: str = "reference/full"\nsave: bool = False').start()
+    assert (run.configs, run.name, run.label) == ((), "", "")
+    assert run.folder == root / "results" / "reference" / "full"
+    assert not (root / "results").exists()
+
+
+def test_injected_values_replace_defaults(root):
+    run = Kernel(PARAMETERS, "# Parameters\nepochs = 5\nrate = 3\nname = 'other'\n").start(First, Second)
+    assert (run.configs[0], run.name) == (First(5, 3.0, 7), "other")
+
+
+def test_only_the_last_edit_of_the_parameters_cell_counts(root):
+    kernel = Kernel(PARAMETERS + "epochz: int = 3", "# Parameters\nepochs = 9", PARAMETERS, "tail: int = 3")
+    assert kernel.start(First, Second).configs[0].epochs == 2
+    kernel.run(edited("epochs: int = 2", "epochs: int = 4"))
+    assert kernel.start(First, Second).configs[0].epochs == 4
+
+
+def test_start_can_run_again(root):
+    kernel = Kernel(PARAMETERS)
+    assert kernel.start(First, Second) == kernel.start(First, Second)
+
+
+@pytest.mark.parametrize(
+    "cells, error, message",
+    [
+        ([], ValueError, "no parameters cell has run"),
+        (["profil: str = 'small'"], ValueError, "no parameters cell has run"),
+        (
+            [edited("epochs", "epochz")],
+            ValueError,
+            r"epochz \(did you mean epochs\?\); allowed: profile, name",
+        ),
+        ([PARAMETERS, "# Parameters\nepochz = 3"], ValueError, r"unknown parameter epochz \(did you mean epochs\?\)"),
+        ([edited("rate: float = 1", "")], ValueError, "lacks rate; required: profile, name, epochs, rate, seed, flip"),
+        ([edited("epochs: int = 2", "epochs: float = 2")], TypeError, "declares epochs: float; allowed: int"),
+        ([edited("epochs: int = 2", "epochs: int = 2.5")], TypeError, "epochs = 2.5 is of type float; allowed: int"),
+        ([edited("epochs: int = 2", "epochs: int = True")], TypeError, "epochs = True is of type bool; allowed: int"),
+        ([edited("rate: float = 1", "rate: float = True")], TypeError, "rate = True is of type bool; allowed: float"),
+        ([edited("flip: bool = True", "flip: bool = 1")], TypeError, "flip = 1 is of type int; allowed: bool"),
+        (
+            [edited("epochs: int = 2", "epochs = 2")],
+            ValueError,
+            "holds `epochs = 2`; allowed: one `name: type",
+        ),
+        ([edited("epochs: int = 2", "epochs: int = 1 + len('a')")], ValueError, "holds `epochs: int = 1 "),
+        ([edited("epochs: int = 2", "epochs: list = [2]")], ValueError, "type being str, int, float, bool"),
+        ([PARAMETERS + "seed: int = 8"], ValueError, "declares seed twice"),
+        ([PARAMETERS, "# Parameters\nepochs = 'abc'"], TypeError, "epochs = 'abc' is of type str; allowed: int"),
+        ([PARAMETERS, "# Parameters\nepochs = 2.0"], TypeError, "epochs = 2.0 is of type float; allowed: int"),
+        ([PARAMETERS, "# Parameters\nflip = 'true'"], TypeError, "flip = 'true' is of type str; allowed: bool"),
+        ([PARAMETERS, "# Parameters\nname = 7"], TypeError, "name = 7 is of type int; allowed: str .*-r NAME VALUE"),
+        ([PARAMETERS, "# Parameters\nname = None"], TypeError, "name = None is of type NoneType"),
+        ([PARAMETERS, "# Parameters\nrate = float('nan')"], ValueError, r"`rate = float\('nan'\)` is not a literal"),
+        ([PARAMETERS, "# Parameters\nrate = 1e999"], ValueError, "rate = inf; allowed: a finite number"),
+        ([PARAMETERS, "epochs = 3"], ValueError, "epochs is 3 in this kernel but 2 in the parameters cell"),
+        ([PARAMETERS, "# Parameters\nepochs = 0"], ValueError, "epochs = 0; allowed: an integer >= 1"),
+        (
+            [PARAMETERS, "# Parameters\nprofile = 'smal'"],
+            ValueError,
+            "profile = 'smal'; allowed: small, full, or",
+        ),
+        ([PARAMETERS, "# Parameters\nprofile = '../small'"], ValueError, r"profile = '../small'; allowed"),
+        ([PARAMETERS, "# Parameters\nname = '../run'"], ValueError, r"name = '../run'; allowed: letters"),
+    ],
+)
+def test_bad_parameters_are_named_before_anything_is_written(root, cells, error, message):
+    with pytest.raises(error, match=message):
+        Kernel(*cells).start(First, Second)
+    assert not (root / "results").exists()
+
+
+def test_parse_parameters():
+    found = parse_parameters('a: int = -3  # help = me\nb: str = "x # = y"\nc: float = 1\nd: bool = False')
+    assert [(p.name, p.type, p.default) for p in found.values()] == [
+        ("a", int, -3),
+        ("b", str, "x # = y"),
+        ("c", float, 1.0),
+        ("d", bool, False),
+    ]
+
+
+def test_seeds_every_generator(root):
+    torch = pytest.importorskip("torch")
+
+    def draw(seed):
+        Kernel(edited("seed: int = 7", f"seed: int = {seed}")).start(First, Second)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    first, again, other = draw(7), draw(7), draw(8)
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_threads_of_a_producer(root, monkeypatch):
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        Kernel(PARAMETERS).start(First, Second)
+        assert torch.get_num_threads() == 2
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        Kernel(PARAMETERS).start(First, Second)
+        assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (1, "1")
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    with pytest.raises(ValueError, match="OMP_NUM_THREADS = 'many'; allowed: an integer >= 1"):
+        Kernel(PARAMETERS).start(First, Second)
+
+
+def test_results_folder_that_cannot_be_written_is_named(root):
+    (root / "results").write_text("a file, where root itself cannot make a folder")
+    with pytest.raises(PermissionError, match=r"results/small"):
+        Kernel(PARAMETERS).start(First, Second)
+    assert Kernel('profile: str = "small"\nsave: bool = False').start().profile == "small"
+
+
+# Real kernels
+
+NOTEBOOK_CELLS = (
+    PARAMETERS,
+    """
+    from dataclasses import dataclass
+
+    from sbkit.notebook import start
+
+
+    @dataclass(frozen=True)
+    class Config:
+        epochs: int = 1
+        rate: float = 0.5
+        flip: bool = False
+        seed: int = 0
+    """,
+    "run = start(globals(), Config)",
+    "(run.folder / 'done.txt').write_text(repr(run.configs[0]))",
+)
+
+
+@pytest.fixture
+def producer(root):
+    """The path of a notebook that writes results/small/done.txt."""
+    cells = [nbformat.v4.new_code_cell(textwrap.dedent(source).strip()) for source in NOTEBOOK_CELLS]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = root / "notebooks" / "producer.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), path)
+    return path
+
+
+def execute(command, cwd, unset=()):
+    """Run a module's command line in a fresh process with this package importable."""
+    environment = {key: value for key, value in os.environ.items() if key not in unset}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(notebook.__file__).parents[1]), *sys.path])
+    command = [sys.executable, "-m", *map(str, command)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("place", [".", "notebooks"])
+def test_papermill_from_root_and_from_the_notebooks_folder(root, producer, place):
+    command = ["papermill", "--no-progress-bar", producer, "out.ipynb", "-p", "epochs", 3, "-p", "rate", 2]
+    # Without SBKIT_ROOT, the working folder says where the repository is.
+    done = execute(command, root / place, unset=["SBKIT_ROOT"])
+    assert done.returncode == 0, done.stderr
+    assert (root / "results/small/done.txt").read_text() == "Config(epochs=3, rate=2.0, flip=True, seed=7)"
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        (["epochz", 3], "ValueError: unknown parameter epochz (did you mean epochs?)"),
+        (["epochs", "abc"], "TypeError: epochs = 'abc' is of type str; allowed: int"),
+    ],
+)
+def test_plain_papermill_refuses_bad_parameters(root, producer, option, message):
+    done = execute(["papermill", "--no-progress-bar", producer, "out.ipynb", "-p", *option], root)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (root / "results").exists()
+
+
+def test_nbclient_runs_the_defaults_in_the_notebooks_folder(root, producer):
+    done = execute(["jupyter", "execute", producer], root.parent, unset=["SBKIT_ROOT"])
+    assert done.returncode == 0, done.stderr
+    assert (root / "results/small/done.txt").read_text() == "Config(epochs=2, rate=1.0, flip=True, seed=7)"
+
+
+# Records, figures, tables
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook would display."""
+    objects = []
+    monkeypatch.setattr("IPython.display.display", objects.append)
+    return objects
+
+
+@pytest.fixture
+def run(root):
+    return Run(profile="small", name="", save=True, configs=(), root=root)
+
+
+TABLE = pd.DataFrame({"scheme": ["binary", "signed|binary"], "n": [1, 23456], "top1_percent": [81.234567, np.nan]})
+
+
+def draw(table, *, title="a title"):
+    """A figure with a legend and a label at its very bottom, where a footer could collide with them."""
+    figure, axis = plt.subplots(figsize=(3.25, 2), layout="constrained")
+    axis.plot(table["n"], table["top1_percent"], marker="o", label="x")
+    axis.set(xlabel="operations", title=title)
+    figure.legend(loc="outside lower center")
+    return figure
+
+
+def test_records_of_the_profile(run):
+    with pytest.raises(FileNotFoundError, match=r"small/records/train holds no finished record; 02_train.ipynb"):
+        run.records("train")
+    record = Record("train", "x-1", {"seed": 0}, {"top1_percent": 50.0}, {}, {"status": "ok"})
+    records.write(record, run.folder / "records" / "train" / "x-s0.json")
+    assert run.records("train")[["name", "top1_percent"]].values.tolist() == [["x-s0", 50.0]]
+
+
+def test_figure_shows_and_writes(run, shown):
+    run.figure(draw, TABLE, "curve", title="another")
+    folder = run.folder / "figures"
+    assert sorted(file.name for file in folder.iterdir()) == ["curve.csv", "curve.pdf", "curve.png", "curve.svg"]
+    assert [image.data for image in shown] == [(folder / "curve.png").read_bytes()]
+    assert (folder / "curve.csv").read_text() == "scheme,n,top1_percent\nbinary,1,81.234567\nsigned|binary,23456,\n"
+    svg = (folder / "curve.svg").read_text()
+    assert ">another<" in svg
+    assert f">{run.label}<" in svg
+    assert plt.get_fignums() == []
+
+
+def test_unsaved_figure_is_only_shown(run, shown):
+    replace(run, save=False).figure(draw, TABLE, "curve")
+    assert len(shown) == 1
+    assert not run.folder.exists()
+
+
+def test_figure_that_fails_writes_nothing(run, shown):
+    with pytest.raises(KeyError, match="n"):
+        run.figure(draw, TABLE.drop(columns="n"), "curve")
+    plt.close("all")
+    with pytest.raises(ValueError, match=r"stem = 'a/b'; allowed: letters"):
+        run.figure(draw, TABLE, "a/b")
+    assert shown == []
+    assert not run.folder.exists()
+
+
+def test_footer_lies_below_the_figure_and_is_not_clipped(run, shown):
+    """The page is the unlabelled figure, unchanged, above a strip that holds the whole label."""
+    run.figure(draw, TABLE, "labelled")
+    replace(run, profile="full").figure(draw, TABLE, "plain")
+    labelled = matplotlib.image.imread(run.folder / "figures/labelled.png")
+    plain = matplotlib.image.imread(run.root / "results/full/figures/plain.png")
+    height, width = plain.shape[:2]
+    assert (width, height) == (975, 600)
+    assert labelled.shape[1] == width and labelled.shape[0] > height
+    assert np.array_equal(labelled[:height], plain)
+    strip = labelled[height:, :, :3] < 0.99
+    assert strip.any()
+    assert not strip[[0, -1]].any() and not strip[:, [0, -1]].any()
+
+
+def test_long_label_is_wrapped(run, shown):
+    toml = run.root / "notebooks" / "experiments.toml"
+    toml.write_text(EXPERIMENTS.replace("digits, 50 % of them", "CIFAR-10 at 32x32 pixels, " * 12))
+    run.figure(draw, TABLE, "curve")
+    image = matplotlib.image.imread(run.folder / "figures/curve.png")[600:, :, :3] < 0.99
+    assert image.shape[0] > 100
+    assert not image[:, [0, -1]].any()
+
+
+SAVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_notebook import TABLE, Path, Run, draw
+run = Run(profile="small", name="", save=True, configs=(), root=Path(sys.argv[2]))
+run.figure(draw, TABLE, "curve")
+run.table(TABLE, "table", "caption")
+"""
+
+
+def test_files_are_the_same_bytes_in_every_process(run, shown, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run.root, other)
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", SAVE, Path(__file__).parent, other], check=True, env=environment)
+    run.figure(draw, TABLE, "curve")
+    run.table(TABLE, "table", "caption")
+    names = [f"figures/curve.{suffix}" for suffix in ("csv", "pdf", "png", "svg")]
+    names += [f"tables/table.{suffix}" for suffix in ("csv", "md", "tex")]
+    for name in names:
+        assert (run.folder / name).read_bytes() == (other / "results/small" / name).read_bytes(), name
+
+
+def test_table_shows_and_writes(run, shown):
+    run.table(TABLE, "accuracy", "Top-1 & more")
+    folder = run.folder / "tables"
+    assert (folder / "accuracy.csv").read_text() == "scheme,n,top1_percent\nbinary,1,81.234567\nsigned|binary,23456,\n"
+    assert (folder / "accuracy.md").read_text() == textwrap.dedent(
+        r"""        Top-1 & more — small profile: digits, 50 % of them
+
+        | scheme         |      n |   top1_percent |
+        |:---------------|-------:|---------------:|
+        | binary         |      1 |          81.23 |
+        | signed\|binary | 23,456 |              – |
+        """
+    )
+    assert [text.data for text in shown] == [(folder / "accuracy.md").read_text()]
+    latex = (folder / "accuracy.tex").read_text()
+    assert r"\caption{Top-1 \& more — small profile: digits, 50 \% of them}" in latex
+    assert r"scheme & n & top1\_percent \\" in latex
+    assert r"\begin{tabular}{lrr}" in latex
+    assert r"\label{tab:accuracy}" in latex
+
+
+def test_table_keeps_named_row_labels(run, shown):
+    run.table(TABLE.set_index("scheme")[["n"]], "indexed")
+    assert (run.folder / "tables/indexed.csv").read_text() == "scheme,n\nbinary,1\nsigned|binary,23456\n"
+    assert "| scheme " in (run.folder / "tables/indexed.md").read_text()
+
+
+# Experiments
+
+
+def test_root_is_found(root, monkeypatch, tmp_path):
+    assert find_root() == root
+    monkeypatch.delenv("SBKIT_ROOT")
+    monkeypatch.chdir(root / "notebooks")
+    assert find_root() == root
+    monkeypatch.chdir(tmp_path)
+    assert find_root() == Path(notebook.__file__).parents[1]
+    monkeypatch.setenv("SBKIT_ROOT", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no notebooks/experiments.toml in .*; set SBKIT_ROOT"):
+        find_root()
+
+
+def test_expand(root):
+    common = {"profile": "small"}
+    assert expand("small") == [
+        {"name": name, "notebook": file, "parameters": {**common, "name": name, **parameters}}
+        for name, file, parameters in [
+            ("binary-s0", "02_train.ipynb", {"epochs": 1, "quantizer": "binary", "seed": 0}),
+            ("binary-s1", "02_train.ipynb", {"epochs": 1, "quantizer": "binary", "seed": 1}),
+            ("signed_binary-s5", "02_train.ipynb", {"epochs": 2, "quantizer": "signed_binary", "seed": 5}),
+            ("layers", "07_bench.ipynb", {"shapes": "tiny"}),
+        ]
+    ]
+    assert expand("full") == []
+    with pytest.raises(ValueError, match=r"profile = 'other'; allowed: small, full"):
+        expand("other")
+
+
+@pytest.mark.parametrize(
+    "old, new, error, message",
+    [
+        ("paper_scale = false", "paper_scale = 0", ValueError, "small.paper_scale = 0; allowed: title"),
+        ("paper_scale = false", "", ValueError, "small lacks paper_scale"),
+        ("[small.common]", "[small.comon]", ValueError, "small.comon = .*; allowed: title, paper_scale, seeds, common"),
+        ('shapes = "tiny"', "seed = 3", ValueError, "small.bench.layers sets seed, .*use `seeds`"),
+        ("[small.train.binary]", '[small.train."a/b"]', ValueError, "small.train = 'a/b'; allowed: letters"),
+        ("title", "title = ", tomllib.TOMLDecodeError, "line 3"),
+    ],
+)
+def test_malformed_experiments_are_refused(root, old, new, error, message):
+    assert old in EXPERIMENTS
+    (root / "notebooks" / "experiments.toml").write_text(EXPERIMENTS.replace(old, new, 1))
+    with pytest.raises(error, match=message):
+        load_experiments()
+
+
+def test_expand_is_quick_and_imports_nothing_heavy():
+    program = (
+        "import sys, time; begun = time.process_time(); from sbkit.notebook import expand; expand('quick'); "
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'IPython'}; "
+        "print(time.process_time() - begun, *sorted(heavy & set(sys.modules)))"
+    )
+    done = execute(["timeit", "-n1", "-r1", program], Path(notebook.__file__).parents[1])
+    seconds, *heavy = done.stdout.split("\n")[0].split()
+    assert heavy == []
+    assert float(seconds) < 0.5

@@ -1,0 +1,157 @@
+"""`papermill --engine sbkit` on small notebooks: what it refuses, what it leaves behind, how it talks to the kernel."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill.engines  # before the engine, which it loads itself
+import pytest
+
+from sbkit import papermill_engine
+from sbkit.papermill_engine import check_parameters
+
+PARAMETERS = (
+    'epochs: int = 2  # passes\nrate: float = 1.0  # peak\nname: str = "run"  # stem\nflip: bool = False  # augment'
+)
+
+WORK = """
+import json, os, pathlib
+from ipykernel.connect import get_connection_file
+if name == "kill":
+    os.kill(os.getpid(), 9)
+if name == "raise":
+    raise RuntimeError("no luck")
+connection = json.loads(pathlib.Path(get_connection_file()).read_text())
+values = [epochs, rate, name, flip]
+pathlib.Path("done.json").write_text(json.dumps([values, connection["transport"], connection["ip"]]))
+"""
+
+
+def new_notebook(*sources, passed=None):
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernelspec, "papermill": {"parameters": passed or {}}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    nbformat.write(new_notebook(PARAMETERS, WORK, "'after'"), tmp_path / "in.ipynb")
+    return tmp_path
+
+
+def run_papermill(folder, *options):
+    """`papermill --engine sbkit in.ipynb out.ipynb ...`, the engine found by its entry point."""
+    paths = [str(Path(papermill_engine.__file__).parents[1]), *sys.path]
+    command = [sys.executable, "-m", "papermill", "--engine", "sbkit", "--no-progress-bar", "in.ipynb", "out.ipynb"]
+    return subprocess.run(
+        [*command, *options],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def marks(folder):
+    """papermill's mark of the executed notebook, and of each of its code cells (status, exception)."""
+    notebook = nbformat.read(folder / "out.ipynb", as_version=4)
+    cells = [cell.metadata.papermill for cell in notebook.cells if cell.cell_type == "code"]
+    return notebook.metadata.papermill["exception"], [(cell["status"], cell["exception"]) for cell in cells]
+
+
+def test_engine_is_registered():
+    assert papermill.engines.papermill_engines.get_engine("sbkit") is papermill_engine.Engine
+
+
+def test_good_run_is_marked_and_uses_sockets(folder):
+    done = run_papermill(folder, "-p", "epochs", "3", "-p", "rate", "2", "-p", "flip", "True", "-r", "name", "007")
+    assert done.returncode == 0, done.stderr
+    values, transport, address = json.loads((folder / "done.json").read_text())
+    assert values == [3, 2, "007", True]
+    assert marks(folder) == (False, [("completed", False)] * 4)
+    assert "without encryption" not in done.stderr
+    if sys.platform != "win32":
+        assert transport == "ipc"
+        assert not Path(address).parent.exists()
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        (
+            ["-p", "epochz", "3"],
+            "ValueError: unknown parameter epochz (did you mean epochs?); allowed: epochs, rate, name",
+        ),
+        (["-p", "epochs", "abc"], "TypeError: epochs = 'abc' is of type str; allowed: int"),
+    ],
+    ids=["misspelt", "mistyped"],
+)
+def test_bad_parameter_stops_before_anything_is_written(folder, option, message):
+    done = run_papermill(folder, *option)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert [file.name for file in folder.iterdir()] == ["in.ipynb"]
+
+
+def test_killed_kernel_is_marked(folder):
+    """papermill alone leaves `exception: null` and the killed cell "completed"."""
+    done = run_papermill(folder, "-p", "name", "kill")
+    assert done.returncode == 138
+    completed = ("completed", False)
+    assert marks(folder) == (True, [completed, completed, ("failed", True), ("pending", None)])
+    outputs = nbformat.read(folder / "out.ipynb", as_version=4).cells[2].outputs
+    assert [output.get("ename") for output in outputs] == ["DeadKernelError"]
+    assert not (folder / "done.json").exists()
+
+
+def test_failing_cell_is_marked(folder):
+    done = run_papermill(folder, "-p", "name", "raise")
+    assert done.returncode == 1
+    assert "RuntimeError: no luck" in done.stderr
+    completed = ("completed", False)
+    assert marks(folder) == (True, [completed, completed, ("failed", True), ("pending", None)])
+
+
+@pytest.mark.parametrize(
+    "passed, error, message",
+    [
+        ({"epochs": 2.0}, TypeError, "epochs = 2.0 is of type float; allowed: int"),
+        ({"epochs": True}, TypeError, "epochs = True is of type bool; allowed: int"),
+        ({"rate": True}, TypeError, "rate = True is of type bool; allowed: float"),
+        ({"rate": "1e-3"}, TypeError, "rate = '1e-3' is of type str; allowed: float"),
+        ({"rate": float("inf")}, ValueError, "rate = inf; allowed: a finite number"),
+        ({"flip": "true"}, TypeError, "flip = 'true' is of type str; allowed: bool"),
+        ({"name": 7}, TypeError, r"name = 7 is of type int; allowed: str \(papermill -r NAME VALUE"),
+        ({"name": None}, TypeError, "name = None is of type NoneType; allowed: str"),
+        ({"epochs": [1]}, TypeError, r"epochs = \[1\] is of type list; allowed: int"),
+        ({"Epochs": 1}, ValueError, r"unknown parameter Epochs \(did you mean epochs\?\)"),
+    ],
+)
+def test_check_parameters_refuses(passed, error, message):
+    with pytest.raises(error, match=message):
+        check_parameters(new_notebook(PARAMETERS, passed=passed))
+
+
+@pytest.mark.parametrize("passed", [{}, {"epochs": 1, "rate": 2, "name": "", "flip": True}])
+def test_check_parameters_accepts(passed):
+    check_parameters(new_notebook(PARAMETERS, passed=passed))
+
+
+def test_notebook_without_parameters_takes_none():
+    notebook = new_notebook("1")
+    notebook.cells[0].metadata.tags = []
+    check_parameters(notebook)
+    notebook.metadata.papermill.parameters = {"epochs": 1}
+    with pytest.raises(ValueError, match="unknown parameter epochs; allowed: none"):
+        check_parameters(notebook)
+
+
+def test_parameters_cell_out_of_form_is_refused():
+    with pytest.raises(ValueError, match="holds `epochs = 3`; allowed: one `name: type = literal` a line"):
+        check_parameters(new_notebook("epochs = 3"))

@@ -1,0 +1,288 @@
+"""Records: what is refused, what a reader sees while others write, and where provenance comes from."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sbkit import records
+from sbkit.records import Record
+
+RECORD = Record(
+    kind="train",
+    id="signed_binary-00000000",
+    config={"quantizer": "signed_binary", "seed": 0, "density": 0.5},
+    metrics={"top1_percent": 81.25, "density": 0.375},
+    history={"epochs": [{"epoch": 1, "train_loss": 0.5}], "edges": [0.0, 0.5]},
+    provenance={"status": "ok", "cpu": "A", "isa": "avx2", "versions": {"torch": "2"}},
+)
+
+
+def test_id_hashes_the_config_alone():
+    same = records.run_id("sb", {"seed": 0, "quantizer": "binary"})
+    assert same == records.run_id("sb", {"quantizer": "binary", "seed": np.int64(0)})
+    assert re.fullmatch(r"sb-[0-9a-f]{8}", same)
+    assert same != records.run_id("sb", {"quantizer": "binary", "seed": 1})
+    # Pinned: another hash would orphan every committed record.
+    assert records.run_id("sb", {"seed": 0}) == "sb-bd048884"
+
+
+def test_round_trip(tmp_path):
+    path = records.write(RECORD, tmp_path / "new" / "run.json")
+    assert records.load(path) == RECORD
+    assert [file.name for file in path.parent.iterdir()] == ["run.json"]
+    assert records.write(RECORD, tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+def test_numpy_values_become_plain(tmp_path):
+    history = {"counts": np.arange(3), "mean": np.float32(0.5), "pair": (1, 2), 7: True}
+    path = records.write(replace(RECORD, history=history), tmp_path / "run.json")
+    assert records.load(path).history == {"counts": [0, 1, 2], "mean": 0.5, "pair": [1, 2], "7": True}
+
+
+def test_file_has_sorted_keys_and_one_line_a_list(tmp_path):
+    lines = records.write(RECORD, tmp_path / "run.json").read_text().splitlines()
+    keys = [re.match(r' "(\w+)":', line)[1] for line in lines if re.match(r' "', line)]
+    assert keys == ["config", "history", "id", "kind", "metrics", "provenance", "schema"]
+    assert '  "edges": [0.0, 0.5],' in lines
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan")])
+@pytest.mark.parametrize("wrap, key", [(lambda v: v, "metrics.loss"), (lambda v: [{"x": v}], r"metrics.loss\[0\].x")])
+def test_non_finite_is_refused_before_writing(tmp_path, value, wrap, key):
+    with pytest.raises(ValueError, match=key):
+        records.write(replace(RECORD, metrics={"loss": wrap(value)}), tmp_path / "run.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_json_lacks_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"config\.root is a .*Path"):
+        records.write(replace(RECORD, config={"root": tmp_path}), tmp_path / "run.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"'test'; allowed: train, bench"):
+        replace(RECORD, kind="test")
+    with pytest.raises(ValueError, match=r"'test'; allowed: train, bench"):
+        records.read(tmp_path, "test")
+
+
+def test_newer_schema_is_refused(tmp_path):
+    path = records.write(replace(RECORD, schema=records.SCHEMA + 1), tmp_path / "run.json")
+    with pytest.raises(ValueError, match=rf"run\.json.*schema is {records.SCHEMA + 1}.*up to {records.SCHEMA}: update"):
+        records.load(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"metrics"', '"metric"'),
+        lambda text: text.replace('"schema": 1', '"schema": "1"'),
+        lambda text: re.sub(r'"history": \{.*?\n \}', '"history": null', text, flags=re.DOTALL),
+    ],
+    ids=["empty", "half", "list", "renamed", "text schema", "null"],
+)
+def test_damaged_file_is_named(tmp_path, damage):
+    path = records.write(RECORD, tmp_path / "run.json")
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ValueError, match=r"run\.json is not a readable record"):
+        records.load(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        records.load(tmp_path / "none.json")
+
+
+def test_train_frame(tmp_path):
+    for name in ("b", "a"):
+        records.write(RECORD, tmp_path / "records" / "train" / f"{name}.json")
+    frame = records.read(tmp_path, "train")
+    assert frame["name"].tolist() == ["a", "b"]
+    row = frame.iloc[0].to_dict()
+    assert row.pop("path") == str(tmp_path / "records" / "train" / "a.json")
+    assert row == {
+        "id": RECORD.id,
+        "name": "a",
+        "quantizer": "signed_binary",
+        "seed": 0,
+        "density": 0.375,  # the metric, not the option of the same name
+        "top1_percent": 81.25,
+        "provenance_status": "ok",
+        "provenance_cpu": "A",
+        "provenance_isa": "avx2",
+    }
+
+
+def test_bench_frame_has_a_row_per_timing(tmp_path):
+    timings = [{"layer": "l1", "latency_ms": 1.0, "seed": 9}, {"layer": "l2", "latency_ms": 2.0}]
+    bench = replace(RECORD, kind="bench", metrics={"timings": timings, "contenders": 3})
+    records.write(bench, tmp_path / "records" / "bench" / "layers.json")
+    frame = records.read(tmp_path, "bench")
+    assert frame[["name", "layer", "latency_ms", "contenders"]].values.tolist() == [
+        ["layers", "l1", 1.0, 3],
+        ["layers", "l2", 2.0, 3],
+    ]
+    assert frame["seed"].tolist() == [9, 0]
+    assert "timings" not in frame
+
+
+def test_folder_without_records_gives_an_empty_frame(tmp_path):
+    assert records.read(tmp_path, "train").empty
+
+
+@pytest.mark.parametrize("provenance", [{"status": "failed"}, {}])
+def test_unfinished_record_is_skipped_with_a_warning(tmp_path, provenance):
+    records.write(RECORD, tmp_path / "records" / "train" / "good.json")
+    records.write(replace(RECORD, provenance=provenance), tmp_path / "records" / "train" / "bad.json")
+    with pytest.warns(UserWarning, match=rf"skipped .*bad\.json: its status is {provenance.get('status')!r}"):
+        assert records.read(tmp_path, "train")["name"].tolist() == ["good"]
+
+
+@pytest.mark.parametrize("other", [{"cpu": "B"}, {"isa": "neon"}])
+def test_one_machine_refuses_two(tmp_path, other):
+    folder = tmp_path / "records" / "train"
+    records.write(RECORD, folder / "a.json")
+    alone = records.read(tmp_path, "train")
+    assert records.one_machine(alone) is alone
+    records.write(replace(RECORD, provenance=RECORD.provenance | other), folder / "b.json")
+    (key, value), both = *other.items(), records.read(tmp_path, "train")
+    with pytest.raises(ValueError, match=f"provenance_{key}: {RECORD.provenance[key]}, {value}"):
+        records.one_machine(both)
+
+
+HAMMER = """
+import sys
+from sbkit.records import Record, write
+record = Record("train", sys.argv[2], {}, {}, {"filling": [int(sys.argv[2])] * 2000}, {"status": "ok"})
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(150):
+    write(record, sys.argv[1])
+"""
+
+
+def test_two_writers_never_show_a_torn_file(tmp_path):
+    path = tmp_path / "run.json"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", HAMMER, str(path), digit],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for digit in "12"
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            record = records.load(path)
+            assert record.history["filling"] == [int(record.id)] * 2000
+            seen.add(record.id)
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    assert seen == {"1", "2"}
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = records.write_atomic(tmp_path / "file", b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        records.write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_provenance(tmp_path):
+    started = records.Started(time=records.start().time - 60, load_average=0.25)
+    found = records.provenance(threads=2, started=started, seeds=[3], data_sha256={"x": "ab"}, extra={"isa": "scalar"})
+    assert found["duration_seconds"] == pytest.approx(60, abs=5)
+    assert (found["load_average"], found["threads"], found["seeds"], found["status"]) == (0.25, 2, [3], "ok")
+    assert (found["data_sha256"], found["isa"]) == ({"x": "ab"}, "scalar")
+    assert found["cpu"] and found["python"] == platform.python_version()
+    assert 10 < found["peak_memory_mb"] < 1e5
+    text = json.dumps(found)
+    assert platform.node() not in text
+    assert not re.search(r'"(/|[A-Z]:\\)', text), "an absolute path"
+    records.write(replace(RECORD, provenance=found), tmp_path / "run.json")
+
+
+def test_provenance_wants_a_start():
+    with pytest.raises(TypeError, match=r"started = 12\.5; allowed: what records\.start\(\) returned"):
+        records.provenance(threads=1, started=12.5)
+
+
+def test_peak_memory_is_that_of_this_process():
+    program = (
+        "from sbkit.records import _peak_memory_bytes as peak; before = peak(); "
+        "block = b'x' * 200_000_000; grown = peak(); del block; print(before, grown, peak())"
+    )
+    parent = b"x" * 400_000_000  # must not count
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    del parent
+    before, grown, after = map(int, output.stdout.split())
+    assert 1e6 < before < 2e8
+    assert 1.9e8 < grown - before < 2.1e8
+    assert after > 0.99 * grown  # the system's own count is approximate
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86")
+@pytest.mark.parametrize(
+    "flags, isa", [("fpu avx2 avx512f", "avx512"), ("fpu avx2", "avx2"), ("fpu avx", "scalar"), ("", "scalar")]
+)
+def test_isa_is_the_widest(monkeypatch, flags, isa):
+    monkeypatch.setattr(records, "_proc", lambda *_: flags)
+    assert records._isa() == isa
+
+
+def test_git_commit_is_that_of_this_checkout_alone(tmp_path, monkeypatch):
+    module = tmp_path / "checkout" / "sbkit" / "records.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    monkeypatch.setattr(records, "__file__", str(module))
+    assert records._git() == {"commit": None, "dirty": None}
+
+    def git(folder, *arguments):
+        command = ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    checkout = module.parents[1]
+    git(checkout, "init")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-m", "first")
+    assert records._git() == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
+    (checkout / "notes.txt").write_text("not code")
+    assert records._git()["dirty"] is False
+    module.write_text("x = 1\n")
+    assert records._git()["dirty"] is True
+
+    installed = checkout / "venv" / "sbkit" / "records.py"
+    monkeypatch.setattr(records, "__file__", str(installed))
+    installed.parent.mkdir(parents=True)
+    assert records._git() == {"commit": None, "dirty": None}

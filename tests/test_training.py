@@ -1,0 +1,324 @@
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from sbkit import records, training
+from sbkit.conv import load_weights
+from sbkit.quantizers import QUANTIZERS, QuantizerConfig
+from sbkit.training import TrainConfig, run, schedule_lr, train
+
+TINY = TrainConfig(
+    dataset="digits", width=4, image_size=0, train_images=256, batch_size=64, epochs=1, learning_rate=5e-3
+)
+SIGNED = QuantizerConfig()
+QUIET = {"progress": "none", "threads": 1}
+
+
+def same_weights(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+# Schedule
+
+
+def test_one_cycle_warms_up_peaks_and_ends_at_zero():
+    config = replace(TINY, schedule="one_cycle", learning_rate=1.0)
+    rates = [schedule_lr(config, step, 1000) for step in range(1001)]
+    assert rates[0] == pytest.approx(1 / 25) and rates[150] == pytest.approx((1 + 1 / 25) / 2)
+    assert rates[300] == pytest.approx(1) and rates[650] == pytest.approx(0.5) and rates[1000] == pytest.approx(0)
+    assert all(a < b for a, b in pairwise(rates[:301]))
+    assert all(a > b for a, b in pairwise(rates[300:]))
+
+
+def test_cosine_falls_from_the_peak_to_zero():
+    config = replace(TINY, schedule="cosine", learning_rate=0.1)
+    rates = [schedule_lr(config, step, 100) for step in (0, 50, 100)]
+    assert rates == pytest.approx([0.1, 0.05, 0])
+    assert schedule_lr(config, 25, 100) == pytest.approx(0.05 * (1 + math.sqrt(0.5)))
+
+
+def test_the_optimizer_follows_the_schedule_and_the_estimator_the_progress(monkeypatch):
+    rates, progress = [], []
+    step = torch.optim.Adam.step
+    set_progress = training.set_progress
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self))[1]
+    )
+    monkeypatch.setattr(training, "set_progress", lambda m, p: (progress.append(p), set_progress(m, p))[1])
+    config = replace(TINY, epochs=2)
+    train(config, SIGNED, **QUIET)
+    assert rates == [schedule_lr(config, index, 8) for index in range(8)]
+    assert progress == [index / 8 for index in range(8)]
+
+
+# Training
+
+
+def test_training_learns_digits():
+    config = replace(TINY, train_images=0, epochs=6, batch_size=64, width=8)
+    top1 = {
+        key: train(config, QuantizerConfig(key), **QUIET).metrics["top1_percent"] for key in ("binary", "signed_binary")
+    }
+    assert min(top1.values()) > 85, top1
+
+
+@pytest.mark.parametrize("key", QUANTIZERS)
+def test_every_scheme_trains_and_reports_itself(key):
+    result = train(TINY, QuantizerConfig(key), **QUIET)
+    metrics, history = result.metrics, result.history
+    assert metrics["quantized_weights"] == sum(
+        p.numel() for n, p in result.model.named_parameters() if n.endswith(("conv1.weight", "conv2.weight"))
+    )
+    assert metrics["effectual_weights"] == round(metrics["density"] * metrics["quantized_weights"])
+    assert metrics["weight_bits"] == QUANTIZERS[key].weight_bits
+    assert 0 < metrics["density"] <= 1 and (metrics["density"] == 1) == (key in ("full_precision", "binary"))
+    assert len(history["epochs"]) == 1 and history["epochs"][0]["density"] == metrics["density"]
+    assert (history["epochs"][0]["flip_fraction"] == 0) == (key == "full_precision")
+    assert len(history["layers"]) == (0 if key == "full_precision" else 6)
+    for layer, histogram in history["latent"].items():
+        size = dict(result.model.named_parameters())[f"{layer}.weight"].numel()
+        assert sum(histogram["positive"]) + sum(histogram["negative"]) == size
+        assert len(histogram["edges"]) == len(histogram["positive"]) + 1
+        assert all(e <= a for e, a in zip(histogram["positive_effectual"], histogram["positive"], strict=True))
+        assert (sum(histogram["negative"]) == size // 2) == (key == "signed_binary")
+        # Ineffectual weights of a positive region lie below its threshold: the upper tail is all effectual.
+        assert histogram["positive_effectual"][-1] == histogram["positive"][-1]
+    assert len(history["latent"]) == 3 and len(history["per_class_percent"]) == 10
+
+
+def test_density_and_patterns_are_those_of_the_codes(tmp_path):
+    record = run(TINY, SIGNED, tmp_path, name="a", **QUIET)
+    codes = {name: weight.codes for name, weight in load_weights(tmp_path / "weights" / "a.npz").items()}
+    nonzero, size = (sum(f(c) for c in codes.values()) for f in (lambda c: int((c != 0).sum()), lambda c: c.size))
+    assert record.metrics["density"] == pytest.approx(nonzero / size)
+    assert [layer["name"] for layer in record.history["layers"]] == list(codes)
+    for layer in record.history["layers"]:
+        patterns = {tuple(p) for p in codes[layer["name"]].reshape(-1, 9).tolist()}
+        assert layer["unique_3x3"] == len(patterns)
+
+
+def test_flips_count_changed_codes():
+    before, after = {"a": torch.tensor([1, 0, -1, 1]).numpy()}, {"a": torch.tensor([1, 1, 1, 1]).numpy()}
+    assert training._flip_fraction(before, after) == 0.5 and training._flip_fraction({}, {}) == 0.0
+
+
+def test_evaluation_counts_every_test_image_once():
+    data = training.load("digits")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(torch.arange(10) == 3)
+    tested = training.evaluate(model, data, TINY)
+    assert tested["top1_percent"] == pytest.approx(100 * (data.y_test == 3).sum().item() / 359)
+    assert tested["per_class_percent"] == [100.0 if label == 3 else 0.0 for label in range(10)]
+    logits = torch.zeros(359, 10)
+    logits[:, 3] = 1
+    assert tested["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, data.y_test).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"augment": "crop_flip", "optimizer": "sgd", "learning_rate": 0.05}])
+def test_a_seed_decides_every_bit_and_another_seed_differs(options):
+    config = replace(TINY, **options)
+    first, again, other = (train(replace(config, seed=seed), SIGNED, **QUIET).model for seed in (0, 0, 1))
+    assert same_weights(first, again) and not same_weights(first, other)
+
+
+def test_channels_last_computes_the_same_network():
+    tops = [train(replace(TINY, channels_last=value), SIGNED, **QUIET).history["epochs"][0] for value in (False, True)]
+    assert tops[0]["train_loss"] == pytest.approx(tops[1]["train_loss"], rel=1e-2)
+
+
+def test_a_diverging_run_says_so():
+    with pytest.raises(FloatingPointError, match=r"at step \d+.*learning_rate"):
+        train(replace(TINY, learning_rate=1e30, optimizer="sgd"), QuantizerConfig("full_precision"), **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "resnet9"}, "resnet8"),
+        ({"optimizer": "lamb"}, "adam, sgd"),
+        ({"schedule": "step"}, "one_cycle, cosine"),
+        ({"precision": "fp16"}, "fp32, bf16"),
+        ({"augment": "mixup"}, "crop_flip"),
+        ({"nonlinearity": "gelu"}, "prelu"),
+        ({"epochs": 0}, "1 or more"),
+        ({"learning_rate": 0.0}, "> 0"),
+        ({"learning_rate": math.nan}, "> 0"),
+        ({"weight_decay": -1.0}, ">= 0"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_at_construction(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**options)
+
+
+def test_what_does_not_fit_the_data_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="batch_size = 512"):
+        run(replace(TINY, batch_size=512), SIGNED, tmp_path, **QUIET)
+    with pytest.raises(FileNotFoundError, match="keep_state"):
+        run(replace(TINY, distill_from="absent.pt"), SIGNED, tmp_path, **QUIET)
+    with pytest.raises(ValueError, match="progress"):
+        train(TINY, SIGNED, progress="loud")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Interruption
+
+
+@pytest.mark.parametrize("key", ["signed_binary", "ternary_ttq"])
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path, monkeypatch, key):
+    config, quantizer = replace(TINY, epochs=3, augment="crop_flip"), QuantizerConfig(key)
+    whole = train(config, quantizer, **QUIET)
+    checkpoint = tmp_path / "run.pt"
+    with monkeypatch.context() as patch:
+        evaluate = training.evaluate
+        calls = []
+
+        def interrupted(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return evaluate(*arguments)
+
+        patch.setattr(training, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, quantizer, checkpoint=checkpoint, **QUIET)
+    with monkeypatch.context() as patch:
+        rates = []
+        patch.setattr(training, "schedule_lr", lambda *a: (rates.append(a[1]), schedule_lr(*a))[1])
+        resumed = train(config, quantizer, checkpoint=checkpoint, **QUIET)
+        assert min(rates) == 4  # the first of three epochs was not repeated
+    assert same_weights(whole.model, resumed.model)
+    untimed = [
+        [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in result.history["epochs"]]
+        for result in (whole, resumed)
+    ]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    train(TINY, SIGNED, checkpoint=checkpoint, **QUIET)
+    with pytest.raises(ValueError, match="another configuration"):
+        train(replace(TINY, learning_rate=1e-3), SIGNED, checkpoint=checkpoint, **QUIET)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        train(TINY, SIGNED, checkpoint=checkpoint, **QUIET)
+
+
+# Records and distillation
+
+
+def test_a_run_leaves_a_record_and_codes_and_nothing_else(tmp_path):
+    record = run(TINY, SIGNED, tmp_path, name="signed_binary-s0", **QUIET)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["records/train/signed_binary-s0.json", "weights/signed_binary-s0.npz"]
+    assert records.load(tmp_path / files[0]) == replace(record, history=json.loads(json.dumps(record.history)))
+    (row,) = records.read(tmp_path, "train").to_dict("records")
+    assert row["quantizer"] == "signed_binary" and row["dataset"] == "digits" and row["learning_rate"] == 5e-3
+    assert row["name"] == "signed_binary-s0" and row["id"] == record.id and row["provenance_data_label"] == "Digits"
+    assert record.provenance["data_sha256"] == training.load("digits").sha256
+
+
+def test_an_id_names_the_effective_recipe_alone(tmp_path):
+    def identity(config=TINY, quantizer=SIGNED):
+        return records.run_id("run", training.effective(config, quantizer))
+
+    assert identity() == identity(replace(TINY)) != identity(replace(TINY, seed=1))
+    assert identity(quantizer=QuantizerConfig(delta_factor=0.1)) != identity()
+    elsewhere = [replace(TINY, dataset=f"image_folder:{folder}/pets") for folder in ("/a", "/b")]
+    assert identity(elsewhere[0]) == identity(elsewhere[1])
+    assert "delta_factor" not in training.effective(TINY, QuantizerConfig("binary"))
+
+
+def test_distillation_follows_a_kept_full_precision_network(tmp_path):
+    run(replace(TINY, epochs=2), QuantizerConfig("full_precision"), tmp_path, name="teacher", keep_state=True, **QUIET)
+    teacher = tmp_path / "checkpoints" / "teacher.pt"
+    assert teacher.exists() and not (tmp_path / "weights").exists()
+    config = replace(TINY, distill_from=str(teacher))
+    taught, plain = train(config, SIGNED, **QUIET), train(TINY, SIGNED, **QUIET)
+    assert not same_weights(taught.model, plain.model)
+    record = run(config, SIGNED, tmp_path, name="taught", **QUIET)
+    assert record.config["distill_from"] == "teacher" and len(record.provenance["teacher_sha256"]) == 64
+    with pytest.raises(ValueError, match="other channels, classes or image sizes"):
+        train(replace(config, dataset=_two_classes(tmp_path)), SIGNED, **QUIET)
+    run(TINY, SIGNED, tmp_path, name="student", keep_state=True, **QUIET)
+    with pytest.raises(ValueError, match="allowed: full_precision"):
+        train(replace(TINY, distill_from=str(tmp_path / "checkpoints" / "student.pt")), SIGNED, **QUIET)
+
+
+def _two_classes(folder):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for index, name in enumerate(("dark", "light")):
+            images = folder / "shades" / part / name
+            images.mkdir(parents=True)
+            for shade in range(128):
+                Image.new("L", (8, 8), 128 * index + shade).save(images / f"{shade}.png")
+    return f"image_folder:{folder / 'shades'}"
+
+
+def test_the_distillation_loss_is_the_divergence_from_the_teacher():
+    x, y = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(6, dtype=torch.long)
+    student, teacher = torch.nn.Identity(), torch.nn.Softmax(1)
+    p, q = teacher(x).softmax(1), x.softmax(1)
+    expected = (p * (p / q).log()).sum(1).mean()
+    assert torch.allclose(training._loss(student, teacher, x, y, TINY), expected, atol=1e-6)
+    assert training._loss(student, student, x, y, TINY).abs() < 1e-6
+
+
+# Command line and several processes
+
+SMALL = [
+    "--dataset=digits", "--width=4", "--image-size=0", "--train-images=256", "--batch-size=64", "--epochs=2",
+    "--learning-rate=5e-3", "--augment=crop_flip", "--progress=lines",
+]  # fmt: skip
+
+
+def test_the_command_line_takes_every_field_and_fails_plainly(tmp_path, capsys):
+    training.main([*SMALL, "--quantizer=binary", "--no-channels-last", f"--folder={tmp_path}", "--name=a"])
+    assert re.search(r"epoch 2/2 .* top-1 .*\nrank 0: .*weights [0-9a-f]{64}\n$", capsys.readouterr().out)
+    config = records.load(tmp_path / "records" / "train" / "a.json").config
+    assert config["batch_size"] == 64 and config["learning_rate"] == 5e-3 and config["channels_last"] is False
+    with pytest.raises(SystemExit, match=r"allowed: .*resnet8"):
+        training.main([*SMALL, "--model=resnet9", f"--folder={tmp_path}"])
+
+
+def _command(*arguments, **environment):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_two_processes_agree_in_every_bit_and_rank_0_writes(tmp_path):
+    done = _command(
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sbkit.training", *SMALL,
+        f"--folder={tmp_path}", "--name=two",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = dict(re.findall(r"rank (\d): .*?weights ([0-9a-f]{64})", done.stdout))
+    assert set(found) == {"0", "1"} and found["0"] == found["1"]
+    assert done.stdout.count("epoch 1/2") == 1
+    record = records.load(tmp_path / "records" / "train" / "two.json")
+    assert record.provenance["processes"] == 2 and record.provenance["weights_sha256"] == found["0"]
+
+
+def test_bf16_trains(tmp_path):
+    """In its own process, without AMX: virtual machines exist that announce AMX and stop the process that uses it."""
+    done = _command(
+        "-m", "sbkit.training", *SMALL, "--precision=bf16", f"--folder={tmp_path}", "--name=a",
+        ONEDNN_MAX_CPU_ISA="AVX512_CORE_BF16",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert records.load(tmp_path / "records" / "train" / "a.json").config["precision"] == "bf16"

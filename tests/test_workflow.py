@@ -1,0 +1,285 @@
+"""The batch driver end to end, in copies of the repository: what `make reproduce` promises, on the smoke profile."""
+
+import ast
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from sbkit import notebook, records
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = f"BIN={Path(sys.executable).parent}"
+SMOKE = ("reproduce", "PROFILE=smoke", BIN)
+RESULTS = Path("results/smoke")
+ONE_RUN = "results/smoke/records/train/signed_binary-s0.json"
+# Rules and how many jobs each has in this profile.
+READERS = dict.fromkeys(["quantizers", "accuracy", "ablate", "weights", "repetition", "speed", "overview"], 1)
+TRAINING = {"train": 3, "train_full_precision": 1} | {rule: 1 for rule in READERS if rule != "speed"}
+BENCHMARK = {"bench": 1, "speed": 1, "overview": 1}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def copy_sources(folder):
+    """What a clone of this repository would hold, uncommitted files included."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listing.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def environment():
+    """Without what a `make test` around this test, or its caller, would hand down to the makes below."""
+    handed_down = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PROFILE", "RULE", "ARGS", "SBKIT_ROOT"}
+    return {name: value for name, value in os.environ.items() if name not in handed_down}
+
+
+def start(folder, *arguments, **options):
+    return subprocess.Popen(
+        ["make", *arguments],
+        cwd=folder,
+        env=environment() | options,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@dataclass
+class Done:
+    folder: Path
+    code: int
+    output: str
+
+
+def make(folder, *arguments, **options):
+    process = start(folder, *arguments, **options)
+    output, _ = process.communicate()
+    return Done(folder, process.returncode, output)
+
+
+def reproduce(folder, *arguments, **options):
+    return make(folder, *SMOKE, *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The smoke profile, reproduced once; tests that change it take a copy."""
+    done = reproduce(copy_sources(tmp_path_factory.mktemp("smoke")))
+    assert done.code == 0, done.output
+    return done
+
+
+@pytest.fixture
+def finished(smoke, tmp_path):
+    return shutil.copytree(smoke.folder, tmp_path / "copy", symlinks=True)
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    return copy_sources(tmp_path / "fresh")
+
+
+def planned(folder):
+    """Rule -> number of jobs that the driver would run now."""
+    done = reproduce(folder, "ARGS=--dry-run")
+    assert done.code == 0, done.output
+    table = re.search(r"^job +count\n[- ]+\n(.*?)^total", done.output, re.MULTILINE | re.DOTALL)
+    jobs = dict(line.split() for line in table[1].splitlines()) if table else {}
+    return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
+
+
+def drawn_by_readers():
+    """Every figure and table file that the committed reader notebooks save, read from their source."""
+    files = set()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        if path.name in notebook.NOTEBOOKS.values():
+            continue
+        code = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        for call in ast.walk(ast.parse(code)):
+            match call:
+                case ast.Call(func=ast.Attribute(value=ast.Name("run"), attr="figure"), args=[_, _, stem, *_]):
+                    files |= {f"figures/{stem.value}.{suffix}" for suffix in ("pdf", "png", "svg", "csv")}
+                case ast.Call(func=ast.Attribute(value=ast.Name("run"), attr="table"), args=[_, stem, *_]):
+                    files |= {f"tables/{stem.value}.{suffix}" for suffix in ("csv", "md", "tex")}
+    return files
+
+
+def files_in(folder, *kinds):
+    return {str(path.relative_to(folder)) for kind in kinds for path in (folder / kind).rglob("*.*")}
+
+
+def test_everything_declared_is_there(smoke):
+    folder = smoke.folder / RESULTS
+    assert files_in(folder, "figures", "tables") == drawn_by_readers()
+    runs = {run["name"]: run["notebook"] for run in notebook.expand("smoke")}
+    for name, producer in runs.items():
+        kind = "train" if producer == notebook.NOTEBOOKS["train"] else "bench"
+        record = records.load(folder / "records" / kind / f"{name}.json")
+        assert record.provenance["status"] == "ok"
+    assert files_in(folder, "weights") == {
+        f"weights/{name}.npz" for name in runs if name[:-3] in ("binary", "ternary_twn", "signed_binary")
+    }
+    readers = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"02_train", "07_bench"}
+    assert files_in(folder, "executed") == {f"executed/{name}.ipynb" for name in {*runs, *readers}}
+    assert smoke.output.splitlines()[-3:] == [
+        "figures   results/smoke/figures",
+        "tables    results/smoke/tables",
+        "overview  results/smoke/executed/00_overview.ipynb",
+    ]
+
+
+def test_benchmark_runs_alone(smoke):
+    spans = {}
+    for path in (smoke.folder / RESULTS / "executed").iterdir():
+        times = nbformat.read(path, 4).metadata.papermill
+        spans[path.stem] = [datetime.fromisoformat(times[key]) for key in ("start_time", "end_time")]
+    begin, end = spans.pop("layers")
+    beside = [name for name, (other_begin, other_end) in spans.items() if other_begin < end and begin < other_end]
+    assert beside == []
+
+
+def test_second_run_does_nothing_within_seconds(smoke):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = reproduce(smoke.folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.code == 0
+    assert "Nothing to be done" in done.output
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5  # seconds of CPU
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        ("notebooks/05_weights.ipynb", "density", "density ", {"weights": 1}),
+        ("notebooks/claims.toml", "\n", "\n# edited\n", {"overview": 1}),
+        ("notebooks/experiments.toml", "digits 8x8", "digits", READERS),
+        ("notebooks/experiments.toml", "epochs = 2", "epochs = 1", TRAINING),
+        ("notebooks/experiments.toml", "min_run_ms = 5.0", "min_run_ms = 6.0", BENCHMARK),
+        ("sbkit/plots.py", "\n", "\n# edited\n", READERS),
+        ("sbkit/training.py", "\n", "\n# edited\n", TRAINING),
+        ("sbkit/kernels.py", "\n", "\n# edited\n", BENCHMARK),
+        ("LICENSE", "\n", "\nedited\n", {}),
+    ],
+)
+def test_change_reruns_only_what_depends_on_it(finished, name, old, new, expected):
+    text = (finished / name).read_text()
+    assert old in text
+    (finished / name).write_text(text.replace(old, new, 1))
+    assert planned(finished) == expected
+
+
+def test_touched_but_unchanged_reruns_nothing(finished):
+    for path in (finished / "notebooks").iterdir():
+        path.touch()
+    assert planned(finished) == {}
+
+
+def test_run_killed_by_force_continues(fresh):
+    process = start(fresh, *SMOKE, f"RULE={ONE_RUN}")
+    executed = fresh / RESULTS / "executed" / "signed_binary-s0.ipynb"
+    while not executed.exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    family = psutil.Process(process.pid).children(recursive=True)
+    [scheduler] = [child for child in family if child.cmdline()[1:3] == ["-m", "snakemake"]]
+    scheduler.kill()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == [], "a notebook outlived the batch that started it"
+    process.communicate()
+    assert process.returncode != 0
+    assert any((fresh / ".snakemake" / "locks").iterdir())
+
+    done = reproduce(fresh, f"RULE={ONE_RUN}")
+    assert done.code == 0, done.output
+    assert records.load(fresh / ONE_RUN).provenance["status"] == "ok"
+
+
+def test_two_at_once_take_turns(finished):
+    (finished / RESULTS / "figures" / "speedup.csv").unlink()
+    both = [start(finished, *SMOKE) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted("Nothing to be done" in output for output in outputs) == [False, True]
+    assert any(re.search(r"another make works in this folder \(process \d+\): waiting", output) for output in outputs)
+
+
+def test_failed_notebook_is_kept_with_its_traceback(finished):
+    path = finished / "notebooks" / "08_speed.ipynb"
+    document = nbformat.read(path, 4)
+    document.cells.append(nbformat.v4.new_code_cell("raise RuntimeError('on purpose')"))
+    nbformat.write(document, path)
+    done = reproduce(finished)
+    assert done.code != 0
+    assert f"{RESULTS}/executed/08_speed.ipynb" in done.output
+    kept = nbformat.read(finished / RESULTS / "executed" / "08_speed.ipynb", 4)
+    assert kept.metadata.papermill.exception is True
+    assert "RuntimeError: on purpose" in json.dumps(kept.cells[-1].outputs)
+
+
+def test_slurm_profile_through_a_submit_command(fresh, tmp_path):
+    """The cluster's profile with another executor: jobs go through a queue's command and come back as files."""
+    submit = tmp_path / "submit"
+    submit.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/submitted\nsh "$1" > "$1.log" 2>&1 &\necho $!\n')
+    submit.chmod(0o755)
+    done = reproduce(
+        fresh,
+        f"RULE={ONE_RUN} benchmarks",
+        "ARGS=--workflow-profile workflow/profiles/slurm --executor cluster-generic "
+        f"--cluster-generic-submit-cmd {submit} --seconds-between-status-checks 1",
+    )
+    assert done.code == 0, done.output
+    assert (fresh / ONE_RUN).is_file()
+    assert len((tmp_path / "submitted").read_text().split()) == 2  # the data set is obtained here, not on a node
+
+
+def test_figures_redraw_from_records_without_torch(finished, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('no torch here')")
+    reference = finished / "results" / "reference" / "smoke"
+    for kind in ("records", "weights"):
+        shutil.copytree(finished / RESULTS / kind, reference / kind)
+    done = make(finished, "figures", "PROFILE=smoke", BIN, PYTHONPATH=str(tmp_path))
+    assert done.code == 0, done.output
+    drawn = files_in(finished / RESULTS, "figures", "tables")
+    assert files_in(reference, "figures", "tables") == drawn
+    different = [name for name in drawn if (reference / name).read_bytes() != (finished / RESULTS / name).read_bytes()]
+    assert different == []
+
+
+def test_unknown_profile_names_the_allowed_ones(fresh):
+    done = make(fresh, "reproduce", "PROFILE=quik", BIN)
+    assert done.code != 0
+    assert f"profile = 'quik'; allowed: {', '.join(notebook.load_experiments())}" in done.output
+
+
+def test_old_python_is_refused(fresh, tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text(
+        f'#!/bin/sh\ncase $1 in -c) exit 1;; --version) echo Python 3.9.2;; *) exec {sys.executable} "$@";; esac\n'
+    )
+    old.chmod(0o755)
+    done = make(fresh, "setup", f"PYTHON={old}", CONDA_PREFIX="")
+    assert done.code != 0
+    assert f"sbkit needs Python >= 3.11; {old} is Python 3.9.2" in done.output
+    assert not (fresh / ".venv").exists()
