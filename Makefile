@@ -72,7 +72,7 @@ distclean: clean  ## clean, and remove the environments; downloaded data stays
 	rm -rf .venv .venv-figures
 
 setup:  ## the environment alone
-	@test -z "$(STAMP)" || $(MAKE) -q $(STAMP) 2>/dev/null || $(LOCK) $(MAKE) --no-print-directory $(STAMP)
+	@test -z "$(STAMP)" || $(MAKE) --no-print-directory -q $(STAMP) 2>/dev/null || $(LOCK) $(MAKE) --no-print-directory $(STAMP)
 
 # Run under the lock: locks and half-made files that are found then belong to a run that was killed.
 snakemake:

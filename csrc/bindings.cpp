@@ -19,17 +19,18 @@ constexpr int kMaxThreads = 1024;
 template <typename T>
 const T* checked(const py::array& array, const char* name, const std::vector<int64_t>& shape) {
   if (!array.dtype().is(py::dtype::of<T>())) {
-    throw py::type_error(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) + "; allowed: " +
-                         std::string(py::str(py::dtype::of<T>())));
+    throw py::type_error(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) +
+                         "; allowed: " + std::string(py::str(py::dtype::of<T>())));
   }
   bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
   for (size_t i = 0; same && i < shape.size(); i++) same = array.shape(static_cast<py::ssize_t>(i)) == shape[i];
   if (!same) {
-    throw py::value_error(std::string(name) + " has shape " + std::string(py::str(array.attr("shape"))) + "; allowed: " +
-                          std::string(py::str(py::tuple(py::cast(shape)))));
+    throw py::value_error(std::string(name) + " has shape " + std::string(py::str(array.attr("shape"))) +
+                          "; allowed: " + std::string(py::str(py::tuple(py::cast(shape)))));
   }
   if (!(array.flags() & py::array::c_style) || reinterpret_cast<uintptr_t>(array.data()) % alignof(T) != 0) {
-    throw py::value_error(std::string(name) + " is not C-contiguous and aligned; allowed: numpy.ascontiguousarray(" + name + ")");
+    throw py::value_error(std::string(name) + " is not C-contiguous and aligned; allowed: numpy.ascontiguousarray(" +
+                          name + ")");
   }
   return static_cast<const T*>(array.data());
 }
@@ -46,18 +47,22 @@ const Kernel& kernel_named(const std::string& isa) {
 
 class Convolution {
  public:
-  Convolution(const std::string& algorithm, const py::array& codes, const py::array& scale, const py::array& negative_scale,
-              const py::array& channel_sign, const std::vector<int64_t>& dims, const std::string& isa, bool skip_zeros,
-              bool rewritten, int group, int threads)
+  Convolution(const std::string& algorithm, const py::array& codes, const py::array& scale,
+              const py::array& negative_scale, const py::array& channel_sign, const std::vector<int64_t>& dims,
+              const std::string& isa, bool skip_zeros, bool rewritten, int group, int threads)
       : threads_(threads) {
     if (dims.size() != 9) throw py::value_error("dims are N, C, H, W, K, R, S, stride, padding");
     shape_ = {dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], dims[7], dims[8]};
     for (int i = 0; i < 9; i++) {
-      if (dims[i] < (i == 8 ? 0 : 1) || dims[i] > 1 << 30) throw py::value_error("dims hold " + std::to_string(dims[i]) + "; allowed: 1 (padding: 0) to 2^30");
+      if (dims[i] < (i == 8 ? 0 : 1) || dims[i] > 1 << 24)
+        throw py::value_error("dims hold " + std::to_string(dims[i]) + "; allowed: 1 (padding: 0) to 2^24");
     }
-    if (shape_.H + 2 * shape_.padding < shape_.R || shape_.W + 2 * shape_.padding < shape_.S) throw py::value_error("the window does not fit the padded input");
-    if (threads < 1 || threads > kMaxThreads) throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to 1024");
-    if (group < 0 || group > kMaxGroup) throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to 10");
+    if (shape_.H + 2 * shape_.padding < shape_.R || shape_.W + 2 * shape_.padding < shape_.S)
+      throw py::value_error("the window does not fit the padded input");
+    if (threads < 1 || threads > kMaxThreads)
+      throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to 1024");
+    if (group < 0 || group > kMaxGroup)
+      throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to 10");
     checked_product({shape_.N, shape_.C, shape_.H, shape_.W});
     checked_product({shape_.N, shape_.K, shape_.P(), shape_.Q()});
     const int64_t count = checked_product({shape_.K, shape_.C, shape_.R, shape_.S});
@@ -80,7 +85,8 @@ class Convolution {
       for (int8_t c : weights.codes) {
         if (c == 0) throw py::value_error("encoding 'rewritten' met a code 0; allowed: codes -1 and +1 only");
       }
-      if (weights.scale != weights.negative_scale) throw py::value_error("encoding 'rewritten' needs scale == negative_scale");
+      if (weights.scale != weights.negative_scale)
+        throw py::value_error("encoding 'rewritten' needs scale == negative_scale");
     }
     py::gil_scoped_release unlocked;
     if (algorithm == "dense") {
@@ -117,7 +123,9 @@ class Convolution {
   }
 
   int group() const { return plan_ ? plan_->group() : 0; }
-  int64_t weight_bytes() const { return plan_ ? plan_->weight_bytes() : static_cast<int64_t>(dense_.size() * sizeof(float)); }
+  int64_t weight_bytes() const {
+    return plan_ ? plan_->weight_bytes() : static_cast<int64_t>(dense_.size() * sizeof(float));
+  }
   std::string geometry() const { return plan_ ? plan_->geometry() : ""; }
   py::dict operations() const {
     Operations o;
@@ -145,7 +153,8 @@ py::dict build_info() {
 #else
   const bool openmp = false;
 #endif
-  return py::dict(py::arg("compiler") = SBKIT_COMPILER, py::arg("flags") = SBKIT_FLAGS, py::arg("openmp") = openmp, py::arg("isas") = isas);
+  return py::dict(py::arg("compiler") = SBKIT_COMPILER, py::arg("flags") = SBKIT_FLAGS, py::arg("openmp") = openmp,
+                  py::arg("isas") = isas);
 }
 
 }  // namespace
@@ -153,18 +162,22 @@ py::dict build_info() {
 PYBIND11_MODULE(_kernels, m) {
   m.doc() = "Convolutions with low-bit weights; use them through sbkit.kernels.";
   m.def("build_info", &build_info, "Compiler, flags, whether OpenMP is in, and the ISAs compiled in.");
-  m.def("isas", [] {
-    std::vector<std::string> names;
-    for (int i = 0; i < kKernelCount; i++) {
-      if (kKernels[i].supported()) names.push_back(kKernels[i].isa);
-    }
-    return names;
-  }, "The ISAs this CPU can run, the widest last.");
+  m.def(
+      "isas",
+      [] {
+        std::vector<std::string> names;
+        for (int i = 0; i < kKernelCount; i++) {
+          if (kKernels[i].supported()) names.push_back(kKernels[i].isa);
+        }
+        return names;
+      },
+      "The ISAs this CPU can run, the widest last.");
   py::class_<Convolution>(m, "Convolution")
       .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,
                     const std::vector<int64_t>&, const std::string&, bool, bool, int, int>(),
            py::arg("algorithm"), py::arg("codes"), py::arg("scale"), py::arg("negative_scale"), py::arg("channel_sign"),
-           py::arg("dims"), py::arg("isa"), py::arg("skip_zeros"), py::arg("rewritten"), py::arg("group"), py::arg("threads"))
+           py::arg("dims"), py::arg("isa"), py::arg("skip_zeros"), py::arg("rewritten"), py::arg("group"),
+           py::arg("threads"))
       .def("run", &Convolution::run, py::arg("x"))
       .def_property_readonly("group", &Convolution::group)
       .def_property_readonly("weight_bytes", &Convolution::weight_bytes)

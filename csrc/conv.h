@@ -17,19 +17,20 @@ struct ConvShape {
   int64_t Q() const { return (W + 2 * padding - S) / stride + 1; }
 };
 
-// What training hands over. The weight in use is alpha(k, code) * channel_sign[c] * codes[k, c, r, s], alpha being scale[k] where the
-// code is +1 and negative_scale[k] where it is -1.
+// What training hands over. The weight in use is alpha(k, code) * channel_sign[c] * codes[k, c, r, s], alpha being
+// scale[k] where the code is +1 and negative_scale[k] where it is -1.
 struct Weights {
-  std::vector<int8_t> codes;                // [K][C][R][S], -1, 0 or +1
-  std::vector<float> scale;                 // [K]
-  std::vector<float> negative_scale;        // [K]
-  std::vector<float> channel_sign;          // [C], -1 or +1
+  std::vector<int8_t> codes;          // [K][C][R][S], -1, 0 or +1
+  std::vector<float> scale;           // [K]
+  std::vector<float> negative_scale;  // [K]
+  std::vector<float> channel_sign;    // [C], -1 or +1
 };
 
-// Operations of a layer at batch 1. Per output position: one add for each entry of each row's list (its first entry is added to zero),
-// rows(k) multiplies and rows(k) - 1 adds to combine the rows of filter k (see pack.h for what a row is). Tables: 2^g - g - 1 adds for a
-// group of g channels, once per input position that a window touches, ((P-1)*stride+R) * ((Q-1)*stride+S) of them, the padding
-// included. The dense algorithm: K*C*R*S adds and as many multiplies per output position.
+// Operations of a layer at batch 1. Per output position: one add for each entry of each row's list (its first entry is
+// added to zero), rows(k) multiplies and rows(k) - 1 adds to combine the rows of filter k (see pack.h for what a row
+// is). Tables: 2^g - g - 1 adds for a group of g channels, once per input position that a window touches,
+// ((P-1)*stride+R) * ((Q-1)*stride+S) of them, the padding included. The dense algorithm: K*C*R*S adds and as many
+// multiplies per output position.
 struct Operations {
   int64_t table_adds = 0, entry_adds = 0, combine_adds = 0, multiplies = 0;
 };
@@ -38,7 +39,8 @@ struct Operations {
 inline int64_t checked_product(std::initializer_list<int64_t> sizes) {
   int64_t product = 1;
   for (int64_t size : sizes) {
-    if (size < 0 || (size > 0 && product > (int64_t{1} << 40) / size)) throw std::invalid_argument("sizes exceed 2^40 elements");
+    if (size < 0 || (size > 0 && product > (int64_t{1} << 40) / size))
+      throw std::invalid_argument("sizes exceed 2^40 elements");
     product *= size;
   }
   return product;

@@ -5,7 +5,8 @@
 
 namespace sbkit {
 
-// weights [K][C][R][S] float, x [N][C][H][W] -> y [N][K][P][Q]. Sums in double precision, so it is exact for small integers.
+// weights [K][C][R][S] float, x [N][C][H][W] -> y [N][K][P][Q]. Sums in double precision, so it is exact for small
+// integers.
 void dense_conv2d(const ConvShape& shape, const float* weights, const float* x, float* y, int threads);
 
 // The float weights that stand for the codes, [K][C][R][S].

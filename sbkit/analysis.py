@@ -431,13 +431,13 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
 
     Keys of a claim: id, text, paper (the paper's value), unit, setting, source, how (as measured here), tolerance (in
     `unit`, or "sign": being on the paper's side of `neutral` is enough), measure (a function of this module, "" where
-    the claim is out of reach), and if they apply neutral (the value that means no effect) and arguments (of the
+    the claim is out of reach), notebook (which shows it), and if they apply neutral (the value that means no effect) and arguments (of the
     function).
     Raises ValueError naming the claim and what is wrong with it.
     """
     with open(path, "rb") as file:
         claims = tomllib.load(file)["claim"]
-    required = {"id", "text", "paper", "unit", "setting", "source", "how", "tolerance", "measure"}
+    required = {"id", "text", "paper", "unit", "setting", "source", "how", "tolerance", "measure", "notebook"}
     for claim in claims:
         name = claim.get("id", claim)
         if missing := required - claim.keys():
@@ -518,7 +518,11 @@ def claims_table(
                 note = f"{note}; records: {', '.join(names)}{'; ' if remark else ''}{remark}"
                 if math.isnan(half_width):
                     note = f"missing: a second seed; {note}"
-        rows.append(row | found | {"setting": claim["setting"], "source": claim["source"], "note": note})
+        rows.append(
+            row
+            | found
+            | {"notebook": claim["notebook"], "setting": claim["setting"], "source": claim["source"], "note": note}
+        )
     return DataFrame(rows)
 
 

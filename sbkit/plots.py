@@ -105,7 +105,7 @@ def _ordered_labels(table: DataFrame) -> list[tuple[str, str]]:
 
 def _name(label: str) -> str:
     """A group's name for people: the scheme's own for the main runs, else the label with spaces."""
-    return STYLE[label].label if label in STYLE else label.replace("_", " ")
+    return STYLE[label].label if label in STYLE else label.removeprefix("ablate_").replace("_", " ")
 
 
 def _count(value: float) -> str:
@@ -214,7 +214,7 @@ def fig_ablation(table: DataFrame) -> Figure:
         if half_width == half_width:
             axis.plot([mean - half_width, mean + half_width], [row, row], color=look.color)
         axis.plot(mean, row, look.marker, color=look.color)
-    names = [f"{_name(group.label.removeprefix('ablate_'))} (n={group.n})" for group in table.itertuples()]
+    names = [f"{_name(group.label)} (n={group.n})" for group in table.itertuples()]
     axis.set_yticks(range(len(table)), names)
     axis.set_ylim(-0.6, len(table) - 0.4)
     axis.tick_params(axis="y", length=0)

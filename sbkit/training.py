@@ -72,7 +72,7 @@ class TrainConfig:
     epochs: int = 3  # passes over the training images
     batch_size: int = 64  # images a step, all processes together
     optimizer: str = "adam"  # adam | sgd (Nesterov momentum 0.9)
-    learning_rate: float = 2e-3  # peak
+    learning_rate: float = 1e-2  # peak
     weight_decay: float = 0.0  # L2 penalty, all parameters
     schedule: str = "one_cycle"  # one_cycle | cosine
     precision: str = "fp32"  # fp32 | bf16 (autocast)

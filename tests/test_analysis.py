@@ -456,7 +456,7 @@ def test_speed_claims_rest_on_the_main_benchmark_alone(tmp_path):
 def test_load_claims_names_what_is_wrong(tmp_path, change, message):
     lines = {
         "id": '"X"', "text": '"t"', "paper": "1", "unit": '"u"', "setting": '"s"', "source": '"f"', "how": '"h"',
-        "tolerance": "1", "measure": '"top1_gap"',
+        "tolerance": "1", "measure": '"top1_gap"', "notebook": '"03_accuracy"',
     }  # fmt: skip
     key, _, value = change.partition(" = ")
     lines[key] = value

@@ -321,14 +321,19 @@ def test_conv2d_refuses_what_prepare_did_not_return():
 
 def test_a_window_too_large_for_its_group_is_refused():
     shape = ConvShape(2, 9, 9, 1, 9, 9)
-    with pytest.raises(ValueError, match="9x9 window with group 10 needs more than 65536 table entries"):
+    with pytest.raises(ValueError, match="9x9 window with group 10 needs more than 65536 slots"):
         kernels.prepare("table", QuantizedWeight(np.ones((1, 2, 9, 9), np.int8)), shape, group=10)
 
 
-@pytest.mark.parametrize("huge", [ConvShape(1, 2**21, 2**21, 1), ConvShape(1, 1, 1, 1, padding=2**29)])
+@pytest.mark.parametrize("huge", [ConvShape(1, 2**21, 2**21, 1), ConvShape(1, 1, 1, 1, padding=2**22)])
 def test_sizes_that_overflow_are_refused(huge):
     with pytest.raises(ValueError, match=r"sizes exceed 2\^40 elements"):
         kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), huge)
+
+
+def test_a_dimension_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"dims hold 16777217; allowed: 1 \(padding: 0\) to 2\^24"):
+        kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), ConvShape(1, 2**24 + 1, 3, 1))
 
 
 def test_build_info_and_isas():
