@@ -431,8 +431,8 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
 
     Keys of a claim: id, text, paper (the paper's value), unit, setting, source, how (as measured here), tolerance (in
     `unit`, or "sign": being on the paper's side of `neutral` is enough), measure (a function of this module, "" where
-    the claim is out of reach), notebook (which shows it), and if they apply neutral (the value that means no effect) and arguments (of the
-    function).
+    the claim is out of reach), notebook (which shows it), and if they apply neutral (the value that means no effect)
+    and arguments (of the function).
     Raises ValueError naming the claim and what is wrong with it.
     """
     with open(path, "rb") as file:

@@ -413,7 +413,8 @@ _WAYS = ("sparse", "table", "table, zeros kept", "table, rewritten")
 def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
     """Arithmetic reduction of the [3, 3, channels, channels] layers of `operations_table`, by way and scheme.
 
-    `channels` = 0 takes the largest. Bars are means over layers and runs. Hollow diamonds are the paper's values of a [3,3,64,64] layer.
+    `channels` = 0 takes the largest. Bars are means over layers and runs. Hollow diamonds are the paper's values of a
+    [3,3,64,64] layer.
     """
     square = (table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])
     channels = channels or int(table.loc[square, "C"].max() if square.any() else 0)
