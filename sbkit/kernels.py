@@ -15,8 +15,8 @@ their codes.
 codes (one more unique weight, of coefficient 0) and `table` adds a zero vector where a pattern is empty.
 
 NaN and infinity: `dense` multiplies every activation, so they reach each output whose window holds them, even under a
-zero code (0 * inf = NaN); so does `sparse` without `skip_zeros`. Otherwise `sparse` and `table` read only what they add, so
-they reach only the outputs that use them. `encoding="rewritten"` subtracts a shared sum: inf - inf gives NaN.
+zero code (0 * inf = NaN); so does `sparse` without `skip_zeros`. Otherwise `sparse` and `table` read only what they
+add, so they reach only the outputs that use them. `encoding="rewritten"` subtracts a shared sum: inf - inf gives NaN.
 """
 
 from __future__ import annotations

@@ -312,3 +312,18 @@ def test_no_file_names_a_path_of_one_machine():
 def test_no_large_or_binary_result_is_tracked():
     assert [path.name for path in tracked_files() if path.stat().st_size > 2_000_000] == []
     assert [path.name for path in tracked_files() if path.suffix in {".so", ".pt", ".pyc", ".zip", ".gz"}] == []
+
+
+def test_readme_shows_the_committed_claims_table():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    marker = re.search(r"<!-- claims: (\S+), held equal by a test -->\n(.*?)\n<!-- end of claims -->", readme, re.DOTALL)
+    caption, _, table = (ROOT / marker[1]).read_text(encoding="utf-8").partition("\n\n")
+    assert marker[2].strip() == table.strip()
+    assert caption.strip() in readme
+
+
+def test_readme_links_lead_somewhere():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", readme) if "://" not in link]
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
