@@ -194,6 +194,14 @@ class TestNotebook:
             assert not {name for name in names if not re.match(r"sbkit(\.|$)|IPython\.display(\.|$)", name)}
 
 
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if "save" in parameters_cell(path)], ids=lambda p: p.stem)
+def test_reader_runs_on_its_defaults_from_its_own_folder(path):
+    """As in JupyterLab: on the committed records. (The smoke reproduction runs all notebooks from the root.)"""
+    run = [sys.executable, "-m", "jupyter", "execute", "--timeout=60", str(path)]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_experiments_pass_declared_parameters_of_the_right_type():
     producers = {path.name: parse_parameters(parameters_cell(path)) for path in NOTEBOOKS}
     profiles = load_experiments(ROOT)
@@ -316,7 +324,9 @@ def test_no_large_or_binary_result_is_tracked():
 
 def test_readme_shows_the_committed_claims_table():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    marker = re.search(r"<!-- claims: (\S+), held equal by a test -->\n(.*?)\n<!-- end of claims -->", readme, re.DOTALL)
+    marker = re.search(
+        r"<!-- claims: (\S+), held equal by a test -->\n(.*?)\n<!-- end of claims -->", readme, re.DOTALL
+    )
     caption, _, table = (ROOT / marker[1]).read_text(encoding="utf-8").partition("\n\n")
     assert marker[2].strip() == table.strip()
     assert caption.strip() in readme
