@@ -80,8 +80,8 @@ snakemake:
 	@$(SNAKEMAKE) $(ARGS) -- $(RULE)
 
 .venv/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
-	@$(MAKE) --no-print-directory venv VENV=.venv
 	@command -v "$${CXX:-c++}" >/dev/null || { echo "sbkit needs a C++17 compiler; found none named $${CXX:-c++} (set CXX)"; exit 1; }
+	@$(MAKE) --no-print-directory venv VENV=.venv
 	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 

@@ -397,6 +397,7 @@ def _rounds(timings: DataFrame) -> dict[str, np.ndarray]:
 VERDICTS = (
     "reproduced",
     "reproduced at smaller scale",
+    "direction only",
     "not reproduced",
     "contradicted",
     "missing record",
@@ -461,7 +462,8 @@ def verdict(claim: Mapping[str, Any], measured: Measured, *, paper_scale: bool) 
     With `neutral` (an effect is claimed), the interval lying wholly on a side of it:
       on the other side than the paper's value              contradicted
       on the paper's side, and the mean within tolerance    reproduced (at smaller scale, unless `paper_scale`)
-      otherwise                                             not reproduced
+      on the paper's side, the mean below or above that     direction only
+      on neither                                            not reproduced
     Without `neutral` (equality is claimed), the interval lying wholly
       outside paper ± tolerance                             contradicted
       inside paper ± tolerance                              reproduced (at smaller scale, unless `paper_scale`)
@@ -475,9 +477,10 @@ def verdict(claim: Mapping[str, Any], measured: Measured, *, paper_scale: bool) 
     if "neutral" in claim:
         neutral = claim["neutral"]
         above = paper > neutral
-        supported = (low > neutral if above else high < neutral) and (
-            tolerance == "sign" or abs(measured.value - paper) <= tolerance
-        )
+        same_side = low > neutral if above else high < neutral
+        supported = same_side and (tolerance == "sign" or abs(measured.value - paper) <= tolerance)
+        if same_side and not supported:
+            return "direction only"
         opposed = high < neutral if above else low > neutral
     else:
         supported = paper - tolerance <= low and high <= paper + tolerance

@@ -234,7 +234,7 @@ def test_failed_notebook_is_kept_with_its_traceback(finished):
     nbformat.write(document, path)
     done = reproduce(finished)
     assert done.code != 0
-    assert f"{RESULTS}/executed/08_speed.ipynb" in done.output
+    assert f"failed, kept with its traceback: {RESULTS}/executed/08_speed.ipynb\n" in done.output
     kept = nbformat.read(finished / RESULTS / "executed" / "08_speed.ipynb", 4)
     assert kept.metadata.papermill.exception is True
     [error] = kept.cells[-1].outputs
