@@ -44,8 +44,8 @@ class BenchConfig:
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
-    rounds: int = 5  # times every contender is timed
-    min_run_ms: float = 100.0  # least milliseconds of one timing
+    rounds: int = 15  # times every contender is timed, all in turn
+    min_run_ms: float = 50.0  # least milliseconds of one timing
     threads: int = 1  # of the kernels and of torch
     batch: int = 1  # images
     seed: int = 0  # of codes and activations
