@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pandas
 import papermill
 import pytest
 
@@ -337,3 +338,21 @@ def test_readme_links_lead_somewhere():
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", readme) if "://" not in link]
     assert len(links) > 10
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_interval_in_the_readme_is_in_a_committed_table():
+    """`1.92 ± 0.08`, to the digits shown and up to the sign ("below"), must be a mean and half width of some table."""
+    folder = ROOT / "results" / "reference" / "quick"
+    names = {"value": "half_width", "speedup": "speedup_half_width"}
+    names |= {"difference_mean_points": "difference_half_width_points", "top1_mean_percent": "top1_half_width_percent"}
+    known = []
+    for path in [*folder.glob("tables/*.csv"), *folder.glob("figures/*.csv")]:
+        table = pandas.read_csv(path)
+        for mean, half_width in names.items():
+            if {mean, half_width} <= set(table):
+                known += zip(table[mean].abs(), table[half_width], strict=True)
+    shown = re.findall(r"(\d+\.(\d+)) ± (\d+\.\d+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(shown) > 15
+    for mean, digits, half_width in shown:
+        n = len(digits)
+        assert (mean, half_width) in {(f"{m:.{n}f}", f"{h:.{n}f}") for m, h in known}, f"{mean} ± {half_width}"
