@@ -338,6 +338,11 @@ def contender_label(contender: str, variant: str, encoding: str, skip_zeros: boo
     return f"{contender} {variant}{', rewritten' if encoding == 'rewritten' else ''}{kept}"
 
 
+def newest(bench: DataFrame) -> DataFrame:
+    """The timings of the benchmark that started last: a speed figure shows one run on one machine."""
+    return bench[bench["provenance_started_utc"] == bench["provenance_started_utc"].max()]
+
+
 def speed_table(bench: DataFrame) -> DataFrame:
     """One row per benchmark, layer and contender: latency, spread, dense-equivalent throughput.
 

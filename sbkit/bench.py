@@ -228,8 +228,8 @@ def _measure_layer(config: BenchConfig, shape: ConvShape) -> list[dict[str, Any]
     return timings
 
 
-def run(config: BenchConfig, folder: str | Path, name: str) -> records.Record:
-    """Measure and write folder/records/bench/<name>.json."""
+def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Record:
+    """Measure and write folder/records/bench/<name>.json; `name` is the record's id unless given."""
     started = records.start()
     timings = measure(config)
     options = asdict(config)
@@ -243,5 +243,5 @@ def run(config: BenchConfig, folder: str | Path, name: str) -> records.Record:
         threads=config.threads, started=started, seeds=config.seed, extra={"isa": ", ".join(isas), "caches": "warm"}
     )
     record = records.Record("bench", records.run_id("bench", options), options, metrics, {}, provenance)
-    records.write(record, Path(folder) / "records" / "bench" / f"{name}.json")
+    records.write(record, Path(folder) / "records" / "bench" / f"{name or record.id}.json")
     return record

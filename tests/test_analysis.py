@@ -481,3 +481,10 @@ def test_the_recipe_is_all_that_the_quantizer_does_not_set():
     from sbkit.quantizers import QuantizerConfig
 
     assert {field.name for field in fields(QuantizerConfig)} == set(analysis.QUANTIZER_OPTIONS)
+
+
+def test_newest_is_the_benchmark_that_started_last():
+    bench = pd.DataFrame(
+        {"name": ["b", "b", "a"], "provenance_started_utc": ["2026-01-02T00:00:00Z"] * 2 + ["2026-01-01T23:59:59Z"]}
+    )
+    assert analysis.newest(bench)["name"].tolist() == ["b", "b"]

@@ -101,3 +101,8 @@ def test_resnet_shapes_are_the_stride_1_layers():
 def test_bad_options_are_refused(option, value, message):
     with pytest.raises(ValueError, match=message):
         BenchConfig(**{option: value})
+
+
+def test_a_record_without_a_name_is_named_by_its_id(tmp_path):
+    record = run(replace(TINY, rounds=1), tmp_path)
+    assert [path.stem for path in tmp_path.glob("records/bench/*")] == [record.id]
