@@ -207,7 +207,9 @@ def _from_history(train: DataFrame, rows_of: Callable[[dict], Iterable[dict]]) -
 
 def curves_table(train: DataFrame) -> DataFrame:
     """One row per run and epoch, as training recorded them."""
-    return _from_history(train, lambda history: history["epochs"])
+    return _from_history(
+        train, lambda history: ({k: v for k, v in epoch.items() if k != "latent"} for epoch in history["epochs"])
+    )
 
 
 def density_table(train: DataFrame) -> DataFrame:

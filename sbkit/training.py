@@ -98,7 +98,8 @@ class TrainResult:
     """What `train` returns: the trained model, scalars, curves, and what it was trained on.
 
     history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
-    over all quantized weights (flip: the code differs from an epoch before), seconds leave the test out.
+    over all quantized weights (flip: the code differs from an epoch before), seconds leave the test out, latent counts
+    the latent weights of three layers in equal bins from -limit to limit, by the sign of their region.
     """
 
     model: nn.Module
@@ -220,6 +221,10 @@ def train(
                     "density": _density(codes),
                     "flip_fraction": _flip_fraction(previous, codes),
                     "seconds": seconds,
+                    "latent": {
+                        layer: {"limit": h["edges"][-1], "positive": h["positive"], "negative": h["negative"]}
+                        for layer, h in _latent(model).items()
+                    },
                 }
             )
             if checkpoint is not None and rank == 0:

@@ -92,6 +92,10 @@ def test_every_scheme_trains_and_reports_itself(key):
         assert (sum(histogram["negative"]) == size // 2) == (key == "signed_binary")
         # Ineffectual weights of a positive region lie below its threshold: the upper tail is all effectual.
         assert histogram["positive_effectual"][-1] == histogram["positive"][-1]
+    assert history["epochs"][-1]["latent"] == {
+        layer: {"limit": h["edges"][-1], "positive": h["positive"], "negative": h["negative"]}
+        for layer, h in history["latent"].items()
+    }
     assert len(history["latent"]) == 3 and len(history["per_class_percent"]) == 10
 
 
