@@ -407,7 +407,7 @@ def _latent(model: nn.Module) -> dict[str, dict[str, list]]:
     sign factor beta = +1 and -1, and how many of them have a non-zero code. Without sign factors all regions are
     positive, in full precision all weights are effectual.
     """
-    layers = quant_layers(model)
+    layers, codes = quant_layers(model), _codes(model)
     names = list(layers)
     histograms = {}
     for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1])):
@@ -415,8 +415,7 @@ def _latent(model: nn.Module) -> dict[str, dict[str, list]]:
         w = layer.weight.detach().float().cpu().numpy()
         beta = layer.quantizer.beta.cpu().numpy() if hasattr(layer.quantizer, "beta") else np.ones((len(w), 1))
         positive = np.broadcast_to(beta[:, :, None] > 0, (*beta.shape, w.size // beta.size)).reshape(w.shape)
-        weight = quantized_weights(model).get(name)
-        effectual = np.ones_like(positive) if weight is None else weight.codes.reshape(w.shape) != 0
+        effectual = codes[name].reshape(w.shape) != 0 if name in codes else np.ones_like(positive)
         limit = float(np.abs(w).max())
         edges = np.linspace(-limit, limit, HISTOGRAM_BINS + 1)
         groups = {
