@@ -61,6 +61,18 @@ test: setup  ## linters and the test suite, a smoke reproduction included
 	"$(BIN)/nbstripout" --verify notebooks/*.ipynb
 	"$(BIN)/python" -m pytest $(ARGS)
 
+# A build of its own, which -S keeps the installed one from replacing: site would load that one's import hook.
+SANITIZED = ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	PYTHONPATH="build/sanitize/package:$$("$(BIN)/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	"$(BIN)/python" -S -P
+
+sanitize: setup  ## the tests of the kernels under GCC's address and undefined-behaviour sanitizers
+	CXX="$(CXX)" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target build/sanitize/package -C build-dir=build/sanitize/cmake -C cmake.define.SBKIT_SANITIZE=ON .
+	$(SANITIZED) -c 'from sbkit import kernels; assert "-fsanitize=address" in kernels.build_info()["flags"]'
+	$(SANITIZED) -m pytest tests/test_kernels.py $(ARGS)
+
 lab: setup  ## the notebooks in JupyterLab
 	"$(BIN)/jupyter-lab" notebooks/00_overview.ipynb $(ARGS)
 
@@ -96,4 +108,4 @@ venv:
 	@echo "setting up $(VENV), once; this takes some minutes"
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 
-.PHONY: help reproduce bench figures test lab clean distclean setup snakemake venv
+.PHONY: help reproduce bench figures test sanitize lab clean distclean setup snakemake venv

@@ -28,11 +28,11 @@ struct Weights {
 
 // Operations of a layer at batch 1. Per output position: one add for each entry of each row's list (its first entry is
 // added to zero), rows(k) multiplies and rows(k) - 1 adds to combine the rows of filter k (see pack.h for what a row
-// is). Tables: 2^g - g - 1 adds for a group of g channels, once per input position that a window touches,
-// ((P-1)*stride+R) * ((Q-1)*stride+S) of them, the padding included. The dense algorithm: K*C*R*S adds and as many
-// multiplies per output position.
+// is), and with `dataflow` one add for each node of the graphs. Tables: the adds of its program (pack.h) for each group
+// of channels, once per input position that a window touches, ((P-1)*stride+R) * ((Q-1)*stride+S) of them, the padding
+// included. The dense algorithm: K*C*R*S adds and as many multiplies per output position.
 struct Operations {
-  int64_t table_adds = 0, entry_adds = 0, combine_adds = 0, multiplies = 0;
+  int64_t table_adds = 0, node_adds = 0, entry_adds = 0, combine_adds = 0, multiplies = 0;
 };
 
 // Product of sizes that must fit in memory; throws std::invalid_argument beyond 2^40.

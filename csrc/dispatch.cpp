@@ -1,25 +1,29 @@
 // Chooses at run time, by asking the CPU, through one table.
 #include "kernels.h"
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
 namespace sbkit {
 
-namespace {
-bool always() { return true; }
+const Kernel* const kKernels[] = {
+    &kScalar,
 #if defined(SBKIT_X86)
-bool has_avx2() { return __builtin_cpu_supports("avx2"); }
-bool has_avx512() { return __builtin_cpu_supports("avx512f"); }
-#endif
-}  // namespace
-
-const Kernel kKernels[] = {
-    {"scalar", 1, always, run_scalar},
-#if defined(SBKIT_X86)
-    {"avx2", 8, has_avx2, run_avx2},
-    {"avx512", 16, has_avx512, run_avx512},
+    &kAvx2,
+    &kAvx512,
 #elif defined(SBKIT_AARCH64)
-    {"neon", 4, always, run_neon},
+    &kNeon,
 #endif
 };
 const int kKernelCount = sizeof(kKernels) / sizeof(kKernels[0]);
+
+int64_t l1_bytes() {
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+  const long bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  if (bytes > 0) return bytes;
+#endif
+  return 32768;
+}
 
 }  // namespace sbkit

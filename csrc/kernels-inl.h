@@ -67,123 +67,165 @@ inline void PackChannel(const Job& job, const Lanes& lanes, const float* x, int6
   }
 }
 
-// Stores base, base + sums... `step` floats apart; returns the place after the last.
-template <class... Sums>
-float* StoreSums(float* to, int64_t step, V base, Sums... sums) {
-  Vector::Store(to, base);
-  ((to += step, Vector::Store(to, Vector::Add(base, sums))), ...);
-  return to + step;
+// sum[j] = a[j] + b[j], or a[j] - b[j], for kWidth vectors.
+template <int kWidth, bool kSubtract>
+inline void SumSlots(float* sum, const float* a, const float* b) {
+  for (int j = 0; j < kWidth; j++) {
+    const V x = Vector::Load(a + j * L), y = Vector::Load(b + j * L);
+    Vector::Store(sum + j * L, kSubtract ? Vector::Subtract(x, y) : Vector::Add(x, y));
+  }
 }
 
-// The 2^size sums of the subsets of `size` channels, x_step floats apart, table_step floats apart; subset 0 holds
-// zeros. Each channel doubles the table: the sums without it, plus it. From three channels on, the first three's sums
-// stay in registers, where the plain doubling would wait for its own stores.
-inline void FillTable(const float* x, int64_t x_step, int size, float* table, int64_t table_step) {
-  int bit = 0;
-  Vector::Store(table, Vector::Zero());
-  if (size >= 3) {
-    const V s1 = Vector::Load(x), s2 = Vector::Load(x + x_step), s4 = Vector::Load(x + 2 * x_step);
-    const V s3 = Vector::Add(s1, s2), s5 = Vector::Add(s1, s4), s6 = Vector::Add(s2, s4), s7 = Vector::Add(s3, s4);
-    float* to = StoreSums(table, table_step, Vector::Zero(), s1, s2, s3, s4, s5, s6, s7);
-    for (bit = 3; bit < size; bit++) {
-      const V v = Vector::Load(x + bit * x_step);
-      for (int upper = 0; upper < 1 << (bit - 3); upper++) {
-        const V sum = upper == 0 ? v : Vector::Add(Vector::Load(table + upper * 8 * table_step), v);
-        to = StoreSums(to, table_step, sum, s1, s2, s3, s4, s5, s6, s7);
-      }
-    }
-  }
-  for (; bit < size; bit++) {
-    const V v = Vector::Load(x + bit * x_step);
-    float* to = table + (table_step << bit);
-    Vector::Store(to, v);
-    for (int subset = 1; subset < 1 << bit; subset++) {
-      Vector::Store(to + subset * table_step, Vector::Add(Vector::Load(table + subset * table_step), v));
+// The pass's sums, for kWidth columns of a fill row.
+template <int kWidth>
+inline void FillRow(const Step* step, const Step* end, float* slots) {
+  for (; step < end; step++) {
+    uint64_t fields;  // in one load
+    __builtin_memcpy(&fields, step, sizeof fields);
+    float* sum = slots + static_cast<int64_t>(fields & 0xffff) * L;
+    const float* a = slots + static_cast<int64_t>(fields >> 16 & 0xffff) * L;
+    const float* b = slots + static_cast<int64_t>(fields >> 32 & 0xffff) * L;
+    if (fields >> 48) {
+      SumSlots<kWidth, true>(sum, a, b);
+    } else {
+      SumSlots<kWidth, false>(sum, a, b);
     }
   }
 }
 
-// The tables of every input position of a tile, from its packed activations.
-inline void FillTables(const Job& job, int32_t channels, const float* x, float* table) {
-  const int64_t x_step = job.packed_columns * L, table_step = job.columns * L;
-  for (int64_t i = 0; i < job.table_h; i++) {
-    for (int64_t j = 0; j < job.table_w; j++) {
-      const float* from = x + i * job.pass_channels * x_step + Column(job, j, job.packed_columns) * L;
-      float* to = table + i * job.slots * table_step + Column(job, j, job.columns) * L;
-      for (int32_t first = 0; first < channels; first += job.group) {
-        FillTable(from, x_step, static_cast<int>(Min(job.group, channels - first)), to, table_step);
-        from += job.group * x_step;
-        to += table_step << job.group;
-      }
+// Runs the pass's program for every position of a tile, from its packed activations.
+inline void FillSlots(const Job& job, const Pass& pass, const float* x, float* slots) {
+  const int64_t from_row = int64_t{job.fill_step} * job.pass_channels * job.packed_columns * L;
+  const int64_t to_row = int64_t{job.slots} * job.columns * L, width = job.copy_w;
+  const Copy *first_copy = job.copies + pass.first_copy, *end_copy = first_copy + pass.copies;
+  const Step *step = job.steps + pass.first_step, *end = step + pass.steps;
+  for (int64_t i = 0; i < job.fill_h; i++) {
+    const float* from = x + i * from_row;
+    float* to = slots + i * to_row;
+    for (const Copy* copy = first_copy; copy < end_copy; copy++) {
+      const float* source = from + static_cast<int64_t>(copy->from) * L;
+      float* target = to + static_cast<int64_t>(copy->to) * L;
+      for (int64_t j = 0; j < width; j++) Vector::Store(target + j * L, Vector::Load(source + j * L));
+    }
+    int64_t left = job.columns;
+    for (; left >= 8; left -= 8, to += 8 * L) FillRow<8>(step, end, to);
+    switch (left) {
+      case 1:
+        FillRow<1>(step, end, to);
+        break;
+      case 2:
+        FillRow<2>(step, end, to);
+        break;
+      case 3:
+        FillRow<3>(step, end, to);
+        break;
+      case 4:
+        FillRow<4>(step, end, to);
+        break;
+      case 5:
+        FillRow<5>(step, end, to);
+        break;
+      case 6:
+        FillRow<6>(step, end, to);
+        break;
+      case 7:
+        FillRow<7>(step, end, to);
+        break;
     }
   }
 }
 
-// Adds the listed slots to the accumulators of a tile of TH x TW output positions. Neighbouring positions read
-// neighbouring vectors.
+// Adds one slot to the accumulators of a tile, or subtracts it. Neighbouring positions read neighbouring vectors.
+template <int TH, int TW, bool kSubtract>
+inline void AddSlot(V (&sum)[TH][TW], const float* const (&row)[TH], uint64_t entry) {
+  const int64_t offset = static_cast<int64_t>(entry) * L;
+  for (int h = 0; h < TH; h++) {
+    for (int w = 0; w < TW; w++) {
+      const V slot = Vector::Load(row[h] + offset + w * L);
+      sum[h][w] = kSubtract ? Vector::Subtract(sum[h][w], slot) : Vector::Add(sum[h][w], slot);
+    }
+  }
+}
+
+// Adds a list of slots. Loads are the scarce resource, so four entries come with one.
+template <int TH, int TW, bool kSubtract>
+inline const uint16_t* AddSlots(V (&sum)[TH][TW], const float* const (&row)[TH], const uint16_t* entry, int count) {
+  uint64_t four;
+  for (; count >= 4; count -= 4, entry += 4) {
+    __builtin_memcpy(&four, entry, sizeof four);
+    AddSlot<TH, TW, kSubtract>(sum, row, four & 0xffff);
+    AddSlot<TH, TW, kSubtract>(sum, row, four >> 16 & 0xffff);
+    AddSlot<TH, TW, kSubtract>(sum, row, four >> 32 & 0xffff);
+    AddSlot<TH, TW, kSubtract>(sum, row, four >> 48);
+  }
+  for (int i = 0; i < count; i++) AddSlot<TH, TW, kSubtract>(sum, row, entry[i]);
+  return entry + count;
+}
+
+// Adds the listed slots to the accumulators of a tile of TH x TW output positions.
 template <int TH, int TW>
 void Accumulate(const Job& job, const Pass& pass, const float* slots, float* accumulators) {
   constexpr int kSize = TH * TW * L;
-  const int64_t below = static_cast<int64_t>(job.stride) * job.slots * job.columns * L;
+  const float* row[TH];
+  for (int h = 0; h < TH; h++) row[h] = slots + static_cast<int64_t>(job.below) * h * L;
   const uint16_t* entry = job.entries + pass.first_entry;
-  const PassRow* row = job.pass_rows + pass.first_row;
+  const PassRow* listed = job.pass_rows + pass.first_row;
   const bool first = pass.first_channel == 0;
-  for (int32_t i = 0; i < pass.rows; i++, row++) {
-    float* a = accumulators + static_cast<int64_t>(row->row) * kSize;
+  for (const PassRow* end = listed + pass.rows; listed < end; listed++) {
+    float* a = accumulators + static_cast<int64_t>(listed->row) * kSize;
     V sum[TH][TW];
     for (int h = 0; h < TH; h++) {
       for (int w = 0; w < TW; w++) sum[h][w] = first ? Vector::Zero() : Vector::Load(a + (h * TW + w) * L);
     }
-    for (const uint16_t* end = entry + row->count; entry < end; entry++) {
-      const float* slot = slots + static_cast<int64_t>(*entry) * L;
-      for (int h = 0; h < TH; h++, slot += below) {
-        for (int w = 0; w < TW; w++) sum[h][w] = Vector::Add(sum[h][w], Vector::Load(slot + w * L));
-      }
-    }
+    entry = AddSlots<TH, TW, false>(sum, row, entry, listed->adds);
+    if (listed->subtracts) entry = AddSlots<TH, TW, true>(sum, row, entry, listed->subtracts);
     for (int h = 0; h < TH; h++) {
       for (int w = 0; w < TW; w++) Vector::Store(a + (h * TW + w) * L, sum[h][w]);
     }
   }
 }
 
-// The tile shapes in use: as many accumulators as leave registers free on every ISA.
+template <int TH>
 inline void AccumulateTile(const Job& job, const Pass& pass, const float* slots, float* accumulators) {
-  if (job.tile_h == 1) {
+  switch (job.tile_w) {
+    case 1:
+      return Accumulate<TH, 1>(job, pass, slots, accumulators);
+    case 2:
+      return Accumulate<TH, 2>(job, pass, slots, accumulators);
+    case 3:
+      return Accumulate<TH, 3>(job, pass, slots, accumulators);
+    case 4:
+      return Accumulate<TH, 4>(job, pass, slots, accumulators);
+  }
+  if constexpr (TH <= 2) {
     switch (job.tile_w) {
-      case 1:
-        return Accumulate<1, 1>(job, pass, slots, accumulators);
-      case 2:
-        return Accumulate<1, 2>(job, pass, slots, accumulators);
-      case 3:
-        return Accumulate<1, 3>(job, pass, slots, accumulators);
-      case 4:
-        return Accumulate<1, 4>(job, pass, slots, accumulators);
       case 5:
-        return Accumulate<1, 5>(job, pass, slots, accumulators);
+        return Accumulate<TH, 5>(job, pass, slots, accumulators);
       case 6:
-        return Accumulate<1, 6>(job, pass, slots, accumulators);
+        return Accumulate<TH, 6>(job, pass, slots, accumulators);
       case 7:
-        return Accumulate<1, 7>(job, pass, slots, accumulators);
+        return Accumulate<TH, 7>(job, pass, slots, accumulators);
       case 8:
-        return Accumulate<1, 8>(job, pass, slots, accumulators);
-    }
-  } else {
-    switch (job.tile_w) {
-      case 1:
-        return Accumulate<2, 1>(job, pass, slots, accumulators);
-      case 2:
-        return Accumulate<2, 2>(job, pass, slots, accumulators);
-      case 3:
-        return Accumulate<2, 3>(job, pass, slots, accumulators);
-      case 4:
-        return Accumulate<2, 4>(job, pass, slots, accumulators);
+        return Accumulate<TH, 8>(job, pass, slots, accumulators);
     }
   }
 }
 
-// Output rows of a strip: combines accumulators into outputs and turns lanes back into rows of y.
-inline void UnpackStrip(const Job& job, const Lanes& lanes, int64_t n0, int64_t strip, const float* accumulators,
-                        float* y) {
+inline void AccumulateTile(const Job& job, const Pass& pass, const float* slots, float* accumulators) {
+  switch (job.tile_h) {
+    case 1:
+      return AccumulateTile<1>(job, pass, slots, accumulators);
+    case 2:
+      return AccumulateTile<2>(job, pass, slots, accumulators);
+    case 4:
+      return AccumulateTile<4>(job, pass, slots, accumulators);
+  }
+}
+
+// Output rows of a strip: combines the accumulators of a block's filters into outputs and turns lanes back into rows
+// of y.
+inline void UnpackStrip(const Job& job, const Block& block, const Lanes& lanes, int64_t n0, int64_t strip,
+                        const float* accumulators, const float* residual, float* y) {
   const int64_t positions = static_cast<int64_t>(job.tile_h) * job.tile_w;
   for (int64_t h = 0; h < job.tile_h && strip * job.tile_h + h < job.block_h; h++) {
     for (int64_t w = 0; w < job.block_w; w += L) {
@@ -199,11 +241,12 @@ inline void UnpackStrip(const Job& job, const Lanes& lanes, int64_t n0, int64_t 
       }
       for (int64_t m = 0; m < width; m++) {
         const int64_t tile = (w + m) / job.tile_w, column = (w + m) % job.tile_w;
-        from[m] = (tile * job.rows * positions + h * job.tile_w + column) * L;
+        from[m] = (tile * job.most_rows * positions + h * job.tile_w + column) * L;
       }
-      for (int64_t k = 0; k < job.K; k++) {
+      for (int64_t k = block.first_filter; k < block.first_filter + block.filters; k++) {
+        const V bias = Vector::Set(job.bias[k]);
         V v[L];
-        for (int64_t m = 0; m < L; m++) v[m] = Vector::Zero();
+        for (int64_t m = 0; m < L; m++) v[m] = bias;
         for (int32_t t = job.first_term[k]; t < job.first_term[k + 1]; t++) {
           const V coefficient = Vector::Set(job.terms[t].coefficient);
           const float* row = accumulators + job.terms[t].row * positions * L;
@@ -211,8 +254,13 @@ inline void UnpackStrip(const Job& job, const Lanes& lanes, int64_t n0, int64_t 
             v[m] = Vector::Add(v[m], Vector::Mul(coefficient, Vector::Load(row + from[m])));
         }
         Vector::Transpose(v);
-        float* plane = y + k * job.P * job.Q;
-        for (int l = 0; l < L; l++) Vector::StoreFirst(plane + to[l], v[l], count[l]);
+        const int64_t plane = k * job.P * job.Q;
+        for (int l = 0; l < L; l++) {
+          if (count[l] == 0) continue;
+          if (residual) v[l] = Vector::Add(v[l], Vector::LoadFirst(residual + plane + to[l], count[l]));
+          if (job.relu) v[l] = Vector::Max(Vector::Zero(), v[l]);
+          Vector::StoreFirst(y + plane + to[l], v[l], count[l]);
+        }
       }
     }
   }
@@ -226,7 +274,7 @@ inline int ThreadNumber() {
 #endif
 }
 
-void Run(const Job& job, const float* input, float* y) {
+void Run(const Job& job, const float* input, const float* residual, float* y) {
   const Lanes lanes = LanesOf(job.grid);
 #pragma omp parallel num_threads(job.threads)
   {
@@ -234,23 +282,63 @@ void Run(const Job& job, const float* input, float* y) {
     float* plane = job.plane + thread * job.plane_stride;
     float* table = job.table + thread * job.table_stride;
     float* accumulators = job.accumulators + thread * job.accumulators_stride;
-    const int64_t per_tile = static_cast<int64_t>(job.rows) * job.tile_h * job.tile_w * L;
-    for (int64_t i = 0; i < job.plane_stride; i++) plane[i] = 0;
+    const int64_t per_tile = static_cast<int64_t>(job.most_rows) * job.tile_h * job.tile_w * L;
+    const bool in_place = job.fill_h == 0;
     for (int64_t n0 = 0; n0 < job.N; n0 += job.grid.n) {
 #pragma omp for schedule(static)
       for (int64_t c = 0; c < job.C; c++) PackChannel(job, lanes, input, n0, c, plane);
 #pragma omp for schedule(static)
-      for (int64_t strip = 0; strip < job.strips; strip++) {
+      for (int64_t unit = 0; unit < static_cast<int64_t>(job.blocks) * job.strips; unit++) {
+        const Block& block = job.block[unit / job.strips];
+        const int64_t strip = unit % job.strips;
         for (int64_t tile = 0; tile < job.tiles; tile++) {
           for (int32_t p = 0; p < job.passes; p++) {
+            const Pass& pass = job.pass[block.first_pass + p];
             const int64_t row = p * int64_t{job.packed_h} + strip * job.tile_h * job.stride;
             const float* x = job.packed + (row * job.pass_channels * job.packed_columns + tile * job.tile_w) * L;
-            if (job.group > 0) FillTables(job, job.pass[p].channels, x, table);
-            AccumulateTile(job, job.pass[p], job.group > 0 ? table : x, accumulators + tile * per_tile);
+            if (!in_place) FillSlots(job, pass, x, table);
+            AccumulateTile(job, pass, in_place ? x : table, accumulators + tile * per_tile);
           }
         }
-        UnpackStrip(job, lanes, n0, strip, accumulators, y);
+        UnpackStrip(job, block, lanes, n0, strip, accumulators, residual, y);
       }
     }
   }
+}
+
+// For peaks.cpp.
+inline int64_t MultiplyAdds(int64_t count) {
+  constexpr int kChains = 12;  // enough to hide the latency of two multiply-adds a cycle
+  V sum[kChains];
+  for (int i = 0; i < kChains; i++) sum[i] = Vector::Set(static_cast<float>(i));
+  const V factor = Vector::Set(0.5f), term = Vector::Set(1);
+  int64_t done = 0;
+  for (; done < count; done += kChains) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; i++) sum[i] = Vector::MultiplyAdd(sum[i], factor, term);
+  }
+  for (int i = 1; i < kChains; i++) sum[0] = Vector::Add(sum[0], sum[i]);
+  volatile float sink[L];
+  float lanes[L];
+  Vector::Store(lanes, sum[0]);
+  for (int l = 0; l < L; l++) sink[l] = lanes[l];
+  (void)sink;
+  return done;
+}
+
+inline int64_t LoadAdds(const float* slots, const uint16_t* indices, int64_t index_count, int64_t count) {
+  V sum[1][8];
+  for (int w = 0; w < 8; w++) sum[0][w] = Vector::Zero();
+  const float* const row[1] = {slots};
+  int64_t done = 0;
+  while (done < count) {
+    for (int64_t i = 0; i < index_count; i += 4, done += 32) AddSlots<1, 8, false>(sum, row, indices + i, 4);
+  }
+  for (int w = 1; w < 8; w++) sum[0][0] = Vector::Add(sum[0][0], sum[0][w]);
+  volatile float sink[L];
+  float lanes[L];
+  Vector::Store(lanes, sum[0][0]);
+  for (int l = 0; l < L; l++) sink[l] = lanes[l];
+  (void)sink;
+  return done;
 }

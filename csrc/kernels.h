@@ -5,42 +5,55 @@
 // the neighbouring vector, so the taps of a window need neither unaligned loads nor im2col, for any window and stride.
 // Idle lanes compute zeros that are not stored.
 //
-// A block is worked through in strips of tile_h output rows, a strip in tiles of tile_h x tile_w output positions (at
-// most kMaxPositions, whose accumulators live in registers). For each tile the channels come in passes. In a pass each
-// of the tile's input positions has `slots` vectors:
+// A block is worked through in strips of tile_h output rows, a strip in tiles of tile_h x tile_w output positions (whose
+// accumulators live in registers). For each tile the channels come in passes. In a pass the tile has `slots` vectors per
+// position, filled by the pass's program of copies and of sums of two slots:
 //
-//   sparse   the packed activations of the pass's channels, in place, one slot each;
-//   table    for each group of G channels the 2^G sums of its subsets: slot = (group in pass) * 2^G + subset. They are
-//            built anew for every tile, so that they stay in the first-level cache.
+//   sparse    no program: the slots are the packed activations of the pass's channels, in place;
+//   table     per input position, for each group of G channels, the sums of all patterns of codes that they can have;
+//   dataflow  per output position, the nodes of the pass's data-flow graph, its inputs before them.
 //
-// The pass then adds, for each row (pack.h) that needs any, the listed slots to the row's accumulators. That loop is
-// most of the cost, and it is the same code for both algorithms.
+// They are filled anew for every tile, so that they stay in the first-level cache. The pass then adds, for each row
+// (pack.h) that needs any, the listed slots to the row's accumulators, or subtracts them. That loop is most of the cost,
+// and it is the same code for all algorithms.
 #pragma once
 
 #include <cstdint>
 
 namespace sbkit {
 
-constexpr int kMaxPositions = 8, kMaxTileRows = 2;
-
 struct Grid {
   int32_t n, h, w;  // lanes along images, rows and columns
+};
+
+struct Copy {  // vectors: `to` from the fill row's start, `from` from the packed row of the pass
+  int32_t to, from;
+};
+
+struct Step {  // slot[to] = slot[a] + slot[b], or a - b; in vectors from the fill row's start
+  uint16_t to, a, b, subtract;
 };
 
 struct Pass {
   int32_t first_channel, channels;  // channels of this pass
   int32_t first_row, rows;          // its part of Job::pass_rows
   int64_t first_entry;              // its part of Job::entries
+  int32_t first_copy, copies;       // its part of Job::copies
+  int32_t first_step, steps;        // its part of Job::steps
 };
 
 struct PassRow {
-  int32_t row;    // accumulator
-  int32_t count;  // entries it adds in this pass
+  int32_t row;                 // accumulator
+  uint16_t adds, subtracts;    // entries of this pass, first those to add
 };
 
 struct Term {  // y[filter] = sum over its terms of coefficient * accumulator[row]
   int32_t row;
   float coefficient;
+};
+
+struct Block {  // consecutive filters with rows and lists of their own, so that threads can share filters out
+  int32_t first_filter, filters, first_pass;
 };
 
 struct Job {
@@ -53,47 +66,57 @@ struct Job {
   int32_t strips, tiles;       // strips of a block, tiles of a strip (the last of each may hang over)
   int32_t block_h, block_w;    // output positions of a block that are stored
   int32_t packed_h, packed_w;  // input positions of a block, halo included
-  int32_t table_h, table_w;    // input positions of a tile, halo included
   // Padded copy of one channel of grid.n images, from which lanes are cut
   int64_t plane_h, plane_w;
-  // Plan. Slots lie as [input row][slot][column]; an entry is a vector's index there. Columns are sorted by their
-  // remainder modulo the stride, so that output positions next to each other read vectors next to each other.
-  int32_t group;    // G; 0: slots are the channels themselves
-  int32_t slots;    // vectors per input position
-  int32_t columns;  // vectors per slot and input row: table_w or, without tables, packed_w, up to a multiple of stride
-  int32_t packed_columns;  // the same of the packed activations
-  int32_t pass_channels;   // channels of every pass but perhaps the last
-  int32_t rows;            // accumulators
-  int32_t passes;
-  const Pass* pass;
+  // Plan. Slots lie as [fill row][slot][column]; an entry is a vector's index there, for the tile's first position.
+  // Columns are sorted by their remainder modulo the stride, so that output positions next to each other read vectors
+  // next to each other.
+  int32_t group;                      // channels that share a table or a graph; 0: slots are the channels themselves
+  int32_t slots;                      // vectors per position
+  int32_t columns;                    // vectors per slot and fill row
+  int32_t fill_h, fill_step, copy_w;  // fill rows, packed rows between them, vectors of one copy
+  int32_t below;                      // from a position's slot to that of the position below, in vectors
+  int32_t packed_columns;             // packed_w up to a multiple of stride
+  int32_t pass_channels;              // channels of every pass but perhaps the last
+  int32_t passes, blocks;
+  int32_t most_rows;                  // rows of the block that has most
+  const Block* block;
+  const Pass* pass;  // [blocks][passes]
+  const Copy* copies;
+  const Step* steps;
   const PassRow* pass_rows;
   const uint16_t* entries;
   const Term* terms;
   const int32_t* first_term;  // [K + 1]
   const float* channel_sign;  // [C]
+  const float* bias;          // [K]
+  bool relu;
   // Buffers, 64-byte aligned. Per thread: strides in floats.
   float* packed;        // [pass][packed_h][pass_channels][packed_columns] vectors, shared
-  float* plane;         // [thread]
+  float* plane;         // [thread], zero outside the image
   float* table;         // [thread]
-  float* accumulators;  // [thread][tiles][rows][positions] vectors
+  float* accumulators;  // [thread][tiles][most_rows][positions] vectors
   int64_t plane_stride, table_stride, accumulators_stride;
   int32_t threads;
 };
 
 struct Kernel {
   const char* isa;
-  int32_t lanes;
+  int32_t lanes, max_positions;  // floats of a vector; output positions whose accumulators leave registers free
   bool (*supported)();
-  void (*run)(const Job&, const float* x, float* y);
+  void (*run)(const Job&, const float* x, const float* residual, float* y);  // residual: of y's shape, or null
+  // Of peaks.cpp: fused multiply-adds of a vector, from registers; and loads of slots and their addition, eight
+  // neighbouring slots an index. Both return the number of vector operations done, a few more than asked.
+  int64_t (*multiply_adds)(int64_t count);
+  int64_t (*load_adds)(const float* slots, const uint16_t* indices, int64_t index_count, int64_t count);
 };
 
 // Kernels compiled into this library, the widest last. `supported` asks the CPU.
-extern const Kernel kKernels[];
+extern const Kernel* const kKernels[];
 extern const int kKernelCount;
 
-void run_scalar(const Job&, const float* x, float* y);
-void run_avx2(const Job&, const float* x, float* y);
-void run_avx512(const Job&, const float* x, float* y);
-void run_neon(const Job&, const float* x, float* y);
+int64_t l1_bytes();  // of the first-level data cache; 32 KiB where the system does not say
+
+extern const Kernel kScalar, kAvx2, kAvx512, kNeon;  // each in its own file
 
 }  // namespace sbkit

@@ -11,17 +11,24 @@ namespace avx512 {
 
 struct Vector {
   using V = __m512;
-  static constexpr int kLanes = 16;
+  static constexpr int kLanes = 16, kMaxPositions = 16;
   static V Zero() { return _mm512_setzero_ps(); }
   static V Set(float a) { return _mm512_set1_ps(a); }
   static V Load(const float* p) { return _mm512_loadu_ps(p); }
+  static V LoadFirst(const float* p, int count) {
+    const int mask = count <= 0 ? 0 : count >= 16 ? 0xffff : (1 << count) - 1;
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
+  }
   static void Store(float* p, V a) { _mm512_storeu_ps(p, a); }
   static void StoreFirst(float* p, V a, int count) {
     const int mask = count <= 0 ? 0 : count >= 16 ? 0xffff : (1 << count) - 1;
     _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), a);
   }
   static V Add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V Subtract(V a, V b) { return _mm512_sub_ps(a, b); }
   static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V Max(V a, V b) { return _mm512_max_ps(a, b); }  // b if either is NaN
+  static V MultiplyAdd(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
   static void Transpose(V* v) {
     V t[16], u[16];
     for (int i = 0; i < 16; i += 2) {
@@ -48,8 +55,10 @@ struct Vector {
 
 #include "kernels-inl.h"
 
+bool supported() { return __builtin_cpu_supports("avx512f"); }
+
 }  // namespace avx512
 
-void run_avx512(const Job& job, const float* x, float* y) { avx512::Run(job, x, y); }
+const Kernel kAvx512 = {"avx512", avx512::L, avx512::Vector::kMaxPositions, avx512::supported, avx512::Run, avx512::MultiplyAdds, avx512::LoadAdds};
 
 }  // namespace sbkit

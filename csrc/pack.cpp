@@ -1,13 +1,11 @@
 #include "pack.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
-#endif
 
 namespace sbkit {
 
@@ -15,108 +13,300 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-double l1_bytes() {
-#if defined(_SC_LEVEL1_DCACHE_SIZE)
-  const long bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
-  if (bytes > 0) return double(bytes);
-#endif
-  return 32768;
-}
+int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
-constexpr int64_t kMaxSlots = 65536;  // entries are 16 bits
+constexpr int64_t kCachedValues = 2048;  // of a graph: 128 KiB of 64-byte vectors, beyond which sums are slow to fetch
+constexpr int kReadAhead = 3;  // the kernels read four entries at once
+constexpr int64_t kMaxSlots = 65535;  // entries and their counts are 16 bits
+
+constexpr int kPowerOfThree[kMaxGroup + 1] = {1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683, 59049};
+
+int digit(int pattern, int channel) { return pattern / kPowerOfThree[channel] % 3; }
+
+// The pattern of all opposite codes.
+int opposite(int pattern, int channels) {
+  int result = 0;
+  for (int c = 0; c < channels; c++) result += (3 - digit(pattern, c)) % 3 * kPowerOfThree[c];
+  return result;
+}
 
 }  // namespace
 
-Plan::Plan(const ConvShape& shape, const Weights& weights, const Kernel& kernel, const PlanOptions& options)
-    : shape_(shape), kernel_(kernel), channel_sign_(weights.channel_sign) {
-  const int64_t K = shape.K, per_filter = shape.C * shape.R * shape.S;
-  checked_product({shape.N, shape.C, shape.H + 2 * shape.padding, shape.W + 2 * shape.padding});
-  checked_product({shape.N, K, shape.P(), shape.Q()});
-  int64_t selected = 0;
-  first_term_.push_back(0);
-  for (int64_t k = 0; k < K; k++) {
-    const int8_t* codes = weights.codes.data() + k * per_filter;
-    auto add_row = [&](int8_t code, float coefficient) {
-      const int64_t count = std::count(codes, codes + per_filter, code);
-      if (count == 0) return;
-      selected += count;
-      terms_.push_back({static_cast<int32_t>(rows_.size()), coefficient});
-      rows_.push_back({k, code});
-    };
-    if (options.rewritten) {
-      add_row(1, 2 * weights.scale[k]);
-      terms_.push_back({-1, -weights.scale[k]});  // the shared row, numbered below
-    } else {
-      add_row(1, weights.scale[k]);
-      add_row(-1, -weights.negative_scale[k]);
-      if (!options.table && !options.skip_zeros) add_row(0, 0);
-    }
-    first_term_.push_back(static_cast<int32_t>(terms_.size()));
+TableProgram::TableProgram(int channels, Alphabet alphabet, bool zero_slot) {
+  const int patterns = kPowerOfThree[channels];
+  slot_of_.assign(static_cast<size_t>(patterns), -1);
+  if (zero_slot) slot_of_[0] = 2 * slots_++;
+  for (int c = 0; c < channels; c++) {
+    slot_of_[kPowerOfThree[c]] = 2 * slots_;
+    slot_of_[2 * kPowerOfThree[c]] = 2 * slots_ + 1;
+    channel_slots_.push_back(slots_++);
   }
-  if (options.rewritten) {
-    for (Term& term : terms_) {
-      if (term.row < 0) term.row = static_cast<int32_t>(rows_.size());
-    }
-    rows_.push_back({-1, 0});
-    selected += per_filter;
+  const int least = alphabet == kSigns ? 1 : 0, most = alphabet == kSubsets ? 1 : 2;
+  for (int pattern = 1; pattern < patterns; pattern++) {
+    bool wanted = true;
+    for (int c = 0; c < channels && wanted; c++) wanted = digit(pattern, c) >= least && digit(pattern, c) <= most;
+    if (wanted) require(pattern, 0, channels);
   }
-  row_density_ = rows_.empty() ? 0 : double(selected) / (double(rows_.size()) * per_filter);
-  choose_geometry(options);
-  allocate(options.threads);
-  fill_lists(weights, options.skip_zeros);
+  // Sums of equal depth do not wait for each other, and additions next to additions keep the loop's branch predictable.
+  std::vector<int> depth(static_cast<size_t>(slots_), 0);
+  for (const Step& step : steps_) depth[step.to] = std::max(depth[step.a], depth[step.b]) + 1;
+  std::stable_sort(steps_.begin(), steps_.end(), [&](const Step& a, const Step& b) {
+    return std::pair(depth[a.to], a.subtract) < std::pair(depth[b.to], b.subtract);
+  });
+}
 
-  const int64_t outputs = shape.P() * shape.Q();
-  operations_.entry_adds = outputs * static_cast<int64_t>(entries_.size());
-  operations_.multiplies = outputs * static_cast<int64_t>(terms_.size());
-  for (int64_t k = 0; k < K; k++)
-    operations_.combine_adds += outputs * std::max(first_term_[k + 1] - first_term_[k] - 1, 0);
-  if (options.table) {
-    const int64_t touched = ((shape.P() - 1) * shape.stride + shape.R) * ((shape.Q() - 1) * shape.stride + shape.S);
-    for (int64_t c = 0; c < shape.C; c += job_.group) {
-      const int64_t size = std::min<int64_t>(job_.group, shape.C - c);
-      operations_.table_adds += touched * ((int64_t{1} << size) - size - 1);
+// 2 * slot + negated of a pattern that touches only channels first .. first + size - 1; makes it if it is new.
+int TableProgram::require(int pattern, int first, int size) {
+  if (slot_of_[pattern] >= 0) return slot_of_[pattern];
+  const int half = (size + 1) / 2, split = kPowerOfThree[first + half];
+  const int lower = pattern % split, upper = pattern - lower;
+  int found;
+  if (lower == 0) {
+    found = require(upper, first + half, size - half);
+  } else if (upper == 0) {
+    found = require(lower, first, half);
+  } else {
+    const int a = require(lower, first, half), b = require(upper, first + half, size - half);
+    found = 2 * slots_ + (a & 1);
+    auto field = [](int value) { return static_cast<uint16_t>(value); };
+    steps_.push_back({field(slots_++), field(a / 2), field(b / 2), field((a ^ b) & 1)});
+  }
+  slot_of_[pattern] = found;
+  slot_of_[opposite(pattern, static_cast<int>(channel_slots_.size()))] = found ^ 1;
+  return found;
+}
+
+int TableProgram::slot(int pattern, bool* negated) const {
+  *negated = slot_of_[pattern] & 1;
+  return slot_of_[pattern] / 2;
+}
+
+Plan::Plan(const ConvShape& shape, const Weights& weights, const Kernel& kernel, const PlanOptions& options)
+    : shape_(shape), weights_(weights), kernel_(kernel), options_(options) {
+  checked_product({shape.N, shape.C, shape.H + 2 * shape.padding, shape.W + 2 * shape.padding});
+  checked_product({shape.N, shape.K, shape.P(), shape.Q()});
+  options_.bias.resize(static_cast<size_t>(shape.K), 0);
+  make_rows();
+  if (options_.algorithm == Algorithm::kDataflow) plan_graphs();
+  choose_geometry();
+  count_operations();
+  weights_.codes = {}, programs_.clear(), values_.clear();
+}
+
+void Plan::make_rows() {
+  const int64_t per_filter = shape_.C * shape_.R * shape_.S;
+  bool mixed = false, zeros = false;  // a filter with both signs; any code 0
+  auto add_row = [&](int64_t filter, int8_t add, int8_t subtract, float coefficient) {
+    rows_.push_back({filter, add, subtract});
+    coefficients_.push_back(coefficient);
+  };
+  first_row_.push_back(0);
+  for (int64_t k = 0; k < shape_.K; k++) {
+    const int8_t* codes = weights_.codes.data() + k * per_filter;
+    const float scale = weights_.scale[k], negative_scale = weights_.negative_scale[k];
+    const bool plus = std::find(codes, codes + per_filter, 1) != codes + per_filter;
+    const bool minus = std::find(codes, codes + per_filter, -1) != codes + per_filter;
+    const bool zero = std::find(codes, codes + per_filter, 0) != codes + per_filter;
+    mixed |= plus && minus, zeros |= zero;
+    if (options_.encoding == Encoding::kRewritten) {
+      if (plus) add_row(k, 1, kNone, 2 * scale);
+    } else if (plus && minus && scale == negative_scale) {
+      add_row(k, 1, -1, scale);
+    } else {
+      if (plus) add_row(k, 1, kNone, scale);
+      if (minus) add_row(k, -1, kNone, -negative_scale);
     }
+    if (zero && !options_.skip_zeros && options_.algorithm != Algorithm::kTable) add_row(k, 0, kNone, 0);
+    first_row_.push_back(narrow(static_cast<int64_t>(rows_.size())));
+  }
+  if (options_.encoding == Encoding::kRewritten) rows_.push_back({-1, kNone, kNone});
+  if (options_.encoding == Encoding::kSigned && mixed)
+    alphabet_ = zeros ? TableProgram::kTernary : TableProgram::kSigns;
+}
+
+const TableProgram& Plan::program(int channels) {
+  auto found = programs_.find(channels);
+  if (found == programs_.end())
+    found = programs_.emplace(channels, TableProgram(channels, alphabet_, !options_.skip_zeros)).first;
+  return found->second;
+}
+
+// What a tile computes: for each row the inputs it adds, then those it subtracts.
+Sets Plan::sets_of(int64_t first_channel, int64_t channels) const {
+  const int64_t taps = shape_.R * shape_.S;
+  Sets sets;
+  for (const Row& row : rows_) {
+    for (const int8_t wanted : {row.add, row.subtract}) {
+      if (wanted == kNone && row.filter >= 0) continue;
+      std::vector<int32_t> set;
+      for (int64_t c = 0; c < channels; c++) {
+        for (int64_t tap = 0; tap < taps; tap++) {
+          if (row.filter < 0 || code(row, first_channel + c, tap) == wanted) set.push_back(narrow(c * taps + tap));
+        }
+      }
+      sets.push_back(std::move(set));
+      if (row.filter < 0) break;
+    }
+  }
+  return sets;
+}
+
+void Plan::plan_graphs() {
+  const bool planned = !options_.graphs.empty();
+  if (!planned && options_.group == 0) {
+    options_.group = choose_tile(
+        shape_, [this](int64_t first, int64_t channels) { return sets_of(first, channels); }, kCachedValues);
+  }
+  options_.group = narrow(std::min<int64_t>(options_.group, shape_.C));
+  const int64_t tiles = ceil_div(shape_.C, options_.group);
+  if (planned && static_cast<int64_t>(options_.graphs.size()) != tiles) {
+    throw std::invalid_argument(std::to_string(options_.graphs.size()) + " data-flow graphs; allowed for " +
+                                std::to_string(options_.group) + " of " + std::to_string(shape_.C) +
+                                " channels a tile: " + std::to_string(tiles));
+  }
+  for (int64_t i = 0; i < tiles; i++) {
+    const int64_t first = i * options_.group, channels = std::min<int64_t>(options_.group, shape_.C - first);
+    const Sets sets = sets_of(first, channels);
+    const int32_t inputs = narrow(channels * shape_.R * shape_.S);
+    if (planned) {
+      check_graph(options_.graphs[i], sets);
+    } else {
+      options_.graphs.push_back(merge_pairs(inputs, sets));
+    }
+    const Graph& graph = options_.graphs[i];
+    if (graph.inputs != inputs) throw std::invalid_argument("a data-flow graph is of another tile");
+    int64_t entries = 0;
+    for (const auto& sum : graph.sums) entries += static_cast<int64_t>(sum.size());
+    values_.push_back({static_cast<int64_t>(graph.nodes.size()), entries});
   }
 }
 
-// Tries grids, tiles, G and groups per pass, and keeps the one of the least estimated cycles.
-void Plan::choose_geometry(const PlanOptions& options) {
+// Entries of all rows, for each group size: what the cost model needs to know of the codes.
+void Plan::count_entries(int first_group, int last_group) {
+  const int64_t taps = shape_.R * shape_.S;
+  entry_count_.assign(static_cast<size_t>(last_group) + 1, 0);
+  for (int group = first_group; group <= last_group; group++) {
+    const int step = std::max(group, 1);
+    int64_t count = 0;
+    for (const Row& row : rows_) {
+      for (int64_t c = 0; c < shape_.C; c += step) {
+        for (int64_t tap = 0; tap < taps; tap++) {
+          bool adds = row.filter < 0, subtracts = false;
+          for (int64_t i = c; i < std::min<int64_t>(c + step, shape_.C) && row.filter >= 0; i++) {
+            const int8_t value = code(row, i, tap);
+            adds |= value == row.add, subtracts |= value == row.subtract;
+          }
+          if (options_.encoding == Encoding::kSigned) {
+            count += adds || subtracts || !options_.skip_zeros;
+          } else if (!options_.skip_zeros && group > 0) {
+            count += 1 + (row.subtract != kNone);
+          } else {
+            count += adds + subtracts;
+          }
+        }
+      }
+    }
+    entry_count_[group] = count;
+  }
+}
+
+// Grids, tiles, groups, groups per pass and filter blocks, with the estimated cycles of each, the least first.
+std::vector<std::pair<double, Plan::Geometry>> Plan::geometries() {
+  const bool table = options_.algorithm == Algorithm::kTable, dataflow = options_.algorithm == Algorithm::kDataflow;
   const int lanes = kernel_.lanes;
-  const int first_group = !options.table ? 0 : options.group ? options.group : 1;
-  const int last_group = !options.table ? 0 : options.group ? options.group : std::min<int>(kMaxGroup, shape_.C);
-  const int most_groups = options.table ? 4 : 128;  // of a pass; without tables a group is one channel
-  Geometry best{};
-  double least = std::numeric_limits<double>::infinity();
-  Geometry g{};
+  int first_group = 0, last_group = 0;
+  if (table) {
+    const int most = alphabet_ == TableProgram::kTernary ? kMaxTernaryGroup : kMaxGroup;
+    first_group = options_.group ? options_.group : 1;
+    last_group = options_.group ? options_.group : narrow(std::min<int64_t>(most, shape_.C));
+  }
+  if (dataflow) {
+    first_group = last_group = options_.group;
+  } else {
+    count_entries(first_group, last_group);
+  }
+  const int most_groups = table ? 4 : dataflow ? 1 : 128;  // of a pass; without tables a group is one channel
+  std::vector<std::pair<double, Geometry>> found;
+  Geometry g;
   for (g.grid.n = 1; g.grid.n <= lanes && g.grid.n < 2 * shape_.N; g.grid.n *= 2) {
     for (g.grid.h = 1; g.grid.h <= lanes / g.grid.n; g.grid.h *= 2) {
       g.grid.w = lanes / g.grid.n / g.grid.h;
-      for (g.tile_h = 1; g.tile_h <= kMaxTileRows; g.tile_h++) {
-        for (g.tile_w = 1; g.tile_w <= kMaxPositions / g.tile_h; g.tile_w++) {
+      for (g.tile_h = 1; g.tile_h <= 4; g.tile_h *= 2) {
+        for (g.tile_w = 1; g.tile_w <= std::min(8, kernel_.max_positions / g.tile_h); g.tile_w++) {
           for (g.group = first_group; g.group <= last_group; g.group++) {
             for (g.groups_per_pass = 1; g.groups_per_pass <= most_groups; g.groups_per_pass *= 2) {
-              lay_out(g);
-              const double cost = cycles(options);
-              if (cost < least) least = cost, best = g;
+              for (g.blocks = 1; g.blocks <= (dataflow ? 1 : std::min<int64_t>(options_.threads, shape_.K)); g.blocks++) {
+                if (options_.threads % g.blocks) continue;
+                lay_out(g);
+                const double cost = cycles(g);
+                if (std::isfinite(cost)) found.push_back({cost, g});
+              }
             }
           }
         }
       }
     }
   }
-  if (std::isinf(least)) {
+  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  return found;
+}
+
+void Plan::choose_geometry() {
+  constexpr size_t kTried = 8;
+  constexpr int kTriedOfGroup = 3;
+  const auto found = geometries();
+  if (found.empty()) {
     throw std::invalid_argument("a " + std::to_string(shape_.R) + "x" + std::to_string(shape_.S) +
-                                " window with group " + std::to_string(options.group) +
-                                " needs more than 65536 slots per tile; use a smaller group");
+                                " window with group " + std::to_string(options_.group) +
+                                " needs more than 65535 slots per tile; use a smaller group");
   }
-  lay_out(best);
+  cost_ = found.front().first;
+  build(found.front().second);
+  if (!options_.tune) return;
+  std::vector<Packing> candidates(1);
+  std::swap(candidates[0], packing_);
+  std::map<int, int> tried{{found.front().second.group, 1}};
+  for (size_t i = 1; i < found.size() && found[i].first < 1.5 * cost_ && candidates.size() < kTried; i++) {
+    const Geometry& geometry = found[i].second;
+    if (++tried[geometry.group] > kTriedOfGroup && options_.group == 0) continue;
+    build(geometry);
+    candidates.emplace_back();
+    std::swap(candidates.back(), packing_);
+  }
+  packing_ = fastest(std::move(candidates));
+}
+
+// The candidate whose best run was the fastest. They run in turn, so that a change of the machine's speed meets all of
+// them. The activations do not matter, as long as none is denormal.
+Plan::Packing Plan::fastest(std::vector<Packing> candidates) {
+  const std::vector<float> x(static_cast<size_t>(shape_.N * shape_.C * shape_.H * shape_.W), 1);
+  std::vector<float> y(static_cast<size_t>(shape_.N * shape_.K * shape_.P() * shape_.Q()));
+  std::vector<double> least(candidates.size(), std::numeric_limits<double>::infinity());
+  double total = 0;
+  for (int round = 0; round < 20 && (round < 4 || total < 0.1); round++) {
+    for (size_t i = 0; i < candidates.size(); i++) {
+      const auto started = std::chrono::steady_clock::now();
+      kernel_.run(candidates[i].job, x.data(), nullptr, y.data());
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+      least[i] = std::min(least[i], seconds), total += seconds;
+    }
+  }
+  const auto best = std::min_element(least.begin(), least.end());
+  cost_ = *best;
+  return std::move(candidates[static_cast<size_t>(best - least.begin())]);
+}
+
+void Plan::build(const Geometry& geometry) {
+  lay_out(geometry);
+  fill_lists();
+  allocate();
 }
 
 // Fills the job's sizes for one geometry.
 void Plan::lay_out(const Geometry& g) {
   const int64_t stride = shape_.stride;
-  Job& job = job_;
-  auto narrow = [](int64_t value) { return static_cast<int32_t>(value); };
+  const bool table = options_.algorithm == Algorithm::kTable, dataflow = options_.algorithm == Algorithm::kDataflow;
+  Job& job = packing_.job;
   job.N = shape_.N, job.C = shape_.C, job.H = shape_.H, job.W = shape_.W, job.K = shape_.K;
   job.P = shape_.P(), job.Q = shape_.Q();
   job.stride = narrow(stride), job.padding = narrow(shape_.padding);
@@ -125,136 +315,284 @@ void Plan::lay_out(const Geometry& g) {
   job.strips = narrow(ceil_div(job.block_h, g.tile_h)), job.tiles = narrow(ceil_div(job.block_w, g.tile_w));
   job.packed_h = narrow((int64_t{job.strips} * g.tile_h - 1) * stride + shape_.R);
   job.packed_w = narrow((int64_t{job.tiles} * g.tile_w - 1) * stride + shape_.S);
-  job.table_h = narrow((g.tile_h - 1) * stride + shape_.R), job.table_w = narrow((g.tile_w - 1) * stride + shape_.S);
   job.packed_columns = narrow(ceil_div(job.packed_w, stride) * stride);
-  job.columns = g.group ? narrow(ceil_div(job.table_w, stride) * stride) : job.packed_columns;
   job.group = g.group;
-  job.slots = g.groups_per_pass << g.group;
   job.pass_channels = g.groups_per_pass * std::max(g.group, 1);
-  job.rows = narrow(static_cast<int64_t>(rows_.size()));
+  job.passes = narrow(ceil_div(shape_.C, job.pass_channels));
+  job.blocks = g.blocks;
+  const int64_t table_w = (g.tile_w - 1) * stride + shape_.S;  // input columns of a tile
+  if (table) {
+    job.slots = g.groups_per_pass * program(g.group).slots();
+    job.columns = narrow(ceil_div(table_w, stride) * stride);
+    job.fill_h = narrow((g.tile_h - 1) * stride + shape_.R), job.fill_step = 1;
+    job.copy_w = job.columns / job.stride;
+    job.below = job.stride * job.slots * job.columns;
+  } else if (dataflow) {
+    int64_t most = 0;
+    for (const Graph& graph : options_.graphs)
+      most = std::max(most, graph.inputs + static_cast<int64_t>(graph.nodes.size()));
+    job.slots = narrow(most);
+    job.columns = job.copy_w = g.tile_w;
+    job.fill_h = g.tile_h, job.fill_step = job.stride;
+    job.below = job.slots * job.columns;
+  } else {
+    job.slots = job.pass_channels;
+    job.columns = job.packed_columns;
+    job.fill_h = job.fill_step = job.copy_w = 0;
+    job.below = job.stride * job.slots * job.columns;
+  }
   job.plane_h = (g.grid.h - 1) * job.block_h * stride + job.packed_h;
   job.plane_w = (g.grid.w - 1) * job.block_w * stride + ceil_div(job.packed_w, kernel_.lanes) * kernel_.lanes;
 }
 
-// Estimated cycles of the job as laid out; infinite where it cannot be. The constants were fitted on one core with
-// AVX-512; what matters is their order of magnitude: a load and add from the first-level cache against a store and
-// against a miss.
-double Plan::cycles(const PlanOptions& options) const {
-  constexpr double kAdd = 0.55, kEntry = 0.8, kRow = 3, kAccumulator = 1.5, kStore = 1.5, kMiss = 1.2, kTranspose = 6;
-  const Job& job = job_;
+// Estimated cycles of the job as laid out; infinite where it cannot be. Loads are what is scarce: two a cycle, an entry
+// taking one for each position and a quarter for its index. The constants were fitted on one core with AVX-512.
+double Plan::cycles(const Geometry& g) const {
+  constexpr double kLoad = 0.5, kRow = 4, kStore = 0.25, kFill = 1.3, kTransposed = 10;
+  const Job& job = packing_.job;
   const double infinite = std::numeric_limits<double>::infinity();
-  if (int64_t{job.table_h} * job.columns * job.slots > kMaxSlots) return infinite;
+  const bool table = options_.algorithm == Algorithm::kTable, dataflow = options_.algorithm == Algorithm::kDataflow;
+  const int64_t window_rows = table || dataflow ? job.fill_h : (job.tile_h - 1) * job.stride + shape_.R;
+  if (window_rows * job.columns * job.slots > kMaxSlots) return infinite;
   if (job.tile_h > job.block_h || job.tile_w > job.block_w) return infinite;
-  if (job.pass_channels >= 2 * shape_.C && job.slots > 1 << job.group) return infinite;  // a pass half empty
-  const double lanes = kernel_.lanes, l1 = l1_bytes(), rows = job.rows;
-  const double passes = double(ceil_div(shape_.C, job.pass_channels));
-  const double positions = job.tile_h * job.tile_w, inputs = double(job.table_h) * job.table_w;
-  const double tile_bytes = inputs * job.slots * lanes * sizeof(float);
-  const double in_l1 = std::min(1.0, 0.8 * l1 / tile_bytes);
-  const double row_bytes = rows * positions * lanes * sizeof(float);
-  const bool spilled = tile_bytes + row_bytes > 0.8 * l1;
-
-  const int channels = std::max(job.group, 1);
-  const double used = job.group && !options.skip_zeros ? 1 : 1 - std::pow(1 - row_density_, channels);
-  const double entries = rows * double(ceil_div(shape_.C, channels)) * double(shape_.R * shape_.S) * used;
-  const double add = entries * (kEntry + positions * (kAdd + (1 - in_l1) * kMiss));
-  const double fill = job.group ? passes * inputs * job.slots * kStore : 0;
-  const double accumulate = passes * rows * (kRow + positions * (kAccumulator + (spilled ? 2 * kMiss : 0)));
-  const double transposes = double(shape_.C) * job.packed_h * double(ceil_div(job.packed_w, kernel_.lanes)) +
+  if (g.groups_per_pass > 1 && job.pass_channels >= 2 * shape_.C) return infinite;  // a pass half empty
+  const double lanes = kernel_.lanes, l1 = double(l1_bytes()), positions = job.tile_h * job.tile_w;
+  const double rows = double(rows_.size()) / job.blocks, passes = job.passes;
+  double entries = 0, steps = 0;  // of a tile and block
+  if (dataflow) {
+    for (const auto& counts : values_) entries += double(counts[1]), steps += double(counts[0]);
+  } else {
+    entries = double(entry_count_[g.group]) / job.blocks;
+    steps = table ? passes * job.slots : 0;
+  }
+  const double filled = steps * job.fill_h * job.columns;
+  const double tile_bytes = double(window_rows) * job.slots * lanes * sizeof(float) *
+                            (table || dataflow ? job.columns : (job.tile_w - 1) * job.stride + shape_.S);
+  // Measured: loads slow down by a fifth at 4/3 of the first-level cache, by half at 8/3, and to half speed beyond.
+  const double miss = 1 + std::min(1.1, std::max(0.0, 0.3 * (tile_bytes / l1 - 0.85)));
+  const double accumulators = rows * positions * lanes * sizeof(float) + tile_bytes > l1 ? 2 : 1;
+  const double add = entries * kLoad * (positions * miss + 0.5);
+  const double accumulate = passes * rows * (kRow + positions * (kLoad + kStore) * accumulators);
+  const double fill = filled * kFill * miss;
+  const double transposed = double(shape_.C) * job.packed_h * double(ceil_div(job.packed_w, kernel_.lanes)) +
                             double(shape_.K) * job.block_h * double(ceil_div(job.block_w, kernel_.lanes));
   return double(ceil_div(shape_.N, job.grid.n)) *
-         (double(ceil_div(job.strips, options.threads)) * job.tiles * (add + fill + accumulate) +
-          transposes * kTranspose * lanes / options.threads);
+         (double(ceil_div(int64_t{job.strips} * job.blocks, options_.threads)) * job.tiles * (add + accumulate + fill) +
+          transposed * kTransposed * lanes / options_.threads);
 }
 
-void Plan::allocate(int threads) {
-  Job& job = job_;
-  const int64_t lanes = kernel_.lanes, channels = ceil_div(shape_.C, job.pass_channels) * job.pass_channels;
+void Plan::allocate() {
+  Job& job = packing_.job;
+  const int64_t lanes = kernel_.lanes, channels = int64_t{job.passes} * job.pass_channels, threads = options_.threads;
   // In whole vectors of the widest kind, so that every thread's part is aligned.
   auto aligned = [](std::initializer_list<int64_t> sizes) { return ceil_div(checked_product(sizes), 16) * 16; };
-  job.threads = threads;
+  job.threads = options_.threads;
   job.plane_stride = aligned({job.grid.n, job.plane_h, job.plane_w});
-  job.table_stride = job.group ? aligned({job.table_h, job.columns, job.slots, lanes}) : 0;
-  job.accumulators_stride = aligned({job.tiles, job.rows, job.tile_h, job.tile_w, lanes});
-  packed_ = AlignedBuffer(checked_product({channels, job.packed_h, job.packed_columns, lanes}));
-  plane_ = AlignedBuffer(checked_product({job.plane_stride, threads}));
-  table_ = AlignedBuffer(checked_product({job.table_stride, threads}));
-  accumulators_ = AlignedBuffer(checked_product({job.accumulators_stride, threads}));
-  job.packed = packed_.get(), job.plane = plane_.get(), job.table = table_.get();
-  job.accumulators = accumulators_.get();
+  job.table_stride = aligned({job.fill_h, job.columns, job.slots, lanes});
+  job.accumulators_stride = aligned({job.tiles, job.most_rows, job.tile_h, job.tile_w, lanes});
+  packing_.packed = AlignedBuffer(checked_product({channels, job.packed_h, job.packed_columns, lanes}));
+  packing_.plane = AlignedBuffer(checked_product({job.plane_stride, threads}));
+  packing_.table = AlignedBuffer(checked_product({job.table_stride, threads}));
+  packing_.accumulators = AlignedBuffer(checked_product({job.accumulators_stride, threads}));
+  job.packed = packing_.packed.get(), job.plane = packing_.plane.get(), job.table = packing_.table.get();
+  job.accumulators = packing_.accumulators.get();
+  std::fill_n(job.plane, job.plane_stride * threads, 0.0f);  // the padding; the image is written over
+  std::fill_n(job.table, job.table_stride * threads, 0.0f);  // the slots of zeros
 }
 
-bool Plan::selects(const Weights& weights, const Row& row, int64_t c, int64_t tap) const {
-  return row.filter < 0 || weights.codes[(row.filter * shape_.C + c) * shape_.R * shape_.S + tap] == row.code;
-}
-
-void Plan::fill_lists(const Weights& weights, bool skip_zeros) {
-  const Job& job = job_;
-  const int64_t row_count = static_cast<int64_t>(rows_.size());
-  std::vector<std::vector<uint16_t>> lists(rows_.size());
-  std::vector<int32_t> order(rows_.size());
-  for (int64_t first = 0; first < shape_.C; first += job_.pass_channels) {
-    const int64_t channels = std::min<int64_t>(job.pass_channels, shape_.C - first);
-    for (int64_t i = 0; i < row_count; i++) {
-      lists[i].clear();
+// The pass's copies and sums.
+void Plan::fill_program(Pass* pass) {
+  const Job& job = packing_.job;
+  const int32_t columns = job.columns, packed = job.packed_columns, stride = job.stride;
+  auto at = [&](int32_t slot) { return static_cast<uint16_t>(slot * columns); };
+  pass->first_copy = narrow(static_cast<int64_t>(packing_.copies.size()));
+  pass->first_step = narrow(static_cast<int64_t>(packing_.steps.size()));
+  if (options_.algorithm == Algorithm::kTable) {
+    int32_t first_slot = 0;
+    for (int32_t c = 0; c < pass->channels; c += job.group) {
+      const TableProgram& made = program(std::min(job.group, pass->channels - c));
+      for (size_t i = 0; i < made.channel_slots().size(); i++) {
+        for (int32_t m = 0; m < stride; m++) {  // columns of remainder m
+          packing_.copies.push_back({(first_slot + made.channel_slots()[i]) * columns + m * (columns / stride),
+                             (c + narrow(static_cast<int64_t>(i))) * packed + m * (packed / stride)});
+        }
+      }
+      for (const Step& step : made.steps()) {
+        packing_.steps.push_back({at(first_slot + step.to), at(first_slot + step.a), at(first_slot + step.b), step.subtract});
+      }
+      first_slot += program(job.group).slots();
+    }
+  } else if (options_.algorithm == Algorithm::kDataflow) {
+    const Graph& graph = options_.graphs[pass->first_channel / job.pass_channels];
+    int32_t slot = 0;
+    for (int32_t c = 0; c < pass->channels; c++) {
       for (int64_t r = 0; r < shape_.R; r++) {
         for (int64_t s = 0; s < shape_.S; s++) {
-          const int64_t column = s % job.stride * (job.columns / job.stride) + s / job.stride, tap = r * shape_.S + s;
-          auto add = [&](int64_t slot) {
-            lists[i].push_back(static_cast<uint16_t>((r * job.slots + slot) * job.columns + column));
-          };
-          if (job.group == 0) {
-            for (int64_t c = 0; c < channels; c++) {
-              if (selects(weights, rows_[i], first + c, tap)) add(c);
-            }
-            continue;
-          }
-          for (int64_t c = 0; c < channels; c += job.group) {
-            int64_t subset = 0;
-            for (int64_t bit = 0; bit < std::min<int64_t>(job.group, channels - c); bit++) {
-              subset |= int64_t{selects(weights, rows_[i], first + c + bit, tap)} << bit;
-            }
-            const int64_t table = c / job.group << job.group;
-            if (subset != 0 || !skip_zeros) add(table + subset);
-          }
+          const int64_t column = s % stride * (packed / stride) + s / stride;
+          packing_.copies.push_back({slot++ * columns, narrow((r * job.pass_channels + c) * packed + column)});
         }
       }
     }
-    // Rows of equally many entries one after the other: the inner loop's length is then predictable. The first pass
-    // visits every row, because it is the one that sets the accumulators.
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int32_t a, int32_t b) { return lists[a].size() < lists[b].size(); });
-    Pass pass{static_cast<int32_t>(first), static_cast<int32_t>(channels), static_cast<int32_t>(pass_rows_.size()), 0,
-              static_cast<int64_t>(entries_.size())};
-    for (int32_t i : order) {
-      if (lists[i].empty() && first > 0) continue;
-      pass_rows_.push_back({i, static_cast<int32_t>(lists[i].size())});
-      entries_.insert(entries_.end(), lists[i].begin(), lists[i].end());
-      pass.rows++;
-    }
-    passes_.push_back(pass);
+    for (const auto& node : graph.nodes) packing_.steps.push_back({at(slot++), at(node[0]), at(node[1]), 0});
   }
-  job_.passes = static_cast<int32_t>(passes_.size());
-  job_.pass = passes_.data(), job_.pass_rows = pass_rows_.data(), job_.entries = entries_.data();
-  job_.terms = terms_.data(), job_.first_term = first_term_.data(), job_.channel_sign = channel_sign_.data();
+  pass->copies = narrow(static_cast<int64_t>(packing_.copies.size())) - pass->first_copy;
+  pass->steps = narrow(static_cast<int64_t>(packing_.steps.size())) - pass->first_step;
+}
+
+// A row's entries of one pass, of sparse or table.
+void Plan::list_entries(const Row& row, const Pass& pass, std::vector<uint16_t>* adds,
+                        std::vector<uint16_t>* subtracts) {
+  const Job& job = packing_.job;
+  const bool is_signed = options_.encoding == Encoding::kSigned;
+  const TableProgram& full = program(std::max(job.group, 1));
+  for (int64_t r = 0; r < shape_.R; r++) {
+    for (int64_t s = 0; s < shape_.S; s++) {
+      const int64_t column = s % job.stride * (job.columns / job.stride) + s / job.stride, tap = r * shape_.S + s;
+      auto list = [&](int64_t slot, bool subtract) {
+        const auto entry = static_cast<uint16_t>((r * job.slots + slot) * job.columns + column);
+        (subtract ? subtracts : adds)->push_back(entry);
+      };
+      if (job.group == 0) {
+        for (int64_t c = 0; c < pass.channels; c++) {
+          const int8_t value = row.filter < 0 ? row.add : code(row, pass.first_channel + c, tap);
+          if (value == row.add) list(c, false);
+          if (value == row.subtract && row.filter >= 0) list(c, true);
+        }
+        continue;
+      }
+      for (int64_t c = 0, first_slot = 0; c < pass.channels; c += job.group, first_slot += full.slots()) {
+        const int size = narrow(std::min<int64_t>(job.group, pass.channels - c));
+        const TableProgram& made = size == job.group ? full : program(size);
+        int added = 0, subtracted = 0;  // patterns, see TableProgram::slot
+        for (int i = 0; i < size; i++) {
+          const int8_t value = row.filter < 0 ? row.add : code(row, pass.first_channel + c + i, tap);
+          if (value == row.add) added += kPowerOfThree[i];
+          if (value == row.subtract && row.filter >= 0) subtracted += kPowerOfThree[i];
+        }
+        auto look_up = [&](int pattern, bool subtract) {
+          if (pattern == 0 && options_.skip_zeros) return;
+          bool negated;
+          const int slot = made.slot(pattern, &negated);
+          list(first_slot + slot, subtract != negated);
+        };
+        if (is_signed) {
+          look_up(added + 2 * subtracted, false);
+        } else {
+          if (row.add != kNone || row.filter < 0) look_up(added, false);
+          if (row.subtract != kNone) look_up(subtracted, true);
+        }
+      }
+    }
+  }
+}
+
+void Plan::fill_lists() {
+  Job& job = packing_.job;
+  packing_.blocks.clear(), packing_.terms.clear(), packing_.first_term.assign(1, 0), packing_.passes.clear(), packing_.copies.clear(), packing_.steps.clear();
+  packing_.pass_rows.clear(), packing_.entries.clear(), packing_.repeated_entries = 0;
+  const bool rewritten = options_.encoding == Encoding::kRewritten;
+  const int64_t K = shape_.K;
+  job.most_rows = 0;
+  for (int32_t b = 0; b < job.blocks; b++) {
+    const int64_t first_filter = K * b / job.blocks, end_filter = K * (b + 1) / job.blocks;
+    packing_.blocks.push_back({narrow(first_filter), narrow(end_filter - first_filter), b * job.passes});
+    const int32_t first_row = first_row_[first_filter], own_rows = first_row_[end_filter] - first_row;
+    std::vector<const Row*> rows;
+    for (int32_t i = 0; i < own_rows; i++) rows.push_back(&rows_[first_row + i]);
+    if (rewritten) rows.push_back(&rows_.back());
+    job.most_rows = std::max(job.most_rows, narrow(static_cast<int64_t>(rows.size())));
+    for (int64_t k = first_filter; k < end_filter; k++) {
+      for (int32_t i = first_row_[k]; i < first_row_[k + 1]; i++) packing_.terms.push_back({i - first_row, coefficients_[i]});
+      if (rewritten) packing_.terms.push_back({own_rows, -weights_.scale[k]});
+      packing_.first_term.push_back(narrow(static_cast<int64_t>(packing_.terms.size())));
+    }
+    std::vector<std::vector<uint16_t>> adds(rows.size()), subtracts(rows.size());
+    std::vector<int32_t> order(rows.size());
+    for (int32_t p = 0; p < job.passes; p++) {
+      Pass pass{};
+      pass.first_channel = p * job.pass_channels;
+      pass.channels = narrow(std::min<int64_t>(job.pass_channels, shape_.C - pass.first_channel));
+      const bool table = options_.algorithm == Algorithm::kTable;
+      if (b > 0 || (table && p > 0 && pass.channels == packing_.passes.back().channels)) {  // a program made before
+        const Pass& before = b > 0 ? packing_.passes[p] : packing_.passes.back();
+        pass.first_copy = before.first_copy, pass.copies = before.copies;
+        pass.first_step = before.first_step, pass.steps = before.steps;
+      } else {
+        fill_program(&pass);
+      }
+      size_t set = 0;
+      for (size_t i = 0; i < rows.size(); i++) {
+        adds[i].clear(), subtracts[i].clear();
+        if (options_.algorithm != Algorithm::kDataflow) {
+          list_entries(*rows[i], pass, &adds[i], &subtracts[i]);
+          continue;
+        }
+        const Graph& graph = options_.graphs[static_cast<size_t>(p)];
+        for (auto* list : {&adds[i], &subtracts[i]}) {
+          if (list == &subtracts[i] && rows[i]->subtract == kNone) continue;
+          for (const int32_t value : graph.sums[set])
+            list->push_back(static_cast<uint16_t>(value * job.columns));
+          set++;
+        }
+      }
+      // Rows of equally many entries one after the other: the inner loops' lengths are then predictable. The first
+      // pass visits every row, because it is the one that sets the accumulators.
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(), [&](int32_t i, int32_t j) {
+        return std::pair(adds[i].size(), subtracts[i].size()) < std::pair(adds[j].size(), subtracts[j].size());
+      });
+      pass.first_row = narrow(static_cast<int64_t>(packing_.pass_rows.size()));
+      pass.first_entry = static_cast<int64_t>(packing_.entries.size());
+      for (const int32_t i : order) {
+        if (adds[i].empty() && subtracts[i].empty() && p > 0) continue;
+        packing_.entries.insert(packing_.entries.end(), adds[i].begin(), adds[i].end());
+        packing_.entries.insert(packing_.entries.end(), subtracts[i].begin(), subtracts[i].end());
+        packing_.pass_rows.push_back({i, static_cast<uint16_t>(adds[i].size()), static_cast<uint16_t>(subtracts[i].size())});
+        pass.rows++;
+        if (b > 0 && i == own_rows) packing_.repeated_entries += static_cast<int64_t>(adds[i].size());
+      }
+      packing_.passes.push_back(pass);
+    }
+  }
+  packing_.entries.insert(packing_.entries.end(), kReadAhead, 0);
+  job.block = packing_.blocks.data(), job.pass = packing_.passes.data(), job.copies = packing_.copies.data(), job.steps = packing_.steps.data();
+  job.pass_rows = packing_.pass_rows.data(), job.entries = packing_.entries.data();
+  job.terms = packing_.terms.data(), job.first_term = packing_.first_term.data();
+  job.channel_sign = weights_.channel_sign.data(), job.bias = options_.bias.data(), job.relu = options_.relu;
+}
+
+// Of one thread: threads that share filters out each make their own tables and their own shared row.
+void Plan::count_operations() {
+  const int64_t outputs = shape_.P() * shape_.Q();
+  operations_.entry_adds = outputs * (static_cast<int64_t>(packing_.entries.size()) - kReadAhead - packing_.repeated_entries);
+  operations_.multiplies = outputs * static_cast<int64_t>(packing_.terms.size());
+  for (int64_t k = 0; k < shape_.K; k++)
+    operations_.combine_adds += outputs * std::max(packing_.first_term[k + 1] - packing_.first_term[k] - 1, 0);
+  const int64_t touched =
+      ((shape_.P() - 1) * shape_.stride + shape_.R) * ((shape_.Q() - 1) * shape_.stride + shape_.S);
+  for (int32_t p = 0; p < packing_.job.passes; p++) {
+    if (options_.algorithm == Algorithm::kTable) operations_.table_adds += touched * packing_.passes[p].steps;
+    if (options_.algorithm == Algorithm::kDataflow) operations_.node_adds += outputs * packing_.passes[p].steps;
+  }
 }
 
 int64_t Plan::weight_bytes() const {
-  return static_cast<int64_t>(entries_.size() * sizeof(uint16_t) + pass_rows_.size() * sizeof(PassRow) +
-                              terms_.size() * sizeof(Term));
+  return static_cast<int64_t>((packing_.entries.size() - kReadAhead) * sizeof(uint16_t) + packing_.pass_rows.size() * sizeof(PassRow) +
+                              packing_.copies.size() * sizeof(Copy) + packing_.steps.size() * sizeof(Step) +
+                              packing_.terms.size() * sizeof(Term));
 }
 
 std::string Plan::geometry() const {
   auto text = [](int64_t value) { return std::to_string(value); };
-  const Job& j = job_;
+  const Job& j = packing_.job;
   return "grid " + text(j.grid.n) + "x" + text(j.grid.h) + "x" + text(j.grid.w) + ", tile " + text(j.tile_h) + "x" +
-         text(j.tile_w) + ", " + text(job_.pass_channels) + " channels a pass";
+         text(j.tile_w) + ", " + text(j.pass_channels) + " channels a pass" +
+         (j.blocks > 1 ? ", " + text(j.blocks) + " filter blocks" : "");
 }
 
-void Plan::run(const float* x, float* y) {
+void Plan::run(const float* x, const float* residual, float* y) {
   std::lock_guard<std::mutex> lock(mutex_);
-  kernel_.run(job_, x, y);
+  kernel_.run(packing_.job, x, residual, y);
 }
 
 }  // namespace sbkit

@@ -1,75 +1,143 @@
 // Offline packing: from codes to the lists that the kernels walk. Knows nothing about instructions, only how many lanes
 // a vector has.
 //
-// A *row* is one sum over a set of a filter's codes, and one accumulator. Encodings:
+// A *row* is one sum over a filter's codes, and one accumulator. Encodings:
 //
-//   two_group  the codes +1, and the codes -1, where they occur: y = scale*plus - negative_scale*minus.
-//              A signed-binary filter with one sign has one row, and costs what a {0,1} filter costs.
+//   two_group  the codes +1 added, the codes -1 subtracted. Filters whose -1 has another scale than their +1 have two
+//              rows. A signed-binary filter costs what a {0,1} filter costs, whatever the sign of its regions as long
+//              as a region is no smaller than a channel group.
 //   rewritten  the codes +1, and one row shared by all filters that sums everything: y = 2*scale*plus - scale*total.
 //              Only for codes -1 and +1 with one scale.
+//   signed     of `table` alone: a channel group's whole pattern, +1 and -1 together, is one entry of the table, up to
+//              its sign. Only with one scale.
 //
-// With skip_zeros off, `sparse` has a further row of the codes 0 (one more unique weight, of coefficient 0), and
-// `table` adds entry 0, a vector of zeros, where a row's pattern in a channel group is empty; with skip_zeros on
-// neither is touched.
+// With skip_zeros off, `sparse` and `dataflow` have a further row of the codes 0 (one more unique weight, of coefficient
+// 0), and `table` adds a vector of zeros where a row's pattern in a channel group is empty; with skip_zeros on neither
+// is touched.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <string>
 
 #include "conv.h"
+#include "dataflow.h"
 #include "kernels.h"
 
 namespace sbkit {
 
+enum class Algorithm { kSparse, kTable, kDataflow };
+enum class Encoding { kTwoGroup, kRewritten, kSigned };
+
 struct PlanOptions {
-  bool table = true;  // false: sparse
+  Algorithm algorithm = Algorithm::kTable;
+  Encoding encoding = Encoding::kTwoGroup;
   bool skip_zeros = true;
-  bool rewritten = false;
-  int group = 0;  // G of the table algorithm; 0: chosen by the cost model
+  int group = 0;  // channels of a table or of a graph; 0: chosen here
   int threads = 1;
+  bool tune = false;          // time the cost model's best choices and keep the fastest
+  std::vector<float> bias;    // [K]
+  bool relu = false;
+  std::vector<Graph> graphs;  // of `dataflow`, one a tile, as planned before; empty: planned here
 };
 
-constexpr int kMaxGroup = 10;
+constexpr int kMaxGroup = 10;          // of `table`
+constexpr int kMaxTernaryGroup = 6;    // of `table`, signed, with codes of all three values
+constexpr int kMaxTileChannels = 32;  // of `dataflow`
+
+// How the table of a group of channels is made. A pattern holds a code of each channel. Patterns up to their sign have
+// one slot each; single channels are copied in, any other pattern is the sum or difference of the pattern of its lower
+// half of the channels, rounded up, and that of its upper half, made likewise: one add a pattern.
+class TableProgram {
+ public:
+  enum Alphabet { kSubsets, kSigns, kTernary };  // codes {0,1}, {-1,+1}, {-1,0,+1}
+  TableProgram() = default;
+  TableProgram(int channels, Alphabet alphabet, bool zero_slot);
+
+  int slots() const { return slots_; }
+  const std::vector<int>& channel_slots() const { return channel_slots_; }
+  const std::vector<Step>& steps() const { return steps_; }  // in slots
+  // Slot of the pattern sum of digit[c] * 3^c, digit being 0, 1 for +1, 2 for -1; negated if it holds the opposite.
+  int slot(int pattern, bool* negated) const;
+
+ private:
+  int require(int pattern, int first, int size);
+  int slots_ = 0;
+  std::vector<int> channel_slots_;
+  std::vector<Step> steps_;
+  std::vector<int> slot_of_;  // by pattern, 2 * slot + negated, -1 if it has none
+};
 
 class Plan {
  public:
   Plan(const ConvShape& shape, const Weights& weights, const Kernel& kernel, const PlanOptions& options);
-  void run(const float* x,
-           float* y);  // x [N][C][H][W] -> y [N][K][P][Q]; calls on one plan take turns, it owns the buffers
+  // x [N][C][H][W] -> y [N][K][P][Q], residual null or of y's shape; calls on one plan take turns, it owns the buffers
+  void run(const float* x, const float* residual, float* y);
 
-  int group() const { return job_.group; }
-  int64_t weight_bytes() const;  // what the online side reads: entries, row headers, terms
+  int group() const { return packing_.job.group; }
+  double cost() const { return cost_; }  // estimated cycles or, tuned, seconds: to compare plans made alike
+  int64_t weight_bytes() const;  // what the online side reads: entries, row headers, programs, terms
   const Operations& operations() const { return operations_; }
-  std::string geometry() const;  // "grid 1x4x4, tile 2x2, 2 groups a pass"
+  std::string geometry() const;  // "grid 1x4x4, tile 2x2, 8 channels a pass"
+  const std::vector<Graph>& graphs() const { return options_.graphs; }
 
  private:
   struct Row {
-    int64_t filter;  // -1: the row of everything
-    int8_t code;
+    int64_t filter;        // -1: the row of everything
+    int8_t add, subtract;  // codes whose activations are added, subtracted; kNone: none
   };
   struct Geometry {
-    Grid grid;
-    int32_t tile_h, tile_w, group, groups_per_pass;
+    Grid grid{};
+    int32_t tile_h = 0, tile_w = 0, group = 0, groups_per_pass = 0, blocks = 0;
   };
-  void choose_geometry(const PlanOptions& options);
+  struct Packing {  // what a run reads; moving it leaves the job's pointers valid
+    Job job{};
+    std::vector<Block> blocks;
+    std::vector<Term> terms;
+    std::vector<int32_t> first_term;
+    std::vector<Pass> passes;
+    std::vector<Copy> copies;
+    std::vector<Step> steps;
+    std::vector<PassRow> pass_rows;
+    std::vector<uint16_t> entries;
+    AlignedBuffer packed, plane, table, accumulators;
+    int64_t repeated_entries = 0;  // of the shared row, in all filter blocks but the first
+  };
+  static constexpr int8_t kNone = 2;
+
+  void make_rows();
+  void plan_graphs();
+  Sets sets_of(int64_t first_channel, int64_t channels) const;
+  void count_entries(int first_group, int last_group);
+  std::vector<std::pair<double, Geometry>> geometries();
+  void choose_geometry();
   void lay_out(const Geometry& geometry);
-  double cycles(const PlanOptions& options) const;
-  void allocate(int threads);
-  void fill_lists(const Weights& weights, bool skip_zeros);
-  bool selects(const Weights& weights, const Row& row, int64_t c, int64_t tap) const;
+  double cycles(const Geometry& geometry) const;
+  void build(const Geometry& geometry);
+  Packing fastest(std::vector<Packing> candidates);
+  void allocate();
+  void fill_lists();
+  void fill_program(Pass* pass);
+  void list_entries(const Row& row, const Pass& pass, std::vector<uint16_t>* adds, std::vector<uint16_t>* subtracts);
+  void count_operations();
+  int8_t code(const Row& row, int64_t c, int64_t tap) const {
+    return weights_.codes[(row.filter * shape_.C + c) * shape_.R * shape_.S + tap];
+  }
+  const TableProgram& program(int channels);
 
   ConvShape shape_;
+  Weights weights_;
   const Kernel& kernel_;
-  double row_density_ = 0;  // fraction of a row's codes that it sums, on average
-  std::vector<Row> rows_;
-  std::vector<Term> terms_;
-  std::vector<int32_t> first_term_;
-  std::vector<Pass> passes_;
-  std::vector<PassRow> pass_rows_;
-  std::vector<uint16_t> entries_;
-  std::vector<float> channel_sign_;
-  AlignedBuffer packed_, plane_, table_, accumulators_;
-  Job job_{};
+  PlanOptions options_;
+  TableProgram::Alphabet alphabet_ = TableProgram::kSubsets;
+  std::map<int, TableProgram> programs_;      // by number of channels
+  std::vector<int64_t> entry_count_;          // by group
+  std::vector<std::vector<int64_t>> values_;  // of `dataflow`: nodes and entries, by tile
+  std::vector<Row> rows_;                     // by filter, the shared row last
+  std::vector<int32_t> first_row_;            // [K + 1]
+  std::vector<float> coefficients_;           // of the rows
+  Packing packing_;
+  double cost_ = 0;
   Operations operations_;
   std::mutex mutex_;
 };

@@ -2,7 +2,8 @@
 
 namespace sbkit {
 
-void dense_conv2d(const ConvShape& s, const float* weights, const float* x, float* y, int threads) {
+void dense_conv2d(const ConvShape& s, const float* weights, const float* bias, bool relu, const float* x,
+                  const float* residual, float* y, int threads) {
   const int64_t P = s.P(), Q = s.Q();
   (void)threads;
 #pragma omp parallel for num_threads(threads)
@@ -20,7 +21,10 @@ void dense_conv2d(const ConvShape& s, const float* weights, const float* x, floa
             }
           }
         }
-        y[(nk * P + p) * Q + q] = float(sum);
+        const int64_t at = (nk * P + p) * Q + q;
+        sum += bias[k];
+        if (residual) sum += residual[at];
+        y[at] = relu && sum < 0 ? 0 : float(sum);
       }
     }
   }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from pandas import DataFrame
 
 from sbkit import records, repetition
@@ -289,27 +290,151 @@ def unique_table(weights: Weights) -> DataFrame:
     return DataFrame(rows)
 
 
-def operations_table(weights: Weights) -> DataFrame:
+# The paper's toy example: two latent filters over six inputs, quantized by each scheme. Signed binary's first filter
+# takes {0,+1}, its second {0,-1}; its graph is the one the paper prints.
+TOY_FILTERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "binary": ((+1, -1, +1, -1, +1, -1), (-1, -1, -1, +1, -1, +1)),
+    "ternary_twn": ((+1, -1, +1, 0, +1, -1), (-1, -1, -1, +1, 0, 0)),
+    "signed_binary": ((+1, 0, +1, 0, +1, 0), (-1, -1, -1, 0, 0, 0)),
+}
+
+
+def graphs_table(filters: Mapping[str, Iterable[tuple[int, ...]]] = TOY_FILTERS) -> DataFrame:
+    """Data-flow graphs of small filters: one row per scheme and input, shared sum or output.
+
+    `parts` are what a sum adds and subtracts, "+ac -e"; a sum is named by its inputs. `codes` are an output's filter.
+    `adds` counts the graph's additions and subtractions of two values (a sum of n values takes n - 1, where the
+    kernels' accumulators start at zero and take n).
+    """
+    rows = []
+    for scheme, codes in filters.items():
+        inputs = len(next(iter(codes)))
+        names = [chr(ord("a") + i) for i in range(inputs)]
+        sets = [[i for i, code in enumerate(row) if code == sign] for row in codes for sign in (1, -1)]
+        graph = repetition.dataflow_graph(sets, inputs)
+        found = [{"kind": "input", "name": name, "parts": "", "codes": ""} for name in names]
+        for first, second in graph.nodes:
+            parts = f"+{names[first]} +{names[second]}"
+            names.append("".join(sorted(names[first] + names[second])))
+            found.append({"kind": "sum", "name": names[-1], "parts": parts, "codes": ""})
+        for number, row in enumerate(codes):
+            plus, minus = graph.sums[2 * number : 2 * number + 2]
+            parts = " ".join([f"+{names[value]}" for value in plus] + [f"-{names[value]}" for value in minus])
+            shown_codes = " ".join("-0+"[code + 1] for code in row)
+            found.append({"kind": "output", "name": f"y{number + 1}", "parts": parts, "codes": shown_codes})
+        adds = sum(max(len(row["parts"].split()) - 1, 0) for row in found)
+        rows += [{"scheme": scheme, "adds": adds} | row for row in found]
+    return DataFrame(rows)
+
+
+# Algorithm and options of each way to execute a layer.
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sparse": ("sparse", {}),
+    "table": ("table", {}),
+    "table, zeros kept": ("table", {"skip_zeros": False}),
+    "table, rewritten": ("table", {"encoding": "rewritten"}),
+    "table, signed": ("table", {"encoding": "signed"}),
+    "dataflow": ("dataflow", {}),
+    "dataflow, zeros kept": ("dataflow", {"skip_zeros": False}),
+    "dataflow, rewritten": ("dataflow", {"encoding": "rewritten"}),
+}
+
+# Data-flow graphs of trained codes are built here in plain Python: of tiles of so many channels, in square layers of up
+# to so many codes a tap (beyond, a benchmark's plans count).
+_TILE = 4
+_MOST_FOR_DATAFLOW = 64 * 64
+
+# The paper's arithmetic reductions by (channels, scheme): Fig. 11 and the authors' replies.
+PAPER_REDUCTIONS = {
+    (64, "binary"): 5.3,
+    (64, "signed_binary"): 6.65,
+    (64, "ternary_twn"): 4.52,
+    (512, "signed_binary"): 14.51,
+    (512, "zero_one"): 14.61,
+}
+
+
+def _applies(way: str, weight: QuantizedWeight) -> bool:
+    """Whether these codes can be executed in this way, and it is another than the plain one."""
+    codes = weight.codes
+    K, C = codes.shape[:2]
+    if way.startswith("dataflow") and (K != C or K * C > _MOST_FOR_DATAFLOW):
+        return False
+    one_scale = np.array_equal(weight.scale, weight.negative_scale)
+    if way.endswith("rewritten"):
+        return bool(codes.all()) and one_scale
+    if way.endswith("zeros kept"):
+        return not codes.all()
+    if way.endswith("signed"):
+        both = ((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any()
+        return bool(both) and one_scale
+    return True
+
+
+def _paper_reduction(scheme: str, channels: int, way: str) -> float:
+    """The paper's reduction of a [3, 3, channels, channels] layer, NaN where it states none.
+
+    It describes binary and ternary in two groups; whether its values skip zeros it does not say.
+    """
+    two_groups = way in ("table", "dataflow") or way.endswith("zeros kept")
+    return PAPER_REDUCTIONS.get((channels, scheme), math.nan) if two_groups else math.nan
+
+
+def operations_table(weights: Weights, ways: Iterable[str] = tuple(WAYS)) -> DataFrame:
     """Arithmetic reduction of each layer and each way to execute it, per output position (`repetition.operations`).
 
-    `way` is sparse, table, "table, zeros kept" (no sparsity support) or, for codes without zeros, "table, rewritten".
-    `group` is the table's G of fewest operations, from 1 to 10 channels.
+    `way` is a key of WAYS: an algorithm, with "zeros kept" the same without sparsity support, and for codes with both
+    signs in a filter its other encodings. `group` is the table's G of fewest operations, or the channels of a tile of
+    `dataflow`, which is counted in square layers of at most 64 channels alone. `paper` is the paper's reduction, where
+    it names the layer and the way is not another encoding.
     """
     rows = []
     for row, weight in _layers(weights):
-        ways = {"sparse": ("sparse", {}), "table": ("table", {})}
-        if weight.codes.all():
-            ways["table, rewritten"] = ("table", {"encoding": "rewritten"})
-        else:
-            ways["table, zeros kept"] = ("table", {"skip_zeros": False})
-        for way, (algorithm, options) in ways.items():
-            group = repetition.best_group(weight, **options) if algorithm == "table" else 1
-            adds, multiplies = repetition.operations(weight, algorithm, group=group, **options)
-            reduction = repetition.reduction(weight, algorithm, group=group, **options)
+        square = row["C"] if row["K"] == row["C"] and (row["R"], row["S"]) == (3, 3) else 0
+        for way in (way for way in ways if _applies(way, weight)):
+            algorithm, options = WAYS[way]
+            # `sparse` has no use of a group.
+            group = repetition.best_group(weight, **options) if algorithm == "table" else _TILE
+            counts = repetition.operations(weight, algorithm, group=group, **options)
             rows.append(
-                row | {"way": way, "group": group, "adds": adds, "multiplies": multiplies, "reduction": reduction}
+                row
+                | {"way": way, "group": group, "adds": counts.adds, "multiplies": counts.multiplies}
+                | {"reduction": 2 * weight.codes.size / counts.total if counts.total else math.inf}
+                | {"paper": _paper_reduction(row["scheme"], square, way)}
             )
     return DataFrame(rows)
+
+
+def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
+    """The paper's arithmetic reductions beside ours: a row per layer, scheme, encoding and origin of the codes.
+
+    `codes` are random ones of the benchmark (the exact counts of its plans) or the trained ones of `operations` (the
+    mean over layers and runs), where either has a layer of that shape.
+    """
+    keys, ways = ["C", "scheme", "codes"], ["dataflow", "dataflow, zeros kept", "table", "table, zeros kept"]
+    found = []
+    if not operations.empty:
+        square = (operations["K"] == operations["C"]) & (operations["R"] == 3) & (operations["S"] == 3)
+        found.append(operations[square].assign(codes="trained"))
+    if not bench.empty:
+        table = _labelled(bench)
+        way = table["label"].str.replace(r" \w+", "", n=1, regex=True)  # of "table binary, signed": "table, signed"
+        random = table.assign(codes="random", way=way, reduction=table["best_reduction"])
+        found.append(random[random["K"] == random["C"]])
+    rows = []
+    for (C, scheme, codes), counted in pd.concat(found).groupby(keys) if found else ():
+        if (C, scheme) not in PAPER_REDUCTIONS:
+            continue
+        reduction = counted.groupby("way")["reduction"].mean()
+        for encoding in repetition.ENCODINGS:
+            of_encoding = [way if encoding == "two_group" else f"{way}, {encoding}" for way in ways]
+            if set(of_encoding) & set(reduction.index):
+                rows.append(
+                    {"layer": f"[3, 3, {C}, {C}]", "scheme": scheme, "encoding": encoding, "codes": codes}
+                    | {"density": counted["density"].mean(), "paper": PAPER_REDUCTIONS[C, scheme]}
+                    | {way: reduction.get(name, math.nan) for way, name in zip(ways, of_encoding, strict=True)}
+                )
+    return DataFrame(rows, columns=["layer", "scheme", "encoding", "codes", "density", "paper", *ways])
 
 
 # Quantizers
@@ -333,70 +458,288 @@ def response_table(train: DataFrame) -> DataFrame:
 
 # Benchmarks
 
+_PEERS = ("torch", "onnxruntime", "openvino")  # what a user would run instead
+# What the absence of a column means: records of earlier versions lack some.
+_ABSENT = {"study": "layers", "precision": "fp32", "regions": 0, "model": ""}
+_ABSENT |= dict.fromkeys(("bound_ms", "roofline_fraction", "entropy_bits"), math.nan)
 
-def contender_label(contender: str, variant: str, encoding: str, skip_zeros: bool) -> str:
-    """How a contender is called in tables and figures: `torch channels_last`, `table binary, rewritten`."""
-    kept = "" if contender == "torch" or skip_zeros else ", zeros kept"
-    return f"{contender} {variant}{', rewritten' if encoding == 'rewritten' else ''}{kept}"
+
+def _labelled(bench: DataFrame) -> DataFrame:
+    """The timings with every column present, and `label`: `torch channels_last`, `table binary, rewritten`.
+
+    Of timings that would share a label in one layer all but the first name their group: they were made to compare it.
+    """
+    table = bench.reset_index(drop=True)
+    table = table.assign(**{key: table[key].fillna(value) if key in table else value for key, value in _ABSENT.items()})
+    labels, seen = [], set()
+    for row in table.itertuples():
+        details = [f"{row.contender} {row.variant}"]
+        if row.contender not in _PEERS:
+            details += [row.encoding] if row.encoding != "two_group" else []
+            details += [] if row.skip_zeros else ["zeros kept"]
+            details += [f"sign per {row.regions:.0f} channels"] if row.regions else []
+        place = (row.name, row.layer, row.model, row.batch, row.density)
+        details += [f"G = {row.group}"] if (place, *details) in seen else []
+        seen.add((place, *details))
+        labels.append(", ".join(details))
+    return table.assign(label=labels)
 
 
-def newest(bench: DataFrame) -> DataFrame:
-    """The timings of the benchmark that started last: a speed figure shows one run on one machine."""
-    return bench[bench["provenance_started_utc"] == bench["provenance_started_utc"].max()]
+def newest(bench: DataFrame, study: str = "layers", threads: int = 1) -> DataFrame:
+    """The timings of a study's benchmark with so many threads, the one that started last; empty if there is none.
+
+    A speed figure shows one run on one machine. Of networks it is the last benchmark of each network and batch.
+    """
+    if bench.empty:
+        return bench
+    studies = bench["study"].fillna("layers") if "study" in bench else "layers"
+    found = bench[(bench["threads"] == threads) & (studies == study)]
+    started = found["provenance_started_utc"]
+    if study == "network":
+        return found[started == started.groupby([found["shapes"], found["batch"]]).transform("max")]
+    return found[started == started.max()]
+
+
+_PLACE = ["name", "layer", "model", "batch"]  # what all contenders of one comparison share
 
 
 def speed_table(bench: DataFrame) -> DataFrame:
     """One row per benchmark, layer and contender: latency, spread, dense-equivalent throughput.
 
-    `reference` marks the layer's best fp32 torch, the faster of contiguous and channels_last. Raises ValueError if the
-    timings come from several machines.
+    `reference` marks the layer's best fp32 torch, the faster of contiguous and channels_last, and `reference_fp32` the
+    best of all that run it in fp32. Raises ValueError if the timings come from several machines.
     """
-    table = records.one_machine(bench).reset_index(drop=True)
-    table = table.assign(
-        label=[contender_label(row.contender, row.variant, row.encoding, row.skip_zeros) for row in table.itertuples()]
+    table = _labelled(records.one_machine(bench))
+    peers = table["contender"].isin(_PEERS) & (table["precision"] == "fp32")
+    best = _fastest(table[peers & (table["contender"] == "torch")])
+    columns = [*_PLACE, "label", "contender", "scheme", "encoding", "skip_zeros", "regions", "group", "precision"]
+    columns += ["threads", "density", "median_ms", "iqr_ms", "min_ms", "round_ms", "gmacs", "reduction"]
+    columns += ["best_reduction", "weight_bytes", "plan_seconds", "bound_ms", "roofline_fraction", "flagged"]
+    return table[columns].assign(
+        reference=table.index.isin(best), reference_fp32=table.index.isin(_fastest(table[peers]))
     )
-    torch = table[table["contender"] == "torch"]
-    best = torch.loc[torch.groupby(["name", "layer"])["median_ms"].idxmin()].index
-    columns = ["name", "layer", "label", "contender", "scheme", "encoding", "skip_zeros", "group", "threads"]
-    columns += ["median_ms", "iqr_ms", "min_ms", "round_ms", "gmacs", "reduction", "best_reduction"]
-    columns += ["weight_bytes", "flagged"]
-    return table[columns].assign(reference=table.index.isin(best))
+
+
+def _fastest(timings: DataFrame) -> pd.Index:
+    """Index of the fastest timing of each place: what a person who knows them all would pick."""
+    return pd.Index(timings.groupby(_PLACE, sort=False)["median_ms"].idxmin())
 
 
 def speedup_table(bench: DataFrame) -> DataFrame:
-    """Speed of each contender over the layer's best fp32 torch; 2 is twice as fast.
+    """Speed of each contender over the fastest of a set of references, layer by layer; 2 is twice as fast.
 
-    One row per benchmark, layer and contender, and one with layer = "all" for the sum of the layers' latencies. The
-    mean and 95 % half width are over rounds, each round's ratio taken within the round.
+    One row per benchmark, reference (`over`), contender and layer, and two more in place of a layer: "all" for the sum
+    of the layers' latencies, "geometric mean" for that of the layers' ratios, of a contender that ran on all layers.
+    The mean and 95 % half width are over rounds, each round's ratio taken within the round.
+
+    over  "best fp32 torch"; "best fp32 of all", ONNX Runtime and OpenVINO included, where the benchmark has them;
+          "best binary", the fastest encoding of binary by `table`
     """
     table = speed_table(bench)
     rows = []
     for name, timings in table.groupby("name", sort=False):
-        best = _rounds(timings[timings["reference"]])
-        for label, contender in timings.groupby("label", sort=False):
-            ours = _rounds(contender)
-            ratios = {layer: best[layer] / ours[layer] for layer in ours}
-            ratios["all"] = sum(best[layer] for layer in ours) / sum(ours.values())
-            for layer, ratio in ratios.items():
-                mean, half_width = interval(ratio)
-                rows.append(
-                    {
-                        "name": name,
-                        "layer": layer,
-                        "label": label,
-                        "contender": contender["contender"].iloc[0],
-                        "scheme": contender["scheme"].iloc[0],
-                        "n": len(ratio),
-                        "speedup": mean,
-                        "speedup_half_width": half_width,
-                    }
-                )
+        references = {"best fp32 torch": timings[timings["reference"]]}
+        if set(timings["contender"]) & set(_PEERS[1:]):
+            references["best fp32 of all"] = timings[timings["reference_fp32"]]
+        binary = timings[(timings["contender"] == "table") & (timings["scheme"] == "binary")]
+        references["best binary"] = timings.loc[_fastest(binary)]
+        for over, reference in references.items():
+            best = _rounds(reference)
+            for _, contender in timings.groupby("label", sort=False):
+                ours = _rounds(contender)
+                if not ours.keys() <= best.keys():
+                    continue
+                ratios = {layer: best[layer] / ours[layer] for layer in ours}
+                if ours.keys() == best.keys():
+                    typical = np.exp(np.mean([np.log(ratio) for ratio in ratios.values()], axis=0))
+                    ratios["all"] = sum(best.values()) / sum(ours.values())
+                    ratios["geometric mean"] = typical
+                first = contender.iloc[0]
+                for layer, ratio in ratios.items():
+                    mean, half_width = interval(ratio)
+                    rows.append(
+                        {
+                            "name": name,
+                            "over": over,
+                            "layer": layer,
+                            **{key: first[key] for key in ("label", "contender", "scheme", "precision")},
+                            "n": len(ratio),
+                            "speedup": mean,
+                            "speedup_half_width": half_width,
+                        }
+                    )
     return DataFrame(rows)
+
+
+def speedup_summary(speedup: DataFrame) -> DataFrame:
+    """`speedup_table` for people: one row per contender and reference, a column per layer and way to sum up."""
+    texts = speedup.assign(text=[shown(row.speedup, row.speedup_half_width, row.n) for row in speedup.itertuples()])
+    layers = list(dict.fromkeys(speedup["layer"]))
+    order = list(dict.fromkeys(zip(texts["over"], texts["label"], strict=True)))
+    wide = texts.pivot(index=["over", "label"], columns="layer", values="text")
+    return wide.loc[order, layers].reset_index().rename_axis(columns=None)
 
 
 def _rounds(timings: DataFrame) -> dict[str, np.ndarray]:
     """Milliseconds of each round, by layer; every layer once."""
     return {row.layer: np.array(row.round_ms) for row in timings.itertuples()}
+
+
+def threads_table(bench: DataFrame, threads: int = 2) -> DataFrame:
+    """Speed of the newest "layers" benchmark with so many threads over that with one: a row per contender.
+
+    Ratios of medians, per layer and, in the column "all", of the layers' sums. They have no interval: two benchmarks
+    share no rounds. Empty where either is missing or they differ in shapes or batch.
+    """
+    one = newest(bench)
+    if one.empty:
+        return DataFrame()
+    same = (bench["shapes"] == one["shapes"].iloc[0]) & (bench["batch"] == one["batch"].iloc[0])
+    several = newest(bench[same], threads=threads)
+    if several.empty:
+        return DataFrame()
+    records.one_machine(pd.concat([one, several]))
+    tables = [speed_table(one), speed_table(several)]
+    one, several = (table.pivot(index="label", columns="layer", values="median_ms") for table in tables)
+    layers = [layer for layer in dict.fromkeys(tables[0]["layer"]) if layer in several]
+    labels = [label for label in dict.fromkeys(tables[0]["label"]) if label in several.index]
+    one, several = one.loc[labels, layers], several.loc[labels, layers]
+    total = one.sum(axis=1, skipna=False) / several.sum(axis=1, skipna=False)
+    return (one / several).assign(all=total).reset_index().rename_axis(columns=None)
+
+
+def plans_table(bench: DataFrame) -> DataFrame:
+    """What each contender reads instead of fp32 weights and how long its offline packing took, over all layers.
+
+    weight_bytes; bits_per_weight, those bytes over the number of weights; plan_ms; `groups` names G per layer.
+    """
+    table = speed_table(bench)
+    weights = table.loc[table["reference"], "weight_bytes"].sum() / 4  # fp32 torch reads 4 bytes a weight
+    rows = []
+    for label, timings in table.groupby("label", sort=False):
+        whole = timings["layer"].nunique() == table["layer"].nunique()
+        rows.append(
+            {
+                "label": label,
+                "weight_bytes": timings["weight_bytes"].sum(),
+                "bits_per_weight": 8 * timings["weight_bytes"].sum() / weights if whole else math.nan,
+                "plan_ms": 1e3 * timings["plan_seconds"].sum(),
+                "groups": ", ".join(map(str, timings["group"])) if timings["group"].any() else "-",
+            }
+        )
+    return DataFrame(rows)
+
+
+def roofline_table(bench: DataFrame) -> DataFrame:
+    """Throughput per layer beside what the machine allows: 1e9 dense-equivalent multiply-accumulates a second.
+
+    One row per layer for the best fp32 contender and, of each scheme with one sign a filter, its fastest encoding by
+    `table`. `bound_gmacs` is what the table's loads and adds alone would allow, `fraction` is `gmacs` over it, and
+    `fma_gmacs` the peak of fp32 multiply-accumulates of one core. Empty where the benchmark recorded no bound.
+    """
+    if bench.empty:
+        return DataFrame()
+    table = speed_table(bench)
+    if not table["bound_ms"].notna().any():
+        return DataFrame()
+    files = bench.drop_duplicates("path").set_index("name")["path"]
+    peaks = {name: records.load(path).metrics["peaks"] for name, path in files.items()}
+    bounded = table[table["bound_ms"].notna() & (table["regions"] == 0)]
+    fastest = bounded.loc[bounded.groupby([*_PLACE, "scheme"], sort=False)["median_ms"].idxmin()]
+    chosen = pd.concat([table[table["reference_fp32"]], fastest])
+    columns = [*_PLACE, "label", "contender", "scheme", "encoding", "precision", "group", "median_ms", "gmacs"]
+    return chosen[columns].assign(
+        bound_gmacs=chosen["gmacs"] / chosen["roofline_fraction"],
+        fraction=chosen["roofline_fraction"],
+        fma_gmacs=chosen["name"].map(lambda name: peaks[name]["fma_gmacs"]),
+    )
+
+
+def network_table(bench: DataFrame) -> DataFrame:
+    """One row per network, batch and contender of benchmarks of whole networks: milliseconds per image.
+
+    `speedup` is over the fastest fp32 contender (marked `reference_fp32`), mean and 95 % half width over rounds.
+    """
+    if bench.empty:
+        return DataFrame()
+    rows = []
+    for _, timings in speed_table(bench).groupby(_PLACE, sort=False):
+        best = np.array(timings.loc[timings["reference_fp32"], "round_ms"].iloc[0])
+        for row in timings.itertuples():
+            mean, half_width = interval(best / np.array(row.round_ms))
+            rows.append(
+                {
+                    **{key: getattr(row, key) for key in ("name", "model", "batch", "label", "contender", "scheme")},
+                    **{key: getattr(row, key) for key in ("encoding", "precision", "threads", "reference_fp32")},
+                    "ms_per_image": row.median_ms / row.batch,
+                    "iqr_ms_per_image": row.iqr_ms / row.batch,
+                    "flagged": row.flagged,
+                    "n": len(row.round_ms),
+                    "speedup": mean,
+                    "speedup_half_width": half_width,
+                }
+            )
+    return DataFrame(rows)
+
+
+def tradeoff_table(bench: DataFrame) -> DataFrame:
+    """Cost of one layer against the density of its codes: one row per algorithm, scheme, encoding and density.
+
+    operations_per_weight counts additions and multiplications per weight and output position (2 is dense), of `table`
+    with the G of fewest operations, where `group` is the one that was timed. Entropy alone would predict a cost of
+    H / log2(table size) per weight: `predicted_operations` and `predicted_ms` are entropy_bits times one constant per
+    algorithm, the geometric mean of cost / H over the schemes and densities, each scheme in its cheapest encoding.
+    `fewest` and `fastest` mark the densities at which a scheme costs least, and `cheapest_bit` those at which it needs
+    the fewest operations per bit of entropy.
+    """
+    if bench.empty:
+        return DataFrame()
+    table = _labelled(records.one_machine(bench)).rename(columns={"contender": "algorithm"})
+    table = table[table["algorithm"].isin(repetition.ALGORITHMS)].reset_index(drop=True)
+    columns = ["name", "layer", "algorithm", "scheme", "encoding", "group", "density", "entropy_bits"]
+    table = table[[*columns, "median_ms", "iqr_ms"]].assign(operations_per_weight=2 / table["best_reduction"])
+    lines = ["algorithm", "scheme", "encoding"]
+    for cost, predicted in (("operations_per_weight", "predicted_operations"), ("median_ms", "predicted_ms")):
+        cheapest = table.loc[table.groupby(["algorithm", "scheme", "density"])[cost].idxmin()]
+        per_bit = np.log(cheapest[cost] / cheapest["entropy_bits"]).groupby(cheapest["algorithm"]).mean()
+        table[predicted] = table["entropy_bits"] * np.exp(table["algorithm"].map(per_bit))
+    marks = {
+        "fewest": table["operations_per_weight"],
+        "fastest": table["median_ms"],
+        "cheapest_bit": table["operations_per_weight"] / table["entropy_bits"],
+    }
+    for mark, cost in marks.items():
+        table[mark] = table.index.isin(cost.groupby([table[key] for key in lines]).idxmin())
+    return table
+
+
+def tradeoff_reading(tradeoff: DataFrame, algorithm: str = "table") -> str:
+    """Two sentences that say what `tradeoff_table` holds: where signed binary costs least, and how far entropy goes."""
+    table = tradeoff[tradeoff["algorithm"] == algorithm]
+    ours = table[table["scheme"] == "signed_binary"].sort_values("density")
+    binary = table[table["scheme"] == "binary"]
+    best = binary.loc[binary["operations_per_weight"].idxmin()]
+    fewest, bit = ours[ours["fewest"]].iloc[0], ours[ours["cheapest_bit"]].iloc[0]
+
+    def where(cost: str) -> str:
+        cheaper = ours.loc[ours[cost] < binary[cost].min(), "density"]
+        listed = f" ({', '.join(f'{density:.2g}' for density in cheaper)})" if len(cheaper) else ""
+        return f"at {len(cheaper)} of {len(ours)} densities{listed}"
+
+    errors = []
+    for name, rows in tradeoff.groupby("algorithm"):
+        off = [
+            (rows[cost] / rows[predicted]).map(math.log).abs().median()
+            for cost, predicted in (("operations_per_weight", "predicted_operations"), ("median_ms", "predicted_ms"))
+        ]
+        errors.append(f"{name} {math.expm1(off[0]):.0%} and {math.expm1(off[1]):.0%}")
+    return (
+        f"By {algorithm}, signed binary needs the fewest operations at density {fewest.density:.2g} "
+        f"({fewest.operations_per_weight:.3g} a weight; binary in its best encoding, {best.encoding}: "
+        f"{best.operations_per_weight:.3g}), fewer than that binary {where('operations_per_weight')}, and less time "
+        f"{where('median_ms')}; per bit of entropy it is cheapest at density {bit.density:.2g}. "
+        f"Entropy times one constant misses operations and latency by, in the median: {'; '.join(errors)}."
+    )
 
 
 # Claims
@@ -593,10 +936,10 @@ def trained_density(evidence: Evidence, scheme: str) -> Measured:
     return Measured(*interval(runs["density"]), len(runs), tuple(runs["name"]))
 
 
-def operation_reduction(evidence: Evidence, scheme: str, channels: int) -> Measured:
-    """Arithmetic reduction by `table` of the trained [3, 3, channels, channels] layers: mean of a run, then of runs."""
-    table = operations_table(_main_weights(evidence, scheme, channels))
-    per_run = table[table["way"] == "table"].groupby("name")["reduction"].mean()
+def operation_reduction(evidence: Evidence, scheme: str, channels: int, way: str = "table") -> Measured:
+    """Arithmetic reduction of the trained [3, 3, channels, channels] layers: mean of a run, then of runs."""
+    table = operations_table(_main_weights(evidence, scheme, channels), [way])
+    per_run = table.groupby("name")["reduction"].mean()
     return Measured(*interval(per_run), len(per_run), tuple(per_run.index))
 
 
@@ -636,35 +979,40 @@ def _main_weights(evidence: Evidence, label: str, channels: int = 0) -> Weights:
     return kept
 
 
-def bench_reduction(evidence: Evidence, scheme: str, channels: int) -> Measured:
-    """Fewest operations of `table` on a benchmark's random [3, 3, channels, channels] codes: an exact count."""
-    timings = _table_timings(evidence, scheme)
-    timings = timings[(timings["K"] == channels) & (timings["C"] == channels)]
-    if timings.empty:
-        raise MissingRecord(f"a benchmark of a [3, 3, {channels}, {channels}] layer of {scheme}")
-    first = timings.iloc[0]
-    return Measured(float(first["best_reduction"]), 0.0, 1, (first["name"],))
+def bench_reduction(evidence: Evidence, scheme: str, channels: int = 0, algorithm: str = "table") -> Measured:
+    """Arithmetic reduction of a benchmark's random [3, 3, channels, channels] codes, an exact count; 0: the largest."""
+    timings = _timings_of(evidence, f"{algorithm} {scheme}", channels)
+    best = timings.loc[timings["best_reduction"].idxmax()]
+    return Measured(
+        float(best["best_reduction"]), 0.0, 1, (best["name"],), "" if channels else f"layer {best['layer']}"
+    )
 
 
-def bench_speedup(evidence: Evidence, scheme: str, over: str, over_encoding: str = "two_group") -> Measured:
-    """Summed latency of a benchmark's layers, another scheme's over this one's, both by `table`; over its rounds."""
-    ours, theirs = _table_timings(evidence, scheme), _table_timings(evidence, over, over_encoding)
-    if set(ours["layer"]) != set(theirs["layer"]):
-        raise MissingRecord(f"a benchmark of {scheme} and {over} on the same layers")
-    ratio = sum(_rounds(theirs).values()) / sum(_rounds(ours).values())
-    noisy = int(ours["flagged"].sum() + theirs["flagged"].sum())
-    remark = f"{noisy} of {len(ours) + len(theirs)} timings noisy" if noisy else ""
-    return Measured(*interval(ratio), len(ratio), (ours["name"].iloc[0],), remark)
+def bench_speedup(evidence: Evidence, ours: str, over: str, channels: int = 0) -> Measured:
+    """Summed latency of a benchmark's layers, that of one contender over ours, such as "table binary, signed".
+
+    Over the benchmark's rounds; with `channels`, of the [3, 3, channels, channels] layer alone.
+    """
+    frames = [_timings_of(evidence, label, channels) for label in (ours, over)]
+    if set(frames[0]["layer"]) != set(frames[1]["layer"]):
+        raise MissingRecord(f"a benchmark of {ours} and {over} on the same layers")
+    mine, theirs = (sum(_rounds(timings).values()) for timings in frames)
+    noisy, count = sum(int(timings["flagged"].sum()) for timings in frames), sum(map(len, frames))
+    remark = f"{noisy} of {count} timings noisy" if noisy else ""
+    return Measured(*interval(theirs / mine), len(mine), (frames[0]["name"].iloc[0],), remark)
 
 
-def _table_timings(evidence: Evidence, scheme: str, encoding: str = "two_group") -> DataFrame:
-    """Timings of `table` on a scheme, zeros skipped, in the main benchmark: ResNet-18's layers, named "layers"."""
+def _timings_of(evidence: Evidence, label: str, channels: int = 0) -> DataFrame:
+    """Timings of one contender in the main benchmark: ResNet-18's layers on one thread, named "layers"."""
     bench = evidence.bench
     if not bench.empty:
-        bench = bench[(bench["name"] == "layers") & (bench["shapes"] == "resnet18") & (bench["contender"] == "table")]
-        bench = bench[(bench["scheme"] == scheme) & (bench["encoding"] == encoding) & bench["skip_zeros"].astype(bool)]
+        bench = bench[(bench["name"] == "layers") & (bench["shapes"] == "resnet18") & (bench["threads"] == 1)]
+    if not bench.empty:
+        bench = _labelled(bench)
+        bench = bench[(bench["label"] == label) & (not channels or (bench["K"] == channels) & (bench["C"] == channels))]
     if bench.empty:
-        raise MissingRecord(f'a benchmark named "layers" of resnet18 shapes with {scheme}, {encoding}')
+        layer = f" on a [3, 3, {channels}, {channels}] layer" if channels else ""
+        raise MissingRecord(f'a benchmark named "layers" of resnet18 shapes with {label}{layer}')
     return bench
 
 

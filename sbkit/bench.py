@@ -1,27 +1,47 @@
-"""Time the kernels against torch: check first, then interleave all contenders in one process.
+"""Time the kernels against torch and its peers: check first, then interleave all contenders in one process.
 
-Every contender computes the same layer shape on the same activations; packing of activations counts as run time,
-offline packing of weights (`plan_seconds`) does not. Caches are warm. The number of threads is set and recorded. Each
-round times every contender once with `torch.utils.benchmark.Timer.blocked_autorange`, so that a change of the machine's
-speed meets all of them.
+Three studies, timed alike:
+
+    layers   single layers of a network: every algorithm on every scheme
+    density  one layer at densities from 0.05 to 0.95: what sparsity and repetition are worth, and both
+    network  a whole network, batch norms folded, through `sbkit.inference`
+
+Every contender computes the same layer shape or network on the same activations; packing of activations counts as run
+time, offline packing of weights (`plan_seconds`) does not. Caches are warm. The number of threads is set and recorded.
+Each round times every contender once with `torch.utils.benchmark.Timer.blocked_autorange`, so that a change of the
+machine's speed meets all of them.
+
+ONNX Runtime and OpenVINO are optional: pip install onnx onnxruntime openvino. Where one is missing, the benchmark says
+so and goes on.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
+import importlib.metadata
+import io
+import json
+import signal
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+from torch import nn
 from torch.utils.benchmark import Timer
 
-from sbkit import kernels, records, repetition
+from sbkit import inference, kernels, models, records, repetition
 from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, ConvShape, QuantizedWeight
+from sbkit.quantizers import QuantizerConfig
 
 
 def _stride_1(shapes: tuple[ConvShape, ...]) -> tuple[ConvShape, ...]:
@@ -36,24 +56,44 @@ SHAPES: dict[str, tuple[ConvShape, ...]] = {
     "tiny": (ConvShape(8, 8, 8, 8), ConvShape(16, 4, 4, 16)),
 }
 
+# The network that each of SHAPES stands for: model, and the options of build_model.
+NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
+    "resnet18": ("resnet18", {"image_size": 224, "classes": 1000}),
+    "resnet20": ("resnet20", {"image_size": 32}),
+    "tiny": ("resnet8", {"image_size": 8, "width": 8}),
+}
+
+STUDIES = ("layers", "density", "network")
+ALGORITHMS = ("sparse", "table", "dataflow")  # of the kernels, besides the reference
+# How far torch and its peers may be off, as a fraction of the largest output, by precision.
+TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
+
 
 @dataclass(frozen=True)
 class BenchConfig:
     """What to time."""
 
-    shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes | resnet20: its three | tiny
+    study: str = "layers"  # layers: each of the shapes | density: the second shape, densities 0.05 to 0.95 | network
+    shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
-    rounds: int = 15  # times every contender is timed, all in turn
-    min_run_ms: float = 50.0  # least milliseconds of one timing
-    threads: int = 1  # of the kernels and of torch
+    algorithms: str = "sparse table dataflow"  # of the kernels, on layers and at many densities; a network takes table
+    peers: bool = True  # ONNX Runtime and OpenVINO as well, where installed; not in the study of densities
+    rounds: int = 9  # times every contender is timed, all in turn
+    min_run_ms: float = 20.0  # least milliseconds of one timing
+    threads: int = 1  # of the kernels, of torch and of its peers
     batch: int = 1  # images
     seed: int = 0  # of codes and activations
-    isa: str = "auto"  # auto: the widest usable
+    isa: str = "auto"  # of the kernels; auto: the widest usable
 
     def __post_init__(self):
+        if self.study not in STUDIES:
+            raise ValueError(f"study = {self.study!r}; allowed: {', '.join(STUDIES)}")
         if self.shapes not in SHAPES:
             raise ValueError(f"shapes = {self.shapes!r}; allowed: {', '.join(SHAPES)}")
+        words = self.algorithms.split()
+        if not words or not set(words) <= set(ALGORITHMS):
+            raise ValueError(f"algorithms = {self.algorithms!r}; allowed: one or more of {', '.join(ALGORITHMS)}")
         for name in ("density", "ternary_density"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}; allowed: above 0, up to 1")
@@ -65,182 +105,557 @@ class BenchConfig:
         if self.isa not in ("auto", *kernels.isas()):
             raise ValueError(f"isa = {self.isa!r}; allowed here: {', '.join(('auto', *kernels.isas()))}")
 
+    def density_of(self, scheme: str) -> float:
+        return {"binary": 1.0, "ternary_twn": self.ternary_density}.get(scheme, self.density)
+
 
 class Contender(NamedTuple):
-    """One way to run a layer, ready to be timed."""
+    """One way to run a layer or a network, checked and ready to be timed."""
 
-    contender: str  # torch | sparse | table
-    variant: str  # torch: memory format; else the scheme
+    contender: str  # torch | onnxruntime | openvino | sparse | table | dataflow
+    variant: str  # torch: memory format, or frozen; its peers: fp32 | int8; kernels: the scheme
     call: Callable[[], Any]
-    prepared: kernels.Prepared | None = None
-    best_reduction: float = 1.0
+    columns: dict[str, Any]  # of its row in the record, where they are not those of BASELINE
 
 
-# (algorithm, scheme, options) besides fp32 torch.
-CONTENDERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("sparse", "signed_binary", {}),
-    ("table", "signed_binary", {}),
-    ("table", "zero_one", {}),
-    ("table", "binary", {}),
-    ("table", "binary", {"encoding": "rewritten"}),
-    ("table", "ternary_twn", {}),
-    ("table", "signed_binary", {"skip_zeros": False}),
+class Subject(NamedTuple):
+    """What a number of contenders run: a layer or a network."""
+
+    columns: dict[str, Any]  # of every row: layer, C, H, W, K, batch, and the dense weight_bytes, adds, multiplies
+    macs: int  # multiply-accumulates of the whole batch, dense
+    contenders: list[Contender]
+
+
+# Columns of a contender without codes.
+BASELINE: dict[str, Any] = {
+    "model": "",
+    "precision": "fp32",
+    "scheme": "",
+    "encoding": "",
+    "skip_zeros": True,
+    "group": 0,
+    "regions": 0,
+    "isa": "",
+    "geometry": "",
+    "plan_seconds": 0.0,
+    "density": 1.0,
+    "entropy_bits": None,
+    "best_reduction": 1.0,
+    "bound_ms": None,
+}
+
+
+def _check(what: str, result: Any, expected: np.ndarray, tolerance: float) -> None:
+    """Raises AssertionError if the result is further from the expected one than this fraction of its largest value."""
+    difference = np.abs(np.asarray(result) - expected).max()
+    allowed = tolerance * np.abs(expected).max()
+    if not difference <= allowed:
+        raise AssertionError(f"{what} differs from the reference by {difference:.3g}; allowed: {allowed:.3g}")
+
+
+# Single layers
+
+
+class Way(NamedTuple):
+    """An algorithm on random codes of a scheme, with options of `kernels.prepare`."""
+
+    algorithm: str
+    scheme: str
+    options: dict[str, Any]
+    density: float | None  # of the codes; None: the config's for this scheme
+    regions: int  # channels that share a random sign within a filter; 0: the scheme's own signs
+
+
+def _way(algorithm: str, scheme: str, density: float | None = None, regions: int = 0, **options: Any) -> Way:
+    return Way(algorithm, scheme, options, density, regions)
+
+
+LAYERS: tuple[Way, ...] = (
+    _way("table", "signed_binary"),
+    _way("table", "signed_binary", skip_zeros=False),
+    _way("table", "signed_binary", regions=4, group=4),
+    _way("table", "signed_binary", group=4),  # what the regions compare with
+    _way("table", "zero_one"),
+    _way("table", "binary"),
+    _way("table", "binary", encoding="rewritten"),
+    _way("table", "binary", encoding="signed"),
+    _way("table", "ternary_twn"),
+    _way("table", "ternary_twn", encoding="signed"),
+    _way("sparse", "signed_binary"),
+    _way("sparse", "binary"),
+    _way("dataflow", "signed_binary"),
+    _way("dataflow", "signed_binary", skip_zeros=False),
+    _way("dataflow", "zero_one"),
+    _way("dataflow", "binary"),
+    _way("dataflow", "binary", encoding="rewritten"),
+    _way("dataflow", "ternary_twn"),
+    _way("dataflow", "ternary_twn", skip_zeros=False),
+)
+
+DENSITIES = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))
+DENSITY: tuple[Way, ...] = (
+    _way("sparse", "binary"),
+    _way("table", "binary"),
+    _way("table", "binary", encoding="rewritten"),
+    _way("table", "binary", encoding="signed"),
+    _way("dataflow", "binary"),
+    _way("dataflow", "binary", encoding="rewritten"),
+    *(
+        _way(algorithm, scheme, density, **options)
+        for density in DENSITIES
+        for scheme, options_of_table in (("signed_binary", {}), ("ternary_twn", {"encoding": "signed"}))
+        for algorithm, options in (("sparse", {}), ("table", options_of_table), ("dataflow", {}))
+    ),
 )
 
 
-def _codes(config: BenchConfig, shape: ConvShape) -> dict[str, QuantizedWeight]:
-    """Random codes of every scheme, the same for all contenders of that scheme."""
-    density = {"binary": 1.0, "ternary_twn": config.ternary_density}
-    size = (shape.K, shape.C, shape.R, shape.S)
-    return {
-        scheme: repetition.random_codes(
-            scheme, size, density.get(scheme, config.density), np.random.default_rng(config.seed)
-        )
-        for scheme in sorted({scheme for _, scheme, _ in CONTENDERS})
+def _random_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
+    """Random codes, the same for all contenders with the same scheme, density and regions."""
+    density = config.density_of(way.scheme) if way.density is None else way.density
+    generator = np.random.default_rng(config.seed)
+    weight = repetition.random_codes(way.scheme, (shape.K, shape.C, shape.R, shape.S), density, generator)
+    if way.regions:
+        blocks = generator.choice(np.array([-1, 1], np.int8), (shape.K, -(-shape.C // way.regions)))
+        signs = blocks.repeat(way.regions, axis=1)[:, : shape.C, None, None]
+        weight = replace(weight, codes=np.abs(weight.codes) * signs)
+    return weight
+
+
+def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], peaks: dict, skipped: list[str]) -> Subject:
+    """One layer with all its contenders. Raises AssertionError if one computes anything else than the reference."""
+    generator = np.random.default_rng(config.seed)
+    # Activations are small integers: every order of summation gives the same floats.
+    x = generator.integers(-4, 5, (shape.N, shape.C, shape.H, shape.W)).astype(np.float32)
+    binary = _random_codes(config, shape, _way("dense", "binary"))  # to the others all weights are alike
+    y = kernels.conv2d(kernels.prepare("dense", binary, shape), x)
+    weight = binary.dense()
+    dense = shape.macs // shape.N
+    columns = {
+        **{"layer": f"{shape.C}→{shape.K} @{shape.H}", "C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K},
+        **{"batch": shape.N, "weight_bytes": 4 * shape.weights, "adds": dense, "multiplies": dense},
     }
+    contenders = _torch_layer(shape, x, weight, y)
+    if config.peers and config.study == "layers":
+        contenders += _peers(config, lambda: _onnx_layer(shape, weight), x, y, ("fp32", "int8"), skipped)
+    contenders += _kernel_layer(config, shape, x, ways, peaks)
+    return Subject(columns, shape.macs, contenders)
 
 
-def _contenders(config: BenchConfig, shape: ConvShape, x: np.ndarray) -> list[Contender]:
-    """All contenders of one layer. Raises AssertionError if a result is not that of the dense reference."""
-    codes = _codes(config, shape)
-    expected = {scheme: kernels.conv2d(kernels.prepare("dense", codes[scheme], shape), x) for scheme in codes}
-    image = torch.from_numpy(x)
-    weight = torch.from_numpy(codes["binary"].dense())  # the time of a dense convolution does not depend on values
+def _torch_layer(shape: ConvShape, x: np.ndarray, weight: np.ndarray, y: np.ndarray) -> list[Contender]:
     contenders = []
     for variant in ("contiguous", "channels_last"):
         memory_format = getattr(torch, "contiguous_format" if variant == "contiguous" else variant)
-        inputs = image.contiguous(memory_format=memory_format), weight.contiguous(memory_format=memory_format)
-
-        call = functools.partial(torch.nn.functional.conv2d, *inputs, stride=shape.stride, padding=shape.padding)
-        if not np.allclose(call().numpy(), expected["binary"], atol=1e-2):  # its algorithm may round
-            raise AssertionError(f"torch {variant} on {shape} differs from the dense reference")
-        contenders.append(Contender("torch", variant, call))
-
-    for algorithm, scheme, options in CONTENDERS:
-        prepared = kernels.prepare(algorithm, codes[scheme], shape, isa=config.isa, threads=config.threads, **options)
-        # Activations are small integers: every order of summation gives the same floats.
-        if not np.array_equal(kernels.conv2d(prepared, x), expected[scheme]):
-            raise AssertionError(f"{algorithm} {scheme} {options} on {shape} differs from the dense reference")
-        group = repetition.best_group(codes[scheme], **options) if algorithm == "table" else 1
-        reduction = repetition.reduction(codes[scheme], algorithm, group=group, **options)
-        call = functools.partial(kernels.conv2d, prepared, x)
-        contenders.append(Contender(algorithm, scheme, call, prepared, reduction))
+        inputs = [torch.from_numpy(array).contiguous(memory_format=memory_format) for array in (x, weight)]
+        call = functools.partial(nn.functional.conv2d, *inputs, stride=shape.stride, padding=shape.padding)
+        _check(f"torch {variant} on {shape}", call(), y, TOLERANCE["fp32"])
+        contenders.append(Contender("torch", variant, call, {}))
     return contenders
 
 
-def _layer(shape: ConvShape) -> str:
-    return f"{shape.C}→{shape.K} @{shape.H}"
-
-
-def _timing(config: BenchConfig, shape: ConvShape, contender: Contender, round_ms: list[float], blocks: list[float]):
-    """The record's row of one contender and layer."""
-    low, middle, high = np.percentile(blocks, (25, 50, 75))
-    median = float(np.median(round_ms))
-    prepared = contender.prepared
-    kernel = {
-        "scheme": "",
-        "encoding": "",
-        "skip_zeros": True,
-        "group": 0,
-        "isa": "",
-        "geometry": "",
-        "plan_seconds": 0.0,
-    }
-    operations = repetition.Operations(shape.macs // shape.N, shape.macs // shape.N)
-    weight_bytes = 4 * shape.weights
-    if prepared:
-        operations = prepared.operations
-        weight_bytes = prepared.weight_bytes
-        kernel = {"scheme": contender.variant} | {
-            key: getattr(prepared, key)
-            for key in ("encoding", "skip_zeros", "group", "isa", "geometry", "plan_seconds")
+def _kernel_layer(
+    config: BenchConfig, shape: ConvShape, x: np.ndarray, ways: Iterable[Way], peaks: dict
+) -> list[Contender]:
+    codes: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
+    contenders = []
+    for way in ways:
+        key = way.scheme, way.density, way.regions
+        if key not in codes:
+            weight = _random_codes(config, shape, way)
+            codes[key] = weight, kernels.conv2d(kernels.prepare("dense", weight, shape), x)
+        weight, expected = codes[key]
+        table = way.algorithm == "table"
+        prepared = kernels.prepare(
+            way.algorithm, weight, shape, isa=config.isa, threads=config.threads, tune=table, **way.options
+        )
+        _check(f"{way.algorithm} {way.scheme} {way.options} on {shape}", kernels.conv2d(prepared, x), expected, 0)
+        columns = {
+            "scheme": way.scheme,
+            **{key: getattr(prepared, key) for key in ("encoding", "skip_zeros", "group", "isa", "geometry")},
+            **{key: getattr(prepared, key) for key in ("plan_seconds", "weight_bytes")},
+            **prepared.operations._asdict(),
+            "regions": way.regions,
+            "density": weight.density,
+            "entropy_bits": repetition.entropy_bits(weight.codes, way.regions),
         }
-    return {
-        "layer": _layer(shape),
-        "C": shape.C,
-        "H": shape.H,
-        "W": shape.W,
-        "K": shape.K,
-        "contender": contender.contender,
-        "variant": contender.variant,
-        **kernel,
-        "median_ms": median,
-        "iqr_ms": float(high - low),
-        "min_ms": min(blocks),
-        "round_ms": round_ms,
-        "rounds": len(round_ms),
-        "flagged": bool((high - low) / middle > 0.1),
-        "gmacs": shape.macs / median / 1e6,  # dense-equivalent 1e9 multiply-accumulates a second
-        "weight_bytes": weight_bytes,
-        "adds": operations.adds,
-        "multiplies": operations.multiplies,
-        "reduction": 2 * shape.macs / shape.N / (operations.adds + operations.multiplies),
-        "best_reduction": contender.best_reduction,
-    }
+        columns["best_reduction"] = 2 * shape.macs / shape.N / sum(prepared.operations)
+        if table:
+            costs = _table_costs(weight, prepared.encoding, prepared.skip_zeros)
+            columns["best_reduction"] = 2 * shape.weights / min(cost.operations for cost in costs)
+            if config.study == "layers":
+                columns["bound_ms"] = _bound_ms(shape, costs, peaks) / config.threads
+        call = functools.partial(kernels.conv2d, prepared, x)
+        contenders.append(Contender(way.algorithm, way.scheme, call, columns))
+    return contenders
 
 
-def measure(config: BenchConfig) -> list[dict[str, Any]]:
-    """Time all contenders on all layers; prints a line per layer. Returns one dict per layer and contender.
+class TableCost(NamedTuple):
+    """What `table` executes with some number of channels per table."""
 
-    layer, C, H, W, K, contender, variant, and for kernels scheme, encoding, skip_zeros, group, isa, geometry,
-    plan_seconds; median_ms (median of the rounds' medians), round_ms (those medians), iqr_ms and min_ms (over all
-    blocks of all rounds), flagged (iqr above 10 % of the median), gmacs (dense-equivalent, 1e9 a second), weight_bytes,
-    adds and multiplies (the layer at batch 1), reduction (dense operations over them), best_reduction (the same per
-    output position with the table's G of fewest operations, where G here is chosen for speed).
+    entries: int  # additions per output position, of table entries and of rows
+    built: int  # additions per input position, which build the tables
+    operations: int  # all operations of one output and one input position
+
+
+def _table_costs(weight: QuantizedWeight, encoding: str, skip_zeros: bool) -> list[TableCost]:
+    """The cost for each number of channels per table."""
+    C = weight.codes.shape[1]
+    alphabet = repetition.table_alphabet(weight.codes, encoding)
+    costs = []
+    for group in range(1, repetition.largest_group(weight.codes, encoding) + 1):
+        found = repetition.operations(weight, "table", group=group, encoding=encoding, skip_zeros=skip_zeros)
+        built = sum(repetition.table_adds(alphabet, min(group, C - start)) for start in range(0, C, group))
+        costs.append(TableCost(found.adds - built, built, found.total))
+    return costs
+
+
+def _bound_ms(shape: ConvShape, costs: list[TableCost], peaks: dict[str, float]) -> float:
+    """The least time that one core's loads of table entries and the additions that build the tables could take.
+
+    With the best number of channels per table; tables in L1, each input position built once, lanes on the best grid.
     """
-    timings = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with threadpool_limits(config.threads):
-            for shape in SHAPES[config.shapes]:
-                timings += _measure_layer(config, shape.with_batch(config.batch))
-    finally:
-        torch.set_num_threads(before)
-    return timings
+    lanes = peaks["lanes"]
+    heights = [2**i for i in range(lanes.bit_length())]
+    vectors = shape.N * min(-(-shape.P // height) * -(-shape.Q // (lanes // height)) for height in heights)
+    adds = min(cost.entries * vectors + cost.built * vectors * shape.stride**2 for cost in costs)
+    return adds / (peaks["l1_gadds"] * 1e9) * 1e3
 
 
-def _measure_layer(config: BenchConfig, shape: ConvShape) -> list[dict[str, Any]]:
-    started = time.perf_counter()
-    generator = np.random.default_rng(config.seed)
-    x = generator.integers(-4, 5, (shape.N, shape.C, shape.H, shape.W)).astype(np.float32)
-    contenders = _contenders(config, shape, x)
-    timers = [Timer("call()", globals={"call": contender.call}, num_threads=config.threads) for contender in contenders]
-    round_ms: list[list[float]] = [[] for _ in contenders]
-    blocks: list[list[float]] = [[] for _ in contenders]
+# Networks
+
+
+def _network(config: BenchConfig, skipped: list[str]) -> Subject:
+    """The whole network with all its contenders. Raises AssertionError if logits differ by more than float32 rounds."""
+    name, options = NETWORKS[config.shapes]
+    model = models.build_model(name, quantizer=QuantizerConfig("full_precision"), seed=config.seed, **options)
+    size = options["image_size"]
+    shapes = models.conv_shapes(model, 3, size)
+    x = torch.from_numpy(
+        np.random.default_rng(config.seed).standard_normal((config.batch, 3, size, size), dtype=np.float32)
+    )
+    folded = inference.fold(model)
+    y, macs = _counted(folded, x)
+    dense = sum(shape.macs for shape in shapes)
+    columns = {
+        **{"layer": "network", "model": name, "C": 3, "H": size, "W": size, "K": y.shape[1], "batch": config.batch},
+        **{"weight_bytes": 4 * sum(shape.weights for shape in shapes), "adds": dense, "multiplies": dense},
+    }
+    contenders = _torch_network(folded, x, y.numpy())
+    if config.peers:
+        contenders += _peers(config, lambda: _onnx_network(folded, x), x.numpy(), y.numpy(), ("fp32",), skipped)
+    for scheme, encoding in (("signed_binary", "two_group"), ("binary", "signed"), ("ternary_twn", "signed")):
+        weights = {shape.name: _scaled_codes(config, shape, scheme) for shape in shapes}
+        compiled = inference.compile(
+            model, weights, image=(3, size, size), batch=config.batch, encoding=encoding, isa=config.isa,
+            threads=config.threads,
+        )  # fmt: skip
+        expected = inference.fold(model, weights)(x).numpy()
+        _check(f"table {scheme} on {name}", compiled(x), expected, inference.LOGIT_BOUND)
+        own = {
+            "scheme": scheme,
+            "encoding": encoding,
+            "isa": next(iter(compiled.layers.values())).isa,
+            "density": sum(np.count_nonzero(weight.codes) for weight in weights.values())
+            / sum(weight.codes.size for weight in weights.values()),
+            "plan_seconds": compiled.plan_seconds,
+            "weight_bytes": compiled.weight_bytes,
+            **compiled.operations._asdict(),
+            "best_reduction": 2 * dense / sum(compiled.operations),
+        }
+        contenders.append(Contender("table", scheme, functools.partial(compiled, x), own))
+    return Subject(columns, macs, contenders)
+
+
+def _counted(folded: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """The logits, and the multiply-accumulates of all convolutions and linear layers."""
+    macs = []
+
+    def note(layer, _, y):
+        macs.append(y.numel() * layer.weight[0].numel())
+
+    layers = [module for module in folded.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    y = folded(x)
+    for hook in hooks:
+        hook.remove()
+    return y, sum(macs)
+
+
+def _scaled_codes(config: BenchConfig, shape: ConvShape, scheme: str) -> QuantizedWeight:
+    """Random codes with the scale that keeps the size of activations behind a ReLU."""
+    weight = _random_codes(config, shape, _way("table", scheme))
+    scale = (2 / (shape.C * shape.R * shape.S * weight.density)) ** 0.5
+    return replace(weight, scale=np.full(shape.K, scale), negative_scale=np.full(shape.K, scale))
+
+
+def _torch_network(folded: nn.Module, x: torch.Tensor, y: np.ndarray) -> list[Contender]:
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # torch.compile, its successor, needs a compiler at run time
+        frozen = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(folded, x, check_trace=False)))
+    channels_last = copy.deepcopy(folded).to(memory_format=torch.channels_last)
+    contenders = []
+    for variant, call in {
+        "contiguous": functools.partial(folded, x),
+        "channels_last": functools.partial(channels_last, x.contiguous(memory_format=torch.channels_last)),
+        "frozen": functools.partial(frozen, x),
+    }.items():
+        with torch.inference_mode():
+            _check(f"torch {variant}", call(), y, TOLERANCE["fp32"])
+        contenders.append(Contender("torch", variant, call, {}))
+    return contenders
+
+
+# What a user would pick instead
+
+
+class Unusable(RuntimeError):
+    """Why a peer is left out, for people."""
+
+
+def _peers(
+    config: BenchConfig,
+    export: Callable[[], bytes],
+    x: np.ndarray,
+    y: np.ndarray,
+    precisions: Iterable[str],
+    skipped: list[str],
+) -> list[Contender]:
+    """ONNX Runtime and OpenVINO on an ONNX model; what cannot run is printed and added to `skipped`, once."""
+    contenders, export = [], functools.cache(export)
+    for peer, load in {"onnxruntime": _onnxruntime, "openvino": _openvino}.items():
+        for precision in precisions:
+            try:
+                call = load(export(), x, precision, config.threads)
+            except ModuleNotFoundError as error:
+                reason = f"{peer}: {'' if error.name == peer else f'{error.name} '}not installed"
+            except Unusable as error:
+                reason = f"{peer} {precision}: {error}"
+            else:
+                _check(f"{peer} {precision}", call(), y, TOLERANCE[precision])
+                contenders.append(Contender(peer, precision, call, {"precision": precision}))
+                continue
+            if reason not in skipped:
+                print(f"skipped {reason}", flush=True)
+                skipped.append(reason)
+    return contenders
+
+
+def _onnxruntime(model: bytes, x: np.ndarray, precision: str, threads: int) -> Callable[[], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    model = _int8(model, x) if precision == "int8" else model
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": x})[0]
+
+
+_TRIAL = """
+import json, sys, numpy, openvino
+model = openvino.compile_model(sys.argv[1], "CPU", json.loads(sys.argv[2]))
+model([numpy.zeros(tuple(model.input().shape), numpy.float32)])
+"""
+
+
+def _openvino(model: bytes, x: np.ndarray, precision: str, threads: int) -> Callable[[], np.ndarray]:
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    if precision == "int8":
+        model = _int8(model, x)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            path.write_bytes(model)
+            # Where a virtual machine announces an AMX unit that traps, this kills the process.
+            trial = subprocess.run([sys.executable, "-c", _TRIAL, path, json.dumps(options)], capture_output=True)
+        if trial.returncode < 0:
+            name = signal.Signals(-trial.returncode).name
+            raise Unusable(f"died of {name} in a trial; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 avoids a broken AMX unit")
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(model), "CPU", options).create_infer_request()
+    request.set_input_tensor(openvino.Tensor(x))
+
+    def call() -> np.ndarray:
+        request.infer()
+        return request.get_output_tensor().data
+
+    return call
+
+
+def _int8(model: bytes, x: np.ndarray) -> bytes:
+    """The model with weights in 7 bits, a scale per filter, and activations in 8 bits, whose range is that of x."""
+    import onnx
+    from onnxruntime import quantization
+
+    class Calibration(quantization.CalibrationDataReader):
+        images = iter([{"x": x}])
+
+        def get_next(self):
+            return next(self.images, None)
+
+    graph = onnx.load_from_string(model)
+    onnx.helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})  # nothing to fuse
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "int8.onnx")
+        quantization.quantize_static(
+            graph,
+            path,
+            Calibration(),
+            quant_format=quantization.QuantFormat.QDQ,  # the one that OpenVINO runs in 8 bits
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,  # 7 bits of weights: without VNNI, products of 8 bits overflow
+        )
+        return path.read_bytes()
+
+
+def _onnx_layer(shape: ConvShape, weight: np.ndarray) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    window = {"kernel_shape": [shape.R, shape.S], "strides": [shape.stride] * 2, "pads": [shape.padding] * 4}
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], **window)],
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [shape.N, shape.C, shape.H, shape.W])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [shape.N, shape.K, shape.P, shape.Q])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    # Versions that older releases of the peers read as well.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def _onnx_network(folded: nn.Module, x: torch.Tensor) -> bytes:
+    import onnx  # noqa: F401  the exporter needs it and would not say so by a ModuleNotFoundError
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newer exporter needs one more package
+        torch.onnx.export(folded, (x,), buffer, dynamo=False, input_names=["x"], opset_version=17)
+    return buffer.getvalue()
+
+
+# Measurement
+
+
+def _subjects(config: BenchConfig, peaks: dict, skipped: list[str]) -> Iterable[Subject]:
+    if config.study == "network":
+        yield _network(config, skipped)
+        return
+    shapes, ways = SHAPES[config.shapes], LAYERS
+    if config.study == "density":
+        shapes, ways = shapes[1:2], DENSITY
+    ways = [way for way in ways if way.algorithm in config.algorithms.split()]
+    for shape in shapes:
+        yield _layer(config, shape.with_batch(config.batch), ways, peaks, skipped)
+
+
+def _time(config: BenchConfig, subject: Subject) -> list[dict[str, Any]]:
+    """Time a subject's contenders in turn, round by round: a row of the record for each."""
+    timers = [Timer("call()", globals={"call": c.call}, num_threads=config.threads) for c in subject.contenders]
+    round_ms: list[list[float]] = [[] for _ in timers]
+    blocks: list[list[float]] = [[] for _ in timers]
     with torch.inference_mode():
-        for contender in contenders:
+        for contender in subject.contenders:
             contender.call()
         for _ in range(config.rounds):
             for i, timer in enumerate(timers):
                 found = timer.blocked_autorange(min_run_time=config.min_run_ms / 1e3)
                 round_ms[i].append(found.median * 1e3)
                 blocks[i] += [seconds * 1e3 for seconds in found.times]
-    timings = [_timing(config, shape, *rest) for rest in zip(contenders, round_ms, blocks, strict=True)]
-    best = min(t["median_ms"] for t in timings if t["contender"] == "torch")
-    ours = min((t for t in timings if t["contender"] == "table"), key=lambda t: t["median_ms"])
+    return [_row(subject, *rest) for rest in zip(subject.contenders, round_ms, blocks, strict=True)]
+
+
+def _row(subject: Subject, contender: Contender, round_ms: list[float], blocks: list[float]) -> dict[str, Any]:
+    low, middle, high = np.percentile(blocks, (25, 50, 75))
+    median = float(np.median(round_ms))
+    row = BASELINE | subject.columns | {"contender": contender.contender, "variant": contender.variant}
+    row |= contender.columns
+    return row | {
+        "median_ms": median,
+        "iqr_ms": float(high - low),
+        "min_ms": min(blocks),
+        "round_ms": round_ms,
+        "rounds": len(round_ms),
+        "flagged": bool((high - low) / middle > 0.1),
+        "gmacs": subject.macs / median / 1e6,  # dense-equivalent 1e9 multiply-accumulates a second
+        "reduction": (subject.columns["adds"] + subject.columns["multiplies"]) / (row["adds"] + row["multiplies"]),
+        "roofline_fraction": row["bound_ms"] and row["bound_ms"] / median,
+    }
+
+
+def _report(timings: list[dict[str, Any]], seconds: float) -> None:
+    """A line for people: the fastest of each contender."""
+    fastest: dict[str, dict[str, Any]] = {}
+    for t in sorted(timings, key=lambda t: t["median_ms"]):
+        fastest.setdefault(t["contender"], t)
+    found = (f"{t['contender']} {t['median_ms']:.3g} ms ({t['variant']})" for t in fastest.values())
     noisy = sum(t["flagged"] for t in timings)
-    print(
-        f"{_layer(shape)}: best fp32 torch {best:.3g} ms, best table {ours['median_ms']:.3g} ms ({ours['variant']}), "
-        f"{noisy} of {len(timings)} noisy, {time.perf_counter() - started:.0f} s",
-        flush=True,
-    )
-    return timings
+    print(f"{timings[0]['layer']}: {', '.join(found)}; {noisy} of {len(timings)} noisy, {seconds:.0f} s", flush=True)
+
+
+def measure(config: BenchConfig) -> dict[str, Any]:
+    """Check and time all contenders of a study; prints a line per layer or network. Returns a record's metrics.
+
+    timings          a dict for each layer or network and each contender, below
+    layers           how many layers
+    flagged_timings  how many rows are flagged
+    peaks            `kernels.peaks()`
+    skipped          the peers that could not run, and why
+
+    A row of timings holds, beside what BASELINE names,
+      layer, C, H, W, K, batch, model   what ran; of a network, layer is "network" and K the number of classes
+      contender, variant, precision     who ran it
+      median_ms, round_ms               median of the rounds' medians, and those medians
+      iqr_ms, min_ms, flagged           over all blocks of all rounds; flagged: iqr above 10 % of the median
+      gmacs                             dense-equivalent 1e9 multiply-accumulates a second, of all layers
+      weight_bytes, adds, multiplies    of one layer, or of a network's quantized layers, at batch 1
+      reduction, best_reduction         dense operations over these; the same per output position with the table's G of
+                                        fewest operations, where G here is chosen for speed
+      bound_ms, roofline_fraction       of `table` in the study of layers: what its loads and additions would take at
+                                        `peaks`, and that over median_ms
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        with threadpool_limits(config.threads):
+            peaks = kernels.peaks(config.isa)
+            timings, skipped = [], []
+            started = time.perf_counter()
+            for subject in _subjects(config, peaks, skipped):
+                found = _time(config, subject)
+                _report(found, time.perf_counter() - started)
+                timings += found
+                started = time.perf_counter()
+    finally:
+        torch.set_num_threads(before)
+    return {
+        "timings": timings,
+        "layers": len({t["layer"] for t in timings}),
+        "flagged_timings": sum(t["flagged"] for t in timings),
+        "peaks": peaks,
+        "skipped": skipped,
+    }
 
 
 def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Record:
     """Measure and write folder/records/bench/<name>.json; `name` is the record's id unless given."""
     started = records.start()
-    timings = measure(config)
+    metrics = measure(config)
     options = asdict(config)
-    isas = sorted({t["isa"] for t in timings if t["isa"]})
-    metrics = {
-        "timings": timings,
-        "layers": len(SHAPES[config.shapes]),
-        "flagged_timings": sum(t["flagged"] for t in timings),
-    }
+    isas = sorted({t["isa"] for t in metrics["timings"] if t["isa"]})
+    timed = {t["contender"] for t in metrics["timings"]} & {"onnxruntime", "openvino"}
     provenance = records.provenance(
-        threads=config.threads, started=started, seeds=config.seed, extra={"isa": ", ".join(isas), "caches": "warm"}
+        threads=config.threads,
+        started=started,
+        seeds=config.seed,
+        extra={
+            "isa": ", ".join(isas),
+            "caches": "warm",
+            "peers": {peer: importlib.metadata.version(peer) for peer in sorted(timed)},
+        },
     )
     record = records.Record("bench", records.run_id("bench", options), options, metrics, {}, provenance)
     records.write(record, Path(folder) / "records" / "bench" / f"{name or record.id}.json")

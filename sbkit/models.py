@@ -237,8 +237,12 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
 
 
 @torch.no_grad()
-def conv_shapes(model: nn.Module, in_channels: int, image_size: int) -> list[ConvShape]:
-    """Shapes of the quantized layers for one image, named as the modules, found by running one."""
+def conv_shapes(model: nn.Module, in_channels: int, image_size: int | tuple[int, int]) -> list[ConvShape]:
+    """Shapes of the quantized layers for one image, named as the modules, found by running one.
+
+    `image_size` is the side, or (height, width).
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
     names = {layer: name for name, layer in quant_layers(model).items()}
     shapes = []
 
@@ -252,7 +256,7 @@ def conv_shapes(model: nn.Module, in_channels: int, image_size: int) -> list[Con
     hooks = [layer.register_forward_hook(note) for layer in names]
     training = model.training
     try:
-        model.eval()(next(model.parameters()).new_zeros(1, in_channels, image_size, image_size))
+        model.eval()(next(model.parameters()).new_zeros(1, in_channels, *size))
     finally:
         model.train(training)
         for hook in hooks:

@@ -16,6 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from pandas import DataFrame
 
@@ -41,9 +42,6 @@ STYLE: dict[str, Style] = {
     "signed_binary": Style(_COLORS[4], "o", "", "signed binary"),
 }
 """By quantizer, in the order in which figures show them."""
-
-PAPER_REDUCTION = {"binary": 5.3, "signed_binary": 6.65, "ternary_twn": 4.52}
-"""The paper's arithmetic reductions of a [3,3,64,64] layer (Fig. 11 and the authors' replies)."""
 
 
 def style() -> dict[str, Any]:
@@ -406,15 +404,62 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     return figure
 
 
-_WAYS = ("sparse", "table", "table, zeros kept", "table, rewritten")
+@_figure
+def fig_dataflow_graph(table: DataFrame) -> Figure:
+    """The data-flow graphs of `graphs_table`, one panel per scheme: inputs left, shared sums, outputs right.
+
+    Dashed: subtracted. Inputs that no filter uses are grey.
+    """
+    schemes = _schemes(table["scheme"])
+    figure, axes = plt.subplots(1, len(schemes), figsize=(PAGE, 2.4), squeeze=False)
+    for axis, scheme in zip(axes[0], schemes, strict=True):
+        graph, color = table[table["scheme"] == scheme], STYLE[scheme].color
+        used = {part[1:] for parts in graph["parts"] for part in parts.split()}
+        inputs, sums, outputs = (graph[graph["kind"] == kind] for kind in ("input", "sum", "output"))
+        place = {name: (0.0, -float(y)) for y, name in enumerate(inputs["name"])}
+        for row in sums.itertuples():
+            parts = [place[part[1:]] for part in row.parts.split()]
+            x = 1 + max(x for x, _ in parts)
+            y = (
+                float(np.mean([y for _, y in parts])) + 0.35 + 0.15 * x
+            )  # between the inputs, where lines to the outputs pass
+            while any(at == x and abs(y - other) < 1 for at, other in place.values()):
+                y -= 0.25
+            place[row.name] = (x, y)
+        last = 1 + max(x for x, _ in place.values())
+        for row, y in zip(outputs.itertuples(), np.linspace(-0.2, -0.7, len(outputs)) * len(inputs), strict=True):
+            place[row.name] = (last, float(y))
+        for row in (*sums.itertuples(), *outputs.itertuples()):
+            for part in row.parts.split():
+                line = {"linestyle": "--" if part[0] == "-" else "-", "color": color, "linewidth": 0.8, "zorder": 1}
+                axis.plot(*zip(place[part[1:]], place[row.name], strict=True), **line)
+        for row in graph.itertuples():
+            x, y = place[row.name]
+            dark = row.kind != "input" or row.name in used
+            circle = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": color if dark else "0.8"}
+            text = "+".join(row.name) if row.kind == "sum" else row.name
+            box = circle if row.kind == "input" else circle | {"boxstyle": "round,pad=0.3"}
+            axis.text(x, y, text, ha="center", va="center", fontsize=7, color="black" if dark else "0.7", bbox=box)
+        axis.set_xlim(-0.4, last + 0.5)
+        axis.set_ylim(-len(inputs) + 0.3, 0.7)
+        axis.axis("off")
+        codes = "\n".join(f"{row.name}:  {row.codes}".replace("-", "\N{MINUS SIGN}") for row in outputs.itertuples())
+        axis.set_title(f"{STYLE[scheme].label}: {graph['adds'].iloc[0]} adds\n{codes}")
+    return figure
+
+
+_WAYS = (
+    ("sparse", "table", "table, zeros kept", "table, rewritten", "table, signed"),
+    ("dataflow", "dataflow, zeros kept", "dataflow, rewritten"),
+)
 
 
 @_figure
 def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
     """Arithmetic reduction of the [3, 3, channels, channels] layers of `operations_table`, by way and scheme.
 
-    `channels` = 0 takes the largest. Bars are means over layers and runs. Hollow diamonds are the paper's values of a
-    [3,3,64,64] layer.
+    `channels` = 0 takes the largest. Bars are means over layers and runs. Hollow diamonds are the paper's values, on
+    the ways that keep -1 and +1 apart, as the paper does; whether it skips zeros there it does not say.
     """
     square = (table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])
     channels = channels or int(table.loc[square, "C"].max() if square.any() else 0)
@@ -422,51 +467,149 @@ def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
     if not square.any():
         sizes = sorted({f"[{row.R}, {row.S}, {row.C}, {row.K}]" for row in table.itertuples()})
         raise ValueError(f"no [3, 3, {channels}, {channels}] layer in the table; allowed: {', '.join(sizes)}")
-    means = table[square].groupby(["way", "scheme"])["reduction"].mean()
+    means = table[square].groupby(["way", "scheme"])[["reduction", "paper"]].mean()
     schemes = _schemes(means.index.get_level_values("scheme"))
-    ways = [way for way in _WAYS if way in means.index.get_level_values("way")]
-    figure, axis = plt.subplots(figsize=(PAGE, 2.3))
-    place, centres, named = 0.0, [], set()
-    for way in ways:
-        start = place
-        for scheme in schemes:
-            if (way, scheme) not in means.index:
-                continue
-            look, value = STYLE[scheme], means[way, scheme]
-            label = None if scheme in named else look.label
-            named.add(scheme)
-            axis.bar(place, value, 0.85, color=look.color, hatch=look.hatch, edgecolor="white", label=label)
-            axis.text(place, value, f"{value:.1f}", ha="center", va="bottom", fontsize=6.5)
-            if way == "table" and channels == 64 and scheme in PAPER_REDUCTION:
-                axis.plot(place, PAPER_REDUCTION[scheme], "D", color="black", markerfacecolor="white", markersize=4.5)
-            place += 1
-        centres.append((start + place - 1) / 2)
-        place += 0.8
-    if channels == 64:
-        axis.plot([], [], "D", color="black", markerfacecolor="white", markersize=4.5, label="paper (SumMerge)")
-    axis.set_xticks(centres, [way.replace(", ", ",\n") for way in ways])
-    axis.tick_params(axis="x", length=0)
-    axis.set_ylabel(f"arithmetic reduction,\n[3, 3, {channels}, {channels}]")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    found = set(means.index.get_level_values("way"))
+    panels = [[way for way in ways if way in found] for ways in _WAYS if found & set(ways)]
+    figure, axes = plt.subplots(len(panels), 1, figsize=(PAGE, 0.5 + 1.5 * len(panels)), sharey=True, squeeze=False)
+    top, labelled, widest = means["reduction"].max(), set(), 0.0
+    for axis, ways in zip(axes[:, 0], panels, strict=True):
+        place, centres = 0.0, []
+        for way in ways:
+            start = place
+            for scheme in schemes:
+                if (way, scheme) not in means.index:
+                    continue
+                look, (value, paper) = STYLE[scheme], means.loc[way, scheme]
+                label = None if scheme in labelled else look.label
+                labelled.add(scheme)
+                axis.bar(place, value, 0.85, color=look.color, hatch=look.hatch, edgecolor="white", label=label)
+                above = np.fmax(value, paper + 0.05 * top)
+                axis.text(place, above, f"{value:.1f}", ha="center", va="bottom", fontsize=6.5)
+                if paper == paper:
+                    label = None if "paper" in labelled else "paper"
+                    labelled.add("paper")
+                    axis.plot(place, paper, "D", color="black", markerfacecolor="white", markersize=4.5, label=label)
+                place += 1
+            centres.append((start + place - 1) / 2)
+            place += 0.8
+        axis.set_xticks(centres, [way.replace(", ", ",\n") for way in ways])
+        widest = max(widest, place)
+        axis.tick_params(axis="x", length=0)
+    for axis in axes[:, 0]:
+        axis.set_xlim(-0.7, widest - 1.1)
+    figure.supylabel(f"arithmetic reduction, [3, 3, {channels}, {channels}]", fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(labelled))
+    return figure
+
+
+_ENCODING_LINES = {"two_group": "-", "rewritten": "--", "signed": ":"}
+
+
+@_figure
+def fig_tradeoff(table: DataFrame) -> Figure:
+    """Operations and latency against density of `tradeoff_table`, one column per algorithm.
+
+    Binary has one density: a horizontal line per encoding. Thin dashed: the entropy of a scheme's codes times the
+    panel's one constant. Star: where a scheme costs least; ring: where it needs the fewest operations per bit.
+    """
+    algorithms = list(dict.fromkeys(table["algorithm"]))
+    schemes = [scheme for scheme in _schemes(table["scheme"]) if scheme != "binary"]
+    figure, axes = plt.subplots(2, len(algorithms), figsize=(PAGE, 3.9), sharex=True, squeeze=False)
+    panels = (
+        ("operations_per_weight", "predicted_operations", "fewest", "operations per weight"),
+        ("median_ms", "predicted_ms", "fastest", "latency, ms"),
+    )
+    for column, algorithm in enumerate(algorithms):
+        rows = table[table["algorithm"] == algorithm]
+        for axis, (cost, predicted, least, name) in zip(axes[:, column], panels, strict=True):
+            for scheme in schemes:
+                look = STYLE[scheme]
+                line = rows[rows["scheme"] == scheme].sort_values("density")
+                axis.plot(line["density"], line[cost], look.marker, color=look.color, linestyle="-", markersize=2.5)
+                axis.plot(line["density"], line[predicted], color=look.color, linestyle=(0, (4, 2)), linewidth=0.6)
+                best, bit = line[line[least]], line[line["cheapest_bit"]]
+                axis.plot(best["density"], best[cost], "*", color=look.color, markersize=8, zorder=4)
+                if cost == "operations_per_weight":
+                    axis.plot(bit["density"], bit[cost], "o", color=look.color, markerfacecolor="none", markersize=10)
+            for row in rows[rows["scheme"] == "binary"].itertuples():
+                style = _ENCODING_LINES[row.encoding]
+                axis.axhline(getattr(row, cost), color=STYLE["binary"].color, linestyle=style, linewidth=0.9)
+            axis.set_ylim(0, rows[[cost, predicted]].max().max() * 1.08)
+            axis.set_xlim(0, 1)
+            axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+            if column == 0:
+                axis.set_ylabel(name)
+        axes[0, column].set_title(algorithm)
+    shown = set(table.loc[table["scheme"] == "binary", "encoding"])
+    handles = [Line2D([], [], color=STYLE[s].color, marker=STYLE[s].marker, label=STYLE[s].label) for s in schemes]
+    handles += [
+        Line2D([], [], color=STYLE["binary"].color, linestyle=style, label=f"binary, {encoding.replace('_', ' ')}")
+        for encoding, style in _ENCODING_LINES.items()
+        if encoding in shown
+    ]
+    handles.append(Line2D([], [], color="0.4", linestyle=(0, (4, 2)), linewidth=0.6, label="entropy, scaled"))
+    marks = {"color": "0.4", "linestyle": "", "markersize": 8}
+    handles.append(Line2D([], [], label="least cost", marker="*", **marks))
+    handles.append(Line2D([], [], label="least cost per bit", marker="o", markerfacecolor="none", **marks))
+    figure.supxlabel(f"density (non-zero fraction) of {table['layer'].iloc[0]}", fontsize=8)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 
 
 # Speed
 
+_KINDS = {
+    "fp32": "full precision",
+    "int8": "8-bit integers",
+    "sparse": "sparse",
+    "table": "table",
+    "dataflow": "dataflow",
+}
+_NAMES = 2.0  # inches that the names of contenders take
+_ABOVE_LINES = {"facecolor": "white", "linewidth": 0, "pad": 0.3, "alpha": 0.8}  # of a text that a line may cross
+_PRODUCTS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
-def _contender_style(row) -> dict[str, Any]:
-    """Bar style of a contender: grey for torch, the scheme's own colour else; variants of one scheme get lighter."""
-    if row.contender == "torch":
-        return {"color": "#4d4d4d" if "contiguous" in row.label else "#9a9a9a", "hatch": ""}
-    look = STYLE[row.scheme]
-    lighter = row.contender == "sparse" or row.encoding == "rewritten" or not row.skip_zeros
-    return {"color": look.color, "hatch": look.hatch, "alpha": 0.5 if lighter else 1.0}
+
+def _kind(row) -> str:
+    return row.contender if row.contender in _KINDS else row.precision
 
 
-def _contender_name(label: str) -> str:
+def _contender_look(row) -> Style:
+    """Colour, marker and hatch: grey for what is not ours, else the scheme's."""
+    if row.scheme:
+        return STYLE[row.scheme]
+    return STYLE["full_precision"]._replace(color="#4d4d4d" if row.precision == "fp32" else "#9a9a9a")
+
+
+def _contender_name(label: str, kind: str) -> str:
+    """A contender's name below the heading of its kind: its scheme and what is special about it."""
+    for key, name in _PRODUCTS.items():
+        label = label.replace(f"{key} fp32", name).replace(f"{key} int8", name)
     for scheme, look in STYLE.items():
         label = label.replace(scheme, look.label)
-    return label
+    return label.removeprefix(f"{kind} ")
+
+
+def _contender_rows(axis: Axes, table: DataFrame) -> dict[str, int]:
+    """Label the y axis with the table's contenders below a bold heading per kind; the place of each label."""
+    first = table.drop_duplicates("label")
+    places, names, headings = {}, {}, []
+    y = 0
+    for kind, heading in _KINDS.items():
+        rows = [row for row in first.itertuples() if _kind(row) == kind]
+        if rows:
+            names[y] = heading
+            headings.append(y)
+            y -= 1
+        for row in rows:
+            places[row.label], names[y] = y, _contender_name(row.label, kind)
+            y -= 1
+    axis.set_yticks(list(names), list(names.values()))
+    for tick, text in zip(names, axis.get_yticklabels(), strict=True):
+        text.set_fontweight("bold" if tick in headings else "normal")
+    axis.set_ylim(y + 0.4, 0.6)
+    return places
 
 
 def _one_benchmark(table: DataFrame) -> None:
@@ -474,69 +617,152 @@ def _one_benchmark(table: DataFrame) -> None:
         raise ValueError(f"the figure draws one benchmark; the table holds {', '.join(names)}")
 
 
+def _bars(
+    axis: Axes, rows: DataFrame, places: dict[str, int], value: str, spread: str, texts: list[str], width: float
+) -> None:
+    """A bar per row with its spread and a text behind it, a dotted line at the best fp32 contender, whose text is bold.
+
+    Variants of a contender that is there too (their label says more after a comma) are lighter. `width` is that of the
+    axis, inches.
+    """
+    labels = set(rows["label"])
+    variants = {label for label in labels if ", " in label and label.partition(", ")[0] in labels}
+    widest = (rows[value] + rows[spread] / 2).max()
+    for row, text in zip(rows.itertuples(), texts, strict=True):
+        y, length, half = places[row.label], getattr(row, value), getattr(row, spread) / 2
+        look = _contender_look(row)
+        shade = {"color": look.color, "hatch": look.hatch, "alpha": 0.5 if row.label in variants else 1.0}
+        axis.barh(y, length, 0.8, edgecolor="white", linewidth=0.3, **shade)
+        axis.plot([max(length - half, 0), length + half], [y, y], color="black", linewidth=0.8)
+        axis.annotate(
+            f"{text}{'*' if row.flagged else ''}",
+            (length + half, y),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6,
+            fontweight="bold" if row.reference_fp32 else "normal",
+            bbox=_ABOVE_LINES,
+        )
+    axis.axvline(rows.loc[rows["reference_fp32"], value].iloc[0], color="black", linewidth=0.7, linestyle=":")
+    longest = 5 + 4 * max(map(len, texts))  # points, a character of 6 points being about 4 wide
+    axis.set_xlim(0, widest / (1 - longest / (72 * width)))
+    axis.xaxis.set_major_locator(MaxNLocator(3))
+    axis.tick_params(axis="y", length=0)
+
+
+def _noisy(table: DataFrame) -> str:
+    return "; *: spread above 10 %" if table["flagged"].any() else ""
+
+
 @_figure
 def fig_latency(table: DataFrame) -> Figure:
-    """Latency of each contender of `speed_table`, one panel per layer, a line at the best fp32 torch.
+    """Latency of each contender of `speed_table`, one panel per layer, a line at the best fp32 contender.
 
     Whiskers are as wide as the interquartile range. A star marks timings whose range is above 10 % of the median.
     """
     _one_benchmark(table)
     layers = list(dict.fromkeys(table["layer"]))
-    labels = list(dict.fromkeys(table["label"]))
-    figure, axes = plt.subplots(1, len(layers), figsize=(PAGE, 0.75 + 0.19 * len(labels)), sharey=True, squeeze=False)
+    rows = table["label"].nunique() + len({_kind(row) for row in table.itertuples()})
+    figure, axes = plt.subplots(1, len(layers), figsize=(PAGE, 0.75 + 0.165 * rows), sharey=True, squeeze=False)
+    places = _contender_rows(axes[0, 0], table)
     for axis, layer in zip(axes[0], layers, strict=True):
-        rows = table[table["layer"] == layer]
-        widest = (rows["median_ms"] + rows["iqr_ms"] / 2).max()
-        for row in rows.itertuples():
-            y = -labels.index(row.label)
-            axis.barh(y, row.median_ms, 0.8, edgecolor="white", linewidth=0.3, **_contender_style(row))
-            half = row.iqr_ms / 2
-            axis.plot([max(row.median_ms - half, 0), row.median_ms + half], [y, y], color="black", linewidth=0.8)
-            text = f" {row.median_ms:.3g}{'*' if row.flagged else ''}"
-            axis.text(row.median_ms + half, y, text, va="center", fontsize=6)
-        best = rows.loc[rows["reference"], "median_ms"].iloc[0]
-        axis.axvline(best, color="black", linewidth=0.7, linestyle=":")
-        axis.set_xlim(0, widest * 1.45)
+        timings = table[table["layer"] == layer]
+        texts = [f"{ms:.3g}" for ms in timings["median_ms"]]
+        _bars(axis, timings, places, "median_ms", "iqr_ms", texts, (PAGE - _NAMES) / len(layers))
         axis.set_title(layer)
-        axis.xaxis.set_major_locator(MaxNLocator(3))
-        axis.tick_params(axis="y", length=0)
-    axes[0, 0].set_yticks([-i for i in range(len(labels))], [_contender_name(label) for label in labels])
-    noisy = "; *: spread above 10 %" if table["flagged"].any() else ""
-    figure.supxlabel(f"latency, ms (dotted: best fp32 torch{noisy})", fontsize=8)
+    figure.supxlabel(f"latency, ms (dotted, bold: best fp32{_noisy(table)})", fontsize=8)
+    return figure
+
+
+@_figure
+def fig_network(table: DataFrame) -> Figure:
+    """Milliseconds per image of whole networks of `network_table`, one panel per network and batch.
+
+    Behind each bar its speed over the best fp32 contender, at which the line stands. Whiskers are as wide as the
+    interquartile range. A star marks timings whose range is above 10 % of the median.
+    """
+    panels = list(dict.fromkeys(zip(table["model"], table["batch"], strict=True)))
+    rows = table["label"].nunique() + len({_kind(row) for row in table.itertuples()})
+    figure, axes = plt.subplots(1, len(panels), figsize=(PAGE, 0.75 + 0.19 * rows), sharey=True, squeeze=False)
+    places = _contender_rows(axes[0, 0], table)
+    for axis, (model, batch) in zip(axes[0], panels, strict=True):
+        timings = table[(table["model"] == model) & (table["batch"] == batch)]
+        texts = [f"{row.ms_per_image:.3g} ({row.speedup:.2g}×)" for row in timings.itertuples()]
+        _bars(axis, timings, places, "ms_per_image", "iqr_ms_per_image", texts, (PAGE - _NAMES) / len(panels))
+        axis.set_title(f"{model}, batch {batch}")
+    figure.supxlabel(f"latency per image, ms (dotted, bold: best fp32; ×: speed over it{_noisy(table)})", fontsize=8)
     return figure
 
 
 @_figure
 def fig_speedup(table: DataFrame) -> Figure:
-    """Speed of each contender of `speedup_table` over the best fp32 torch, log axis, 1 being equal.
+    """Speed of each contender of `speedup_table`, one panel per reference, log axis, 1 being equal.
 
-    Small markers: each layer. Large: the sum of all layers, with its 95 % interval over rounds.
+    Small markers: each layer. Large: the sum of all layers, with its 95 % interval over rounds. Bar: geometric mean of
+    the layers.
     """
     _one_benchmark(table)
-    labels = [label for label in dict.fromkeys(table["label"]) if not label.startswith("torch")]
-    if not labels:
+    table = table[(table["contender"] != "torch")]
+    if table.empty:
         raise ValueError("fig_speedup needs a contender besides torch")
-    layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != "all"]
-    figure, axis = plt.subplots(figsize=(COLUMN, 0.8 + 0.27 * len(labels)))
-    axis.set_xscale("log")
-    axis.axvline(1, color="black", linewidth=0.7)
-    for y, label in enumerate(reversed(labels)):
-        rows = table[table["label"] == label].set_index("layer")
-        look = STYLE[rows["scheme"].iloc[0]]
-        axis.plot(
-            rows.loc[layers, "speedup"], [y] * len(layers), look.marker, color=look.color, markersize=3, alpha=0.45
-        )
-        total = rows.loc["all"]
-        if total["speedup_half_width"] == total["speedup_half_width"]:
-            ends = [total["speedup"] - total["speedup_half_width"], total["speedup"] + total["speedup_half_width"]]
-            axis.plot(ends, [y, y], color=look.color)
-        axis.plot(total["speedup"], y, look.marker, color=look.color, markersize=6)
-    low, high = axis.get_xlim()
-    _plain_log(axis.xaxis, low, high)
-    axis.set_yticks(range(len(labels)), [_contender_name(label) for label in labels[::-1]])
-    axis.set_ylim(-0.6, len(labels) - 0.4)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x", color="0.9", linewidth=0.5)
-    axis.set_axisbelow(True)
-    figure.supxlabel("speed over best fp32 torch (large: all layers)", fontsize=8)
+    panels = list(dict.fromkeys(table["over"]))
+    summed = ("all", "geometric mean")
+    rows = table["label"].nunique() + len({_kind(row) for row in table.itertuples()})
+    figure, axes = plt.subplots(1, len(panels), figsize=(PAGE, 0.8 + 0.165 * rows), sharey=True, squeeze=False)
+    places = _contender_rows(axes[0, 0], table)
+    for axis, over in zip(axes[0], panels, strict=True):
+        axis.set_xscale("log")
+        axis.axvline(1, color="black", linewidth=0.7)
+        for label, speeds in table[table["over"] == over].groupby("label", sort=False):
+            y, look = places[label], _contender_look(speeds.iloc[0])
+            layers = speeds.loc[~speeds["layer"].isin(summed), "speedup"]
+            axis.plot(layers, [y] * len(layers), look.marker, color=look.color, markersize=2.5, alpha=0.45)
+            for total in speeds[speeds["layer"] == "all"].itertuples():  # none of a contender that lacks a layer
+                ends = [total.speedup - total.speedup_half_width, total.speedup + total.speedup_half_width]
+                axis.plot(ends, [y, y], color=look.color)  # nothing where n = 1 leaves the interval open
+                axis.plot(total.speedup, y, look.marker, color=look.color, markersize=5)
+            mean = speeds.loc[speeds["layer"] == "geometric mean", "speedup"]
+            axis.plot(mean, [y] * len(mean), "|", color="black", markersize=7)
+        low, high = axis.get_xlim()
+        _plain_log(axis.xaxis, low, high)
+        axis.set_title(f"speed over {over}")
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", color="0.9", linewidth=0.5)
+        axis.set_axisbelow(True)
+    figure.supxlabel("times as fast (small: each layer; large: sum of layers; bar: geometric mean)", fontsize=8)
+    return figure
+
+
+@_figure
+def fig_roofline(table: DataFrame) -> Figure:
+    """Throughput of `roofline_table` per layer: bars as measured, hollow caps what table's loads and adds allow.
+
+    Above a bar the fraction of its bound that it reaches. The line is the machine's peak of fp32 multiply-accumulates.
+    """
+    _one_benchmark(table)
+    layers = list(dict.fromkeys(table["layer"]))
+    order = ["", *_schemes(scheme for scheme in table["scheme"] if scheme)]
+    figure, axis = plt.subplots(figsize=(PAGE, 2.9))
+    top = np.nanmax(table[["gmacs", "bound_gmacs", "fma_gmacs"]])
+    for place, layer in enumerate(layers):
+        rows = table[table["layer"] == layer].set_index("scheme", drop=False)
+        for index, row in enumerate(rows.loc[[scheme for scheme in order if scheme in rows.index]].itertuples()):
+            look = _contender_look(row)
+            x = place * (len(order) + 1) + index
+            label = (look.label if row.scheme else "best fp32") if place == 0 else None
+            axis.bar(x, row.gmacs, 0.85, color=look.color, hatch=look.hatch, edgecolor="white", label=label)
+            if row.bound_gmacs == row.bound_gmacs:
+                axis.bar(x, row.bound_gmacs, 0.85, facecolor="none", edgecolor=look.color, linewidth=0.8)
+                text = f"{row.fraction:.0%}".replace("%", " %")
+                axis.text(x, row.gmacs + 0.015 * top, text, ha="center", va="bottom", fontsize=6, bbox=_ABOVE_LINES)
+    width = len(layers) * (len(order) + 1)
+    peak = table["fma_gmacs"].iloc[0]
+    axis.plot([-1, width - 1], [peak, peak], color="black", linewidth=0.8, linestyle="--", label="fp32 peak (FMA)")
+    axis.bar(0, 0, facecolor="none", edgecolor="0.4", linewidth=0.8, label="bound of table")
+    axis.set_xticks([place * (len(order) + 1) + (len(order) - 1) / 2 for place in range(len(layers))], layers)
+    axis.set_xlim(-1, width - 1)
+    axis.tick_params(axis="x", length=0)
+    axis.set_ylabel("dense-equivalent GMAC/s")
+    figure.legend(loc="outside upper center", ncols=4)
     return figure

@@ -6,14 +6,17 @@ that the plans of `sbkit.kernels` execute; a test holds the two equal.
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from sbkit.conv import ConvShape, QuantizedWeight
 
-ALGORITHMS = ("dense", "sparse", "table")
-ENCODINGS = ("two_group", "rewritten")
+ALGORITHMS = ("dense", "sparse", "table", "dataflow")
+ENCODINGS = ("two_group", "rewritten", "signed")
 SCHEMES = ("binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary")
 
 
@@ -133,6 +136,74 @@ class Operations(NamedTuple):
         return self.adds + self.multiplies
 
 
+class DataflowGraph(NamedTuple):
+    """Sums that share parts. Values 0 to inputs-1 are inputs, value inputs + i is node i."""
+
+    nodes: list[tuple[int, int]]  # the two earlier values that a node adds
+    sums: list[list[int]]  # for each set, the values whose sum is that of the set
+
+    @property
+    def adds(self) -> int:
+        """One addition a node and one for each value of each sum, which starts at zero."""
+        return len(self.nodes) + sum(map(len, self.sums))
+
+
+def dataflow_graph(sets: Sequence[Sequence[int]], inputs: int) -> DataflowGraph:
+    """Greedy merging of shared pairs, in its plainest form; sets hold numbers of inputs, each at most once.
+
+    While some pair of values occurs in two sets or more, the most frequent (ties: the smallest first value, then the
+    smallest second) becomes a node and replaces the pair in every set that holds both.
+    """
+    member = np.zeros((len(sets), inputs), np.float32)  # [i, v] is 1 where set i holds value v
+    for row, values in zip(member, sets, strict=True):
+        row[list(values)] = 1
+    nodes = []
+    while True:
+        together = np.triu(member.T @ member, 1)  # [v, w]: how many sets hold both
+        if together.max(initial=0) < 2:
+            return DataflowGraph(nodes, [np.flatnonzero(row).tolist() for row in member])
+        first, second = np.unravel_index(together.argmax(), together.shape)  # the first of the largest
+        both = member[:, first] * member[:, second]
+        member[:, [first, second]] -= both[:, None]
+        member = np.column_stack([member, both])
+        nodes.append((int(first), int(second)))
+
+
+@functools.cache
+def table_adds(alphabet: tuple[int, ...], channels: int) -> int:
+    """Additions that build a table of the sums of all patterns of `channels` codes from an alphabet, up to their sign.
+
+    A single channel costs nothing. Any other pattern is one addition: the pattern of its first half of the channels
+    (the larger, of an odd number) plus that of its second half, which are entries of smaller tables built likewise.
+    Subsets, alphabet (0, 1), thus take 2^g - g - 1 additions for g channels.
+    """
+    if channels == 1:
+        return 0
+    half = (channels + 1) // 2
+    made = set()
+    for pattern in itertools.product(alphabet, repeat=channels):
+        if any(pattern[:half]) and any(pattern[half:]):
+            made.add(max(pattern, tuple(-code for code in pattern)))
+    return len(made) + table_adds(alphabet, half) + table_adds(alphabet, channels - half)
+
+
+def table_alphabet(codes: np.ndarray, encoding: str = "two_group") -> tuple[int, ...]:
+    """Codes that the patterns of a layer's tables are made of.
+
+    (0, 1), subsets of channels, unless the encoding is `signed` and some filter has both signs: then (-1, 1) for codes
+    without zeros and (-1, 0, 1) for others.
+    """
+    mixed = ((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any()
+    if encoding != "signed" or not mixed:
+        return 0, 1
+    return (-1, 1) if codes.all() else (-1, 0, 1)
+
+
+def largest_group(codes: np.ndarray, encoding: str = "two_group") -> int:
+    """Most channels that share a table: 10 (1,024 subsets, 512 patterns of signs), or 6 (364) if codes are ternary."""
+    return 6 if len(table_alphabet(codes, encoding)) == 3 else 10
+
+
 def operations(
     weight: QuantizedWeight,
     algorithm: str,
@@ -147,35 +218,50 @@ def operations(
     With a `shape`, over all P·Q output positions at batch 1. Without, of one output position in a layer that has as
     many input positions as output positions (stride 1, large image), where no image size enters.
 
-    A *row* of a filter is one sum over its weights of one value; a value that the filter lacks has no row.
-      two_group  rows for +1 and -1
+    A *row* is a sum over a filter's weights of one magnitude, and one multiplication. Its *parts* are the codes +1,
+    which are added, and the codes -1, which are subtracted; what the filter lacks does not count.
+      two_group  one row, of both parts. Two if the filter has codes of both signs and scale != negative_scale
       rewritten  for codes without zeros: y = 2·sum(x where +1) - sum(x), a row for +1 and one row for all inputs of
                  the window, summed once and shared by all filters
+      signed     of `table` alone: one row, whose codes of both signs are one part
     Per output position (accumulators start at zero: a sum of n terms costs n additions, as in the dense count):
-      dense   K·C·R·S additions and as many multiplications
-      sparse  an addition per weight of each row. With the zeros kept, 0 is one more value with a row of its own
-      table   channels in blocks of `group` (G); for each row, an addition per tap and block in which the row has a
-              weight or, with the zeros kept, per tap and block
-      both    a multiplication per row of each filter (the shared row being one of each) and an addition less than that
-    table also builds, at each input position a window touches (padding included) and for each block of g channels, the
-    2^g partial sums with 2^g - g - 1 additions; they serve all filters and taps.
+      dense     K·C·R·S additions and as many multiplications
+      sparse    an addition per weight of each row
+      table     channels in blocks of `group` (G); for each part, an addition per tap and block in which the part has a
+                weight or, with the zeros kept, per tap and block
+      dataflow  channels in tiles of `group`; for each tile the additions of the `dataflow_graph` of all parts, those of
+                all filters. Slow here; the kernels' planner makes the same graphs
+      all three a multiplication per row of each filter (the shared row being one of each) and an addition less than
+                that. With the zeros kept, 0 is one more value with a row of its own (but not of `table`)
+    table also builds, at each input position a window touches (padding included) and for each block, the sums of all
+    its patterns (`table_adds`); they serve all filters and taps.
 
-    Raises ValueError for an unknown algorithm or encoding, group < 1, a `shape` other than the codes', or zeros in
-    codes to be rewritten.
+    Raises ValueError for an unknown algorithm or encoding, a group that is out of range (1 to `largest_group` channels
+    of a table), a `shape` other than the codes', zeros in codes to be rewritten, or an encoding other than two_group
+    where scale != negative_scale.
     """
     _check("algorithm", algorithm, ALGORITHMS)
     _check("encoding", encoding, ENCODINGS)
+    codes = weight.codes
+    C, R, S = codes.shape[1:]
     if group < 1:
         raise ValueError(f"group = {group}; allowed: an integer >= 1")
-    codes = weight.codes
-    K, C, R, S = codes.shape
+    if algorithm == "table" and group > largest_group(codes, encoding):
+        raise ValueError(
+            f"group = {group} of a table, encoding {encoding!r}; allowed: 1 to {largest_group(codes, encoding)}"
+        )
     if shape is not None and codes.shape != (shape.K, shape.C, shape.R, shape.S):
         raise ValueError(
             f"codes have shape {codes.shape}; allowed: that of the layer, {shape.K, shape.C, shape.R, shape.S}"
         )
     rewritten = encoding == "rewritten"
+    two_scales = weight.scale != weight.negative_scale
     if rewritten and not codes.all():
         raise ValueError('encoding = "rewritten" of codes with zeros; allowed: two_group')
+    if encoding != "two_group" and two_scales.any():
+        raise ValueError(f'encoding = "{encoding}" of weights with two scales; allowed: two_group')
+    if encoding == "signed" and algorithm != "table":
+        raise ValueError(f'encoding = "signed" with algorithm = "{algorithm}"; allowed: table')
     outputs, inputs = 1, 1
     if shape is not None:
         outputs = shape.P * shape.Q
@@ -183,30 +269,39 @@ def operations(
     if algorithm == "dense":
         return Operations(outputs * codes.size, outputs * codes.size)
 
-    block = group if algorithm == "table" else 1
-    starts = np.arange(0, C, block)
-    values = [1] if rewritten else [1, -1]
-    if algorithm == "sparse" and not skip_zeros:
-        values.append(0)
-    entries, rows = 0, np.zeros(K, int)
-    for value in values:
-        used = np.logical_or.reduceat(codes == value, starts, axis=1)  # (K, blocks, R, S)
-        present = used.any(axis=(1, 2, 3))
-        rows += present
-        entries += int(used.sum()) if algorithm == "sparse" or skip_zeros else int(present.sum()) * used[0].size
-    if rewritten:
-        entries += used[0].size
-        rows += 1
+    plus, minus = codes > 0, codes < 0
+    parts = {"two_group": [plus, minus], "rewritten": [plus], "signed": [plus | minus]}[encoding]
+    present = np.array([part.any(axis=(1, 2, 3)) for part in parts])  # (parts, K)
+    rows = np.where(two_scales, present.sum(axis=0), present.any(axis=0))
+    if algorithm != "table" and not skip_zeros:
+        parts.append(codes == 0)
+        rows = rows + parts[-1].any(axis=(1, 2, 3))
+    shared = np.ones((int(rewritten), C, R, S), bool)  # the row of everything
+    rows = rows + len(shared)
+    every_part = np.concatenate([*parts, shared])  # (parts·K, C, R, S), the shared one last
+
+    starts = np.arange(0, C, group)
     built = 0
-    if algorithm == "table":
-        built = inputs * sum(2**g - g - 1 for g in np.diff([*starts, C]).tolist())
+    if algorithm == "sparse":
+        entries = int(every_part.sum())
+    elif algorithm == "table":
+        used = np.logical_or.reduceat(every_part, starts, axis=1)  # (parts·K, blocks, R, S)
+        entries = int(used.sum()) if skip_zeros else int(used.any(axis=(1, 2, 3)).sum()) * used[0].size
+        alphabet = table_alphabet(codes, encoding)
+        built = inputs * sum(table_adds(alphabet, g) for g in np.diff([*starts, C]).tolist())
+    else:
+        entries = 0
+        for start in starts:
+            tile = every_part[:, start : start + group].reshape(len(every_part), -1)
+            entries += dataflow_graph([np.flatnonzero(part) for part in tile], tile.shape[1]).adds
     joined = int(np.maximum(rows - 1, 0).sum())
     return Operations(outputs * (entries + joined) + built, outputs * int(rows.sum()))
 
 
-def best_group(weight: QuantizedWeight, **options) -> int:
-    """The G from 1 to 10 channels with which `table` needs the fewest operations per output position."""
-    return min(range(1, 11), key=lambda group: operations(weight, "table", group=group, **options).total)
+def best_group(weight: QuantizedWeight, *, encoding: str = "two_group", **options) -> int:
+    """The G, from 1 to `largest_group` channels, with which `table` needs the fewest operations per output position."""
+    groups = range(1, largest_group(weight.codes, encoding) + 1)
+    return min(groups, key=lambda group: operations(weight, "table", group=group, encoding=encoding, **options).total)
 
 
 def reduction(weight: QuantizedWeight, algorithm: str, shape: ConvShape | None = None, **options) -> float:

@@ -1,6 +1,9 @@
 """Tables from synthetic records, and every verdict a claim can get."""
 
+import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 from sbkit import analysis, records
 from sbkit.analysis import Evidence, Measured, MissingRecord
 from sbkit.conv import QuantizedWeight, save_weights
-from sbkit.repetition import random_codes, reduction
+from sbkit.repetition import operations, random_codes, reduction
 
 CLAIMS = Path(__file__).parents[1] / "notebooks" / "claims.toml"
 DENSITY = {"binary": 1.0, "full_precision": 1.0, "ternary_twn": 0.58, "signed_binary": 0.35, "zero_one": 0.3}
@@ -79,44 +82,131 @@ def train_record(folder, label, seed, top1, *, codes=None, quantizer=None, **con
         save_weights(folder / "weights" / f"{label}-s{seed}.npz", codes)
 
 
-def timing(layer, contender, scheme, ms, **more):
-    base = dict(zip(("C", "K"), (int(layer.split("→")[0]), int(layer.split("→")[1].split()[0])), strict=True))
-    rounds = [ms * f for f in (0.98, 1.0, 1.01, 1.0, 1.03)]
-    return (
-        base
-        | {"layer": layer, "contender": contender, "variant": scheme, "scheme": "" if contender == "torch" else scheme}
-        | {"encoding": "two_group", "skip_zeros": True, "group": 6, "median_ms": ms, "iqr_ms": ms * 0.02}
-        | {
-            "min_ms": ms * 0.98,
-            "round_ms": rounds,
-            "gmacs": 1 / ms,
-            "reduction": 9.5,
-            "best_reduction": 11.5,
-            "weight_bytes": 1000,
-        }
-        | {"flagged": False, "rounds": 5}
-        | more
-    )
+LAYERS = (("64→64 @56", 1.0), ("512→512 @7", 1.5))  # and milliseconds
+PEERS = ("torch", "onnxruntime", "openvino")
 
 
-def bench_record(folder, name="layers", cpu="test", **changes):
-    timings = []
-    for layer, ms in (("64→64 @56", 1.0), ("512→512 @7", 1.5)):
-        timings += [
-            timing(layer, "torch", "contiguous", ms * (2 if layer.startswith("64") else 1)),
-            timing(layer, "torch", "channels_last", ms * 1.2),
-            timing(layer, "sparse", "signed_binary", ms * 1.4),
-            timing(layer, "table", "signed_binary", ms * 0.5),
-            timing(layer, "table", "zero_one", ms * 0.48),
-            timing(layer, "table", "binary", ms * 0.63),
-            timing(layer, "table", "binary", ms * 0.55, encoding="rewritten"),
-            timing(layer, "table", "ternary_twn", ms * 0.9, flagged=True, iqr_ms=ms * 0.2),
-            timing(layer, "table", "signed_binary", ms * 0.57, skip_zeros=False),
-        ]
-    config = {"shapes": "resnet18", "threads": 1, "rounds": 5} | changes
-    provenance = {"status": "ok", "cpu": cpu, "isa": "avx2"}
-    record = records.Record("bench", name, config, {"timings": timings}, {}, provenance)
+def timing(layer, contender, variant, ms, **more):
+    """One row of a bench record; `layer` is such as 64→64 @56."""
+    C, K, H = (int(number) for number in re.findall(r"\d+", layer)) if layer != "network" else (0, 0, 0)
+    peer = contender in PEERS
+    return {
+        "layer": layer,
+        "C": C,
+        "K": K,
+        "H": H,
+        "contender": contender,
+        "variant": variant,
+        "scheme": "" if peer else variant,
+        "precision": "int8" if variant == "int8" else "fp32",
+        "encoding": "" if peer else "two_group",
+        "skip_zeros": True,
+        "group": 6 if contender == "table" else 0,
+        "regions": 0,
+        "density": 1.0 if peer else DENSITY[variant],
+        "batch": 1,
+        "model": "",
+        "median_ms": ms,
+        "iqr_ms": ms * 0.02,
+        "min_ms": ms * 0.98,
+        "round_ms": [ms * f for f in (0.98, 1.0, 1.01, 1.0, 1.03)],
+        "rounds": 5,
+        "gmacs": K * C * 9 * H * H / ms / 1e6,
+        "reduction": 9.5,
+        "best_reduction": 11.5,
+        "weight_bytes": 9 * K * C * (4 if peer else 1) // (4 if variant == "int8" else 1),
+        "plan_seconds": 0.0 if peer else 0.002,
+        "bound_ms": 0.4 * ms if contender == "table" else None,
+        "roofline_fraction": 0.4 if contender == "table" else None,
+        "flagged": False,
+    } | more
+
+
+# Contender, variant, milliseconds over those of the layer, and what differs from `timing`.
+KERNELS = (
+    ("onnxruntime", "fp32", 1.1, {}),
+    ("onnxruntime", "int8", 0.42, {}),
+    ("openvino", "fp32", 1.3, {}),
+    ("table", "signed_binary", 0.5, {}),
+    ("table", "signed_binary", 0.57, {"skip_zeros": False}),
+    ("table", "signed_binary", 0.62, {"regions": 4, "group": 4}),
+    ("table", "signed_binary", 0.52, {"group": 4}),
+    ("table", "zero_one", 0.48, {}),
+    ("table", "binary", 0.63, {}),
+    ("table", "binary", 0.55, {"encoding": "rewritten"}),
+    ("table", "binary", 0.53, {"encoding": "signed"}),
+    ("table", "ternary_twn", 0.9, {"flagged": True}),
+    ("table", "ternary_twn", 0.7, {"encoding": "signed"}),
+    ("sparse", "signed_binary", 1.4, {}),
+    ("sparse", "binary", 3.0, {}),
+    ("dataflow", "signed_binary", 0.8, {"reduction": 12.0, "best_reduction": 12.0}),
+    ("dataflow", "signed_binary", 1.6, {"skip_zeros": False}),
+    ("dataflow", "zero_one", 0.8, {}),
+    ("dataflow", "binary", 1.6, {"best_reduction": 6.2}),
+    ("dataflow", "binary", 1.0, {"encoding": "rewritten"}),
+    ("dataflow", "ternary_twn", 1.2, {}),
+    ("dataflow", "ternary_twn", 1.9, {"skip_zeros": False}),
+)
+
+
+def write_bench(folder, name, timings, cpu="test", started="2026-01-01T00:00:00Z", **config):
+    config = {"study": "layers", "shapes": "resnet18", "threads": 1, "rounds": 5, "density": 0.35, "batch": 1} | config
+    provenance = {"status": "ok", "cpu": cpu, "isa": "avx2", "started_utc": started}
+    metrics = {"timings": timings, "peaks": {"fma_gmacs": 1.2, "l1_gadds": 4.0, "l2_gadds": 2.0, "lanes": 8}}
+    record = records.Record("bench", name, config, metrics, {}, provenance)
     records.write(record, folder / "records" / "bench" / f"{name}.json")
+
+
+def bench_record(folder, name="layers", faster=1.0, **changes):
+    timings = []
+    for layer, ms in LAYERS:
+        timings += [
+            timing(layer, "torch", "contiguous", ms / faster * (2 if layer.startswith("64") else 1)),
+            timing(layer, "torch", "channels_last", ms / faster * 1.2),
+        ]
+        timings += [timing(layer, *what, ms / faster * factor, **more) for *what, factor, more in KERNELS]
+    write_bench(folder, name, timings, **changes)
+
+
+def entropy(*probabilities):
+    return -sum(p * math.log2(p) for p in probabilities if p > 0)
+
+
+def density_record(folder):
+    """Signed binary and ternary cost exactly their entropy by `table` and `dataflow`, and their density by `sparse`."""
+    timings = []
+    for algorithm, scale in (("sparse", 1.0), ("table", 0.2), ("dataflow", 0.3)):
+        for percent in range(5, 100, 15):
+            d = percent / 100
+            for scheme, bits in (("signed_binary", entropy(d, 1 - d)), ("ternary_twn", entropy(d / 2, d / 2, 1 - d))):
+                cost = scale * (d if algorithm == "sparse" else bits)
+                encoding = "signed" if (algorithm, scheme) == ("table", "ternary_twn") else "two_group"
+                more = {"density": d, "entropy_bits": bits, "best_reduction": 2 / cost, "encoding": encoding}
+                timings.append(timing("128→128 @28", algorithm, scheme, cost, **more))
+        for encoding, factor in (("two_group", 2.0), ("rewritten", 1.1), ("signed", 1.0)):
+            if encoding == "signed" and algorithm != "table":
+                continue
+            cost = scale * factor * (0.9 if algorithm == "dataflow" else 1.0)
+            more = {"entropy_bits": 1.0, "best_reduction": 2 / cost, "encoding": encoding}
+            timings.append(timing("128→128 @28", algorithm, "binary", cost, **more))
+    write_bench(folder, "density", timings, study="density")
+
+
+def network_record(folder, batch):
+    timings = []
+    for *what, ms, more in (
+        ("torch", "contiguous", 40.0, {}),
+        ("torch", "channels_last", 30.0, {}),
+        ("torch", "frozen", 28.0, {}),
+        ("onnxruntime", "fp32", 25.0, {}),
+        ("openvino", "fp32", 27.0, {}),
+        ("table", "binary", 14.0, {"encoding": "signed"}),
+        ("table", "ternary_twn", 17.5, {"encoding": "signed"}),
+        ("table", "signed_binary", 12.5, {}),
+    ):
+        more = more | {"batch": batch, "model": "resnet18", "bound_ms": None, "roofline_fraction": None}
+        timings.append(timing("network", *what, ms * batch * (1 if batch == 1 else 0.8), **more))
+    write_bench(folder, f"network_{batch}", timings, study="network", batch=batch)
 
 
 TOP1 = {
@@ -129,7 +219,7 @@ TOP1 = {
 
 
 def write_profile(folder):
-    """A whole profile of synthetic records: five schemes and a narrow binary, three seeds each, and a benchmark."""
+    """A profile of synthetic records: five schemes and a narrow binary, three seeds each; a benchmark of each study."""
     for label, scores in TOP1.items():
         for seed, top1 in enumerate(scores):
             codes = None
@@ -143,6 +233,10 @@ def write_profile(folder):
     for seed, top1 in enumerate((82.0, 82.5, 82.4)):
         train_record(folder, "binary_narrow", seed, top1, quantizer="binary", width=10)
     bench_record(folder)
+    bench_record(folder, "layers_2_threads", faster=1.5, threads=2)
+    density_record(folder)
+    for batch in (1, 8):
+        network_record(folder, batch)
     return folder
 
 
@@ -302,24 +396,161 @@ def test_unique_table_takes_3x3_layers_only():
 
 
 def test_operations_table_takes_the_best_group(evidence):
-    weights = {"binary-s0": evidence.weights["binary-s0"], "zero_one-s0": evidence.weights["zero_one-s0"]}
+    weights = {name: evidence.weights[name] for name in ("binary-s0", "zero_one-s0", "ternary_twn-s0")}
     table = analysis.operations_table(weights)
-    assert set(table[table["scheme"] == "binary"]["way"]) == {"sparse", "table", "table, rewritten"}
-    assert set(table[table["scheme"] == "zero_one"]["way"]) == {"sparse", "table", "table, zeros kept"}
+    plain, kept, rewritten = {"sparse", "table", "dataflow"}, "zeros kept", "rewritten"
+    assert {scheme: set(rows["way"]) for scheme, rows in table.groupby("scheme")} == {
+        "binary": plain | {f"table, {rewritten}", f"dataflow, {rewritten}", "table, signed"},
+        "zero_one": plain | {f"table, {kept}", f"dataflow, {kept}"},
+        "ternary_twn": plain | {f"table, {kept}", f"dataflow, {kept}", "table, signed"},
+    }
     row = table[(table["name"] == "binary-s0") & (table["K"] == 64) & (table["way"] == "table")].iloc[0]
     codes = weights["binary-s0"]["layer2.conv"]
     assert row["reduction"] == max(reduction(codes, "table", group=group) for group in range(1, 11))
     assert row["reduction"] == pytest.approx(2 * 64 * 64 * 9 / (row["adds"] + row["multiplies"]))
+    graph = table[(table["name"] == "binary-s0") & (table["K"] == 32) & (table["way"] == "dataflow, rewritten")].iloc[0]
+    expected = operations(weights["binary-s0"]["layer1.conv"], "dataflow", group=graph["group"], encoding="rewritten")
+    assert (graph["adds"], graph["multiplies"]) == expected
+
+
+def test_operations_table_knows_what_does_not_apply():
+    generator = np.random.default_rng(0)
+    signed = random_codes("signed_binary", (8, 8, 3, 3), 0.4, generator)
+    two_scales = replace(
+        random_codes("ternary_ttq", (8, 8, 3, 3), 0.6, generator), scale=np.full(8, 2.0), negative_scale=np.ones(8)
+    )
+    wide = random_codes("binary", (8, 16, 3, 3), 1.0, generator)
+    large = random_codes("zero_one", (65, 65, 1, 1), 0.4, generator)
+    layers = {"signed": signed, "two_scales": two_scales, "wide": wide, "large": large}
+    ways = analysis.operations_table({"a-s0": layers}).groupby("layer")["way"].agg(set)
+    assert not any("table, signed" in ways[layer] for layer in ("signed", "two_scales", "large"))
+    assert "table, signed" in ways["wide"] and "dataflow" not in ways["wide"], "graphs of square layers alone"
+    assert "dataflow" in ways["signed"] and "dataflow" not in ways["large"], "and of small ones"
+
+
+def test_operations_table_names_the_papers_value_where_it_has_one(evidence):
+    table = analysis.operations_table({"binary-s0": evidence.weights["binary-s0"]}, ["table", "table, signed"])
+    assert table.set_index(["K", "way"])["paper"].dropna().to_dict() == {(64, "table"): 5.3}
+
+
+def test_reductions_table_has_random_and_trained_codes(bench, evidence):
+    weights = {name: layers for name, layers in evidence.weights.items() if name.endswith("-s0")}
+    counted = analysis.operations_table(weights, ["table", "table, signed", "dataflow, zeros kept"])
+    table = analysis.reductions_table(counted, analysis.newest(bench))
+    table = table.set_index(["layer", "scheme", "encoding", "codes"])
+    small, large = "[3, 3, 64, 64]", "[3, 3, 512, 512]"
+    assert set(table.index.get_level_values("layer")) == {small, large}
+    assert table.loc[(small, "binary", "two_group", "random"), ["dataflow", "table"]].tolist() == [6.2, 11.5]
+    assert table.loc[(large, "signed_binary", "two_group", "random"), "dataflow"] == 12.0
+    of_64 = counted[(counted["K"] == 64) & (counted["scheme"] == "signed_binary")].groupby("way")["reduction"].mean()
+    ours = table.loc[(small, "signed_binary", "two_group", "trained")]
+    assert ours[["table", "dataflow, zeros kept"]].tolist() == of_64[["table", "dataflow, zeros kept"]].tolist()
+    assert (ours["paper"], ours["density"]) == (6.65, pytest.approx(0.35, abs=0.01)) and math.isnan(ours["dataflow"])
+    assert math.isnan(table.loc[(small, "ternary_twn", "signed", "trained"), "dataflow"])
+
+
+def test_reductions_table_of_nothing_has_its_columns():
+    table = analysis.reductions_table(pd.DataFrame(), pd.DataFrame())
+    assert table.empty and list(table)[:5] == ["layer", "scheme", "encoding", "codes", "density"]
+
+
+def value_of(name, graph):
+    """What a name of a data-flow graph adds up to: the coefficient of each input."""
+    row = graph.loc[name]
+    if row["kind"] == "input":
+        return np.array([name == other for other in graph.index[graph["kind"] == "input"]], int)
+    return sum((1 if part[0] == "+" else -1) * value_of(part[1:], graph) for part in row["parts"].split())
+
+
+def test_toy_graphs_compute_their_filters():
+    table = analysis.graphs_table()
+    for scheme, filters in analysis.TOY_FILTERS.items():
+        graph = table[table["scheme"] == scheme].set_index("name")
+        assert [value_of(f"y{number}", graph).tolist() for number in (1, 2)] == [list(codes) for codes in filters]
+
+
+def test_the_papers_graph_takes_three_additions():
+    table = analysis.graphs_table()
+    ours = table[table["scheme"] == "signed_binary"]
+    assert ours.loc[ours["kind"] != "input", "parts"].tolist() == ["+a +c", "+e +ac", "-b -ac"]
+    assert table.groupby("scheme")["adds"].first().to_dict() == {"signed_binary": 3, "ternary_twn": 6, "binary": 7}
 
 
 # Benchmarks
 
 
-def test_speed_table_marks_the_best_torch_of_each_layer(bench):
-    table = analysis.speed_table(bench)
-    best = table[table["reference"]].set_index("layer")["label"].to_dict()
-    assert best == {"64→64 @56": "torch channels_last", "512→512 @7": "torch contiguous"}
-    assert set(table["label"]) >= {"table binary, rewritten", "table signed_binary, zeros kept", "sparse signed_binary"}
+def old_record(folder, name="layers", **changes):
+    """A benchmark as it was recorded before there were studies, peers and bounds."""
+    new = {"precision", "regions", "model", "bound_ms", "roofline_fraction", "density", "batch"}
+    kept = [t for t in json.loads((folder / "new.json").read_text()) if t["contender"] in ("torch", "sparse", "table")]
+    kept = [{key: value for key, value in t.items() if key not in new} for t in kept if t["encoding"] != "signed"]
+    write_bench(folder, name, [t for t in kept if t["group"] != 4], **changes)
+
+
+@pytest.fixture
+def old(tmp_path):
+    bench_record(tmp_path, "layers")
+    path = tmp_path / "records" / "bench" / "layers.json"
+    record = json.loads(path.read_text())
+    (tmp_path / "new.json").write_text(json.dumps(record["metrics"]["timings"]))
+    old_record(tmp_path)
+    record = json.loads(path.read_text())
+    del record["config"]["study"], record["metrics"]["peaks"]
+    path.write_text(json.dumps(record))
+    return records.read(tmp_path, "bench")
+
+
+def test_newest_is_the_benchmark_of_a_study_that_started_last(tmp_path):
+    for name, started, changes in (
+        ("a", "2026-01-02T00:00:00Z", {}),
+        ("b", "2026-01-01T23:59:59Z", {}),
+        ("c", "2026-01-03T00:00:00Z", {"threads": 2}),
+        ("d", "2026-01-04T00:00:00Z", {"study": "network"}),
+        ("e", "2026-01-05T00:00:00Z", {"study": "network", "batch": 8}),
+        ("f", "2026-01-06T00:00:00Z", {"study": "network", "batch": 8}),
+    ):
+        timings = [timing("64→64 @56", "torch", "contiguous", 1.0, batch=changes.get("batch", 1))]
+        write_bench(tmp_path, name, timings, started=started, **changes)
+    bench = records.read(tmp_path, "bench")
+    assert analysis.newest(bench)["name"].tolist() == ["a"]
+    assert analysis.newest(bench, threads=2)["name"].tolist() == ["c"]
+    assert analysis.newest(bench, "network")["name"].tolist() == ["d", "f"], "one of each batch"
+    assert analysis.newest(bench, "density").empty and analysis.newest(pd.DataFrame(), "density").empty
+
+
+def test_a_record_of_an_earlier_version_is_one_of_layers(old):
+    timings = analysis.newest(old)
+    assert len(timings) == len(old)
+    assert set(analysis.speedup_table(timings)["over"]) == {"best fp32 torch", "best binary"}, "there are no peers"
+    assert analysis.roofline_table(timings).empty
+    assert analysis.threads_table(old).empty and analysis.newest(old, "network").empty
+
+
+def test_an_earlier_record_beside_new_ones(old, tmp_path):
+    density_record(tmp_path)
+    both = records.read(tmp_path, "bench")
+    assert set(analysis.newest(both)["name"]) == {"layers"} and set(analysis.newest(both, "density")["name"]) == {
+        "density"
+    }
+
+
+def test_labels_tell_contenders_apart(bench):
+    labels = analysis.speed_table(analysis.newest(bench)).groupby("layer", sort=False)["label"].agg(list)
+    first, second = labels
+    assert first == second and len(set(first)) == len(first) == 2 + len(KERNELS)
+    assert {
+        "onnxruntime int8", "table binary, rewritten", "table binary, signed", "table signed_binary, zeros kept",
+        "table signed_binary, sign per 4 channels", "table signed_binary, G = 4", "dataflow ternary_twn, zeros kept",
+    } < set(first)  # fmt: skip
+
+
+def test_speed_table_marks_the_best_fp32_of_each_layer(bench):
+    table = analysis.speed_table(analysis.newest(bench))
+    best = {mark: table[table[mark]].set_index("layer")["label"].to_dict() for mark in ("reference", "reference_fp32")}
+    assert best == {
+        "reference": {"64→64 @56": "torch channels_last", "512→512 @7": "torch contiguous"},
+        "reference_fp32": {"64→64 @56": "onnxruntime fp32", "512→512 @7": "torch contiguous"},
+    }
 
 
 def test_speed_table_refuses_two_machines(tmp_path):
@@ -329,15 +560,130 @@ def test_speed_table_refuses_two_machines(tmp_path):
         analysis.speed_table(records.read(tmp_path, "bench"))
 
 
-def test_speedup_is_over_the_best_torch_and_for_all_layers_over_the_sum(bench):
-    table = analysis.speedup_table(bench).set_index(["layer", "label"])
-    ours = table.loc[("64→64 @56", "table signed_binary")]
+@pytest.fixture(scope="module")
+def speedup(bench):
+    return analysis.speedup_table(analysis.newest(bench)).set_index(["over", "layer", "label"])
+
+
+def test_speedup_is_over_the_best_of_each_layer_and_for_all_over_the_sum(speedup):
+    ours = speedup.loc[("best fp32 torch", "64→64 @56", "table signed_binary")]
     assert ours["speedup"] == pytest.approx(1.2 / 0.5)
     assert ours["n"] == 5 and ours["speedup_half_width"] == pytest.approx(0, abs=1e-9), (
         "ratios are taken within a round"
     )
-    assert table.loc[("all", "table signed_binary"), "speedup"] == pytest.approx((1.2 + 1.5) / (0.5 + 0.75))
-    assert table.loc[("all", "torch contiguous"), "speedup"] == pytest.approx((1.2 + 1.5) / (2.0 + 1.5))
+    expected = {
+        ("best fp32 torch", "all"): (1.2 + 1.5) / (0.5 + 0.75),
+        ("best fp32 torch", "geometric mean"): math.sqrt(1.2 / 0.5 * 1.5 / 0.75),
+        ("best fp32 of all", "all"): (1.1 + 1.5) / (0.5 + 0.75),
+        ("best fp32 of all", "geometric mean"): math.sqrt(1.1 / 0.5 * 1.5 / 0.75),
+        ("best binary", "all"): 0.53 / 0.5,
+    }
+    for (over, layer), value in expected.items():
+        assert speedup.loc[(over, layer, "table signed_binary"), "speedup"] == pytest.approx(value), (over, layer)
+    assert speedup.loc[("best fp32 torch", "all", "torch contiguous"), "speedup"] == pytest.approx(2.7 / 3.5)
+    assert speedup.loc[("best binary", "all", "table binary, signed"), "speedup"] == pytest.approx(1)
+    assert speedup.loc[("best binary", "all", "table binary"), "speedup"] == pytest.approx(0.53 / 0.63)
+
+
+def test_a_contender_that_lacks_a_layer_has_no_sum(bench):
+    timings = analysis.newest(bench)
+    partial = timings[(timings["contender"] != "openvino") | (timings["layer"] != "512→512 @7")]
+    table = analysis.speedup_table(partial)
+    assert set(table.loc[table["label"] == "openvino fp32", "layer"]) == {"64→64 @56"}
+    assert analysis.speedup_summary(table).set_index("label").loc["openvino fp32", "all"].isna().all()
+
+
+def test_speedup_interval_is_over_rounds(tmp_path):
+    times = {"contiguous": [4.0, 2.0], "signed_binary": [1.0, 1.0], "binary": [1.0, 2.0]}
+    timings = [
+        timing("64→64 @56", contender, variant, np.median(times[variant]), round_ms=times[variant])
+        for contender, variant in (("torch", "contiguous"), ("table", "signed_binary"), ("table", "binary"))
+    ]
+    write_bench(tmp_path, "layers", timings)
+    table = analysis.speedup_table(records.read(tmp_path, "bench"))
+    rows = table[(table["label"] == "table signed_binary") & (table["over"] == "best fp32 torch")]
+    for row in rows.itertuples():
+        assert (row.speedup, row.speedup_half_width) == pytest.approx(analysis.interval([4.0, 2.0]))
+
+
+def test_speedup_summary_has_a_column_per_layer(speedup):
+    table = analysis.speedup_summary(speedup.reset_index())
+    assert list(table) == ["over", "label", "64→64 @56", "512→512 @7", "all", "geometric mean"]
+    assert len(table) == 3 * (2 + len(KERNELS))
+    ours = table.set_index(["over", "label"]).loc[("best fp32 torch", "table signed_binary")]
+    assert ours["64→64 @56"] == "2.40 ± 0.00 (n=5)"
+
+
+def test_threads_table_is_the_ratio_of_two_benchmarks(bench):
+    table = analysis.threads_table(bench)
+    assert list(table) == ["label", "64→64 @56", "512→512 @7", "all"]
+    assert len(table) == 2 + len(KERNELS)
+    assert table.drop(columns="label").to_numpy() == pytest.approx(1.5)
+    assert analysis.threads_table(bench, threads=4).empty
+    batches = bench.assign(batch=bench["batch"].where(bench["threads"] == 1, 8))
+    assert analysis.threads_table(batches).empty, "another batch does not compare"
+
+
+def test_plans_table_sums_over_the_layers(bench):
+    table = analysis.plans_table(analysis.newest(bench)).set_index("label")
+    weights = 9 * (64 * 64 + 512 * 512)
+    assert table.loc["torch contiguous", ["weight_bytes", "bits_per_weight", "plan_ms", "groups"]].tolist() == [
+        4 * weights, 32, 0, "-",
+    ]  # fmt: skip
+    ours = table.loc["table signed_binary"]
+    assert (ours["bits_per_weight"], ours["plan_ms"], ours["groups"]) == (8, pytest.approx(4), "6, 6")
+
+
+def test_roofline_takes_the_fastest_way_of_each_scheme(bench):
+    table = analysis.roofline_table(analysis.newest(bench))
+    labels = table[table["layer"] == "64→64 @56"]["label"].tolist()
+    assert labels == [
+        "onnxruntime fp32", "table signed_binary", "table zero_one", "table binary, signed", "table ternary_twn, signed"
+    ]  # fmt: skip
+    ours = table[table["scheme"] != ""]
+    assert (ours["gmacs"] / ours["bound_gmacs"]).tolist() == pytest.approx([0.4] * len(ours))
+    assert set(table["fma_gmacs"]) == {1.2}
+
+
+def test_network_table_is_per_image(bench):
+    table = analysis.network_table(analysis.newest(bench, "network")).set_index(["batch", "label"])
+    ours = table.loc[(8, "table signed_binary")]
+    assert (ours["model"], ours["ms_per_image"]) == ("resnet18", pytest.approx(10))
+    assert ours["speedup"] == pytest.approx(2), "over ONNX Runtime, the fastest in fp32"
+    assert table.index[table["reference_fp32"]].tolist() == [(1, "onnxruntime fp32"), (8, "onnxruntime fp32")]
+
+
+@pytest.fixture(scope="module")
+def tradeoff(bench):
+    return analysis.tradeoff_table(analysis.newest(bench, "density"))
+
+
+def test_tradeoff_predicts_what_costs_its_entropy(tradeoff):
+    table = tradeoff[tradeoff["algorithm"] == "table"]
+    exact = table[table["encoding"] != "rewritten"]
+    exact = exact[(exact["scheme"] != "binary") | (exact["encoding"] == "signed")]
+    for cost, predicted in (("operations_per_weight", "predicted_operations"), ("median_ms", "predicted_ms")):
+        assert exact[predicted].to_numpy() == pytest.approx(exact[cost].to_numpy())
+    sparse = tradeoff[tradeoff["algorithm"] == "sparse"]
+    assert (sparse["predicted_operations"] / sparse["operations_per_weight"] - 1).abs().max() > 0.5
+
+
+def test_tradeoff_marks_the_optima(tradeoff):
+    ours = tradeoff[(tradeoff["algorithm"] == "sparse") & (tradeoff["scheme"] == "signed_binary")]
+    for mark in ("fewest", "fastest", "cheapest_bit"):
+        assert ours.loc[ours[mark], "density"].tolist() == [0.05]
+    ratio = ours["operations_per_weight"] / ours["entropy_bits"]
+    assert ratio.idxmin() == ours.index[ours["cheapest_bit"]][0]
+
+
+def test_tradeoff_reading_is_computed(tradeoff):
+    reading = analysis.tradeoff_reading(tradeoff)
+    assert reading.count(". ") == 1, "two sentences"
+    assert "fewest operations at density 0.05 (0.0573 a weight; binary in its best encoding, signed: 0.2)" in reading
+    assert "fewer than that binary at 6 of 7 densities (0.05, 0.2, 0.35, 0.65, 0.8, 0.95)" in reading
+    assert "table 0% and 0%" in reading
+    dearer = tradeoff.assign(median_ms=tradeoff["median_ms"].where(tradeoff["scheme"] == "binary", 9.0))
+    assert "less time at 0 of 7 densities;" in analysis.tradeoff_reading(dearer)
 
 
 # Claims
@@ -387,10 +733,18 @@ def test_claims_toml_is_judged_whole(train, bench, evidence):
     assert table.loc["C1", "value"] == pytest.approx(1.26) and table.loc["C1", "n"] == 5
     assert table.loc["C1", "verdict"] == "reproduced at smaller scale"
     assert table.loc["C1-rewritten", "verdict"] == "direction only"
-    assert table.loc["C2", "value"] == pytest.approx(1.8)
+    assert table.loc["C1-signed", "value"] == pytest.approx(0.53 / 0.5)
+    assert table.loc["C1-dataflow", "value"] == table.loc["C7-signed_binary", "value"] == pytest.approx(2)
+    assert table.loc["C2", "value"] == pytest.approx(1.8) and table.loc["C2-signed", "value"] == pytest.approx(1.4)
+    assert table.loc["C7-ternary", "verdict"] == "contradicted"
+    assert table.loc["C9", "ours"] == "12.00 (exact)" and table.loc["C9", "note"].endswith("layer 64→64 @56")
     assert table.loc["C2", "note"].endswith("2 of 4 timings noisy") and "noisy" not in table.loc["C1", "note"]
     assert table.loc["C5", "value"] == pytest.approx(0.35)
     assert table.loc["C10-zero_one", "ours"] == "11.50 (exact)"
+    assert table.loc["C10-signed_binary-dataflow", "ours"] == "12.00 (exact)"
+    assert table.loc["C11-zero_one", "value"] == pytest.approx(2) and table.loc["C11-zero_one", "n"] == 5
+    by_graphs = table.loc[["C8-ternary-dataflow", "C8-ternary-zeros_kept"], "value"].tolist()
+    assert by_graphs == sorted(by_graphs, reverse=True), "keeping zeros costs additions"
     assert table.loc["C12", "verdict"] == "reproduced at smaller scale"
     assert table.loc["C14", "n"] == 3 and "binary_narrow-s0" in table.loc["C14", "note"]
     assert table.loc["C15", "verdict"] == "contradicted"
@@ -439,8 +793,17 @@ def test_speed_claims_rest_on_the_main_benchmark_alone(tmp_path):
     bench_record(tmp_path, "sweep")
     bench_record(tmp_path, "layers", shapes="tiny")
     evidence = Evidence(pd.DataFrame({"label": []}), records.read(tmp_path, "bench"), {})
-    with pytest.raises(MissingRecord, match='a benchmark named "layers" of resnet18 shapes'):
-        analysis.bench_speedup(evidence, "signed_binary", "binary")
+    with pytest.raises(MissingRecord, match='a benchmark named "layers" of resnet18 shapes with table signed_binary'):
+        analysis.bench_speedup(evidence, "table signed_binary", "table binary")
+
+
+def test_what_a_benchmark_did_not_measure_is_missing(old):
+    evidence = Evidence(pd.DataFrame({"label": []}), old, {})
+    assert analysis.bench_speedup(evidence, "table signed_binary", "table binary").value == pytest.approx(1.26)
+    with pytest.raises(MissingRecord, match=r"with table binary, signed$"):
+        analysis.bench_speedup(evidence, "table signed_binary", "table binary, signed")
+    with pytest.raises(MissingRecord, match=r"with dataflow signed_binary on a \[3, 3, 512, 512\] layer"):
+        analysis.bench_reduction(evidence, "signed_binary", 512, "dataflow")
 
 
 @pytest.mark.parametrize(
@@ -481,10 +844,3 @@ def test_the_recipe_is_all_that_the_quantizer_does_not_set():
     from sbkit.quantizers import QuantizerConfig
 
     assert {field.name for field in fields(QuantizerConfig)} == set(analysis.QUANTIZER_OPTIONS)
-
-
-def test_newest_is_the_benchmark_that_started_last():
-    bench = pd.DataFrame(
-        {"name": ["b", "b", "a"], "provenance_started_utc": ["2026-01-02T00:00:00Z"] * 2 + ["2026-01-01T23:59:59Z"]}
-    )
-    assert analysis.newest(bench)["name"].tolist() == ["b", "b"]

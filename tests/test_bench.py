@@ -1,80 +1,263 @@
-"""The benchmark on tiny layers: every contender is checked and timed, and its record feeds the speed tables."""
+"""The benchmark on tiny layers and a tiny network: every contender is checked and timed, and its record reads back."""
 
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
 from sbkit import analysis, bench, kernels, records
-from sbkit.bench import SHAPES, BenchConfig, measure, run
+from sbkit.bench import DENSITIES, SHAPES, BenchConfig, measure, run
+from sbkit.conv import ConvShape
 
-TINY = BenchConfig(shapes="tiny", rounds=3, min_run_ms=2.0)
+TINY = BenchConfig(shapes="tiny", peers=False, rounds=3, min_run_ms=0.5)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("profile")
-    run(replace(TINY), folder, "layers")
+    run(TINY, folder, "layers")
     return folder
 
 
 @pytest.fixture(scope="module")
-def timings(folder):
-    return records.load(folder / "records" / "bench" / "layers.json").metrics["timings"]
+def record(folder):
+    return records.load(folder / "records" / "bench" / "layers.json")
+
+
+@pytest.fixture(scope="module")
+def timings(record):
+    return record.metrics["timings"]
+
+
+@pytest.fixture(scope="module")
+def densities():
+    return measure(replace(TINY, study="density", rounds=1))["timings"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return measure(replace(TINY, study="network", batch=2))["timings"]
 
 
 def test_every_contender_is_timed_on_every_layer(timings):
-    ways = {(t["contender"], t["variant"], t["encoding"], t["skip_zeros"]) for t in timings}
-    assert len(ways) == 2 + len(bench.CONTENDERS)
-    assert len(timings) == len(ways) * len(SHAPES["tiny"])
+    keys = ("contender", "variant", "encoding", "skip_zeros", "regions")
+    found = [tuple(t[key] for key in keys) for t in timings]
+    assert len(found) == (2 + len(bench.LAYERS)) * len(SHAPES["tiny"])
+    # Signed binary with all signs per filter is timed once more, with the regions' channels per table.
+    assert len(set(found)) == 2 + len(bench.LAYERS) - 1
     assert {t["layer"] for t in timings} == {"8→8 @8", "16→16 @4"}
+    assert {t["contender"] for t in timings} == {"torch", "sparse", "table", "dataflow"}
 
 
-def test_timings_are_consistent(timings):
-    for t in timings:
-        assert len(t["round_ms"]) == t["rounds"] == TINY.rounds
+def test_timings_are_consistent(timings, densities, network):
+    for t in timings + densities + network:
+        assert len(t["round_ms"]) == t["rounds"]
         assert t["median_ms"] == np.median(t["round_ms"])
         assert 0 < t["min_ms"] <= t["median_ms"]
-        assert t["gmacs"] == pytest.approx(t["K"] * t["C"] * 9 * t["H"] * t["W"] / t["median_ms"] / 1e6)
         assert (t["reduction"] == 1) == (t["contender"] == "torch")
+        assert t["precision"] == "fp32"
+    for t in timings:
+        assert t["gmacs"] == pytest.approx(t["K"] * t["C"] * 9 * t["H"] * t["W"] / t["median_ms"] / 1e6)
+
+
+def test_the_fewest_operations_per_position_are_no_more_than_those_executed(timings):
+    """What is executed has padded borders, too, and its channels per table are chosen for speed."""
+    assert all(t["best_reduction"] >= t["reduction"] for t in timings)
+    assert any(t["best_reduction"] > t["reduction"] for t in timings)
+
+
+def test_regions_have_signs_of_their_own(timings):
+    signed_binary = [t for t in timings if (t["layer"], t["scheme"], t["group"]) == ("16→16 @4", "signed_binary", 4)]
+    regions = {t["regions"]: t for t in signed_binary if t["contender"] == "table"}
+    assert regions.keys() == {0, 4}
+    assert regions[4]["density"] == regions[0]["density"]
+    assert regions[4]["entropy_bits"] < 1, "a code is zero or its region's sign"
+
+
+def test_random_regions():
+    shape = ConvShape(8, 4, 4, 16)
+    codes = bench._random_codes(TINY, shape, bench._way("table", "signed_binary", regions=4)).codes
+    blocks = codes.reshape(16, 2, 4, 3, 3)
+    signs = np.sign(blocks.sum(axis=(2, 3, 4)))
+    assert (np.abs(blocks) == blocks * signs[:, :, None, None, None]).all()
+    assert set(signs.ravel()) == {-1, 1}
+    assert (signs[:, 0] != signs[:, 1]).any()
+
+
+def test_bound_is_what_the_tables_loads_and_additions_take():
+    shape = ConvShape(2, 8, 8, 1, stride=2, N=3)  # 4x4 outputs: one vector of 16 an image
+    peaks = {"lanes": 16, "l1_gadds": 2.0}
+    costs = [bench.TableCost(entries=18, built=0, operations=0), bench.TableCost(entries=9, built=1, operations=0)]
+    assert bench._bound_ms(shape, costs[:1], peaks) == pytest.approx(3 * 18 / 2e9 * 1e3)
+    assert bench._bound_ms(shape, costs, peaks) == pytest.approx(3 * (9 + 4) / 2e9 * 1e3)
+    # 7x7 outputs: a grid of 4x4 lanes takes 2x2 vectors, 1x16 takes 7.
+    assert bench._bound_ms(ConvShape(2, 7, 7, 1), costs[:1], peaks) == pytest.approx(4 * 18 / 2e9 * 1e3)
+
+
+def test_tables_are_bounded_in_the_study_of_layers_alone(timings, densities, network):
+    for t in timings:
+        assert (t["bound_ms"] is None) == (t["contender"] != "table")
+        if t["bound_ms"]:
+            assert t["roofline_fraction"] == t["bound_ms"] / t["median_ms"]
+            assert 0 < t["roofline_fraction"] < 1
+    assert (
+        {t["bound_ms"] for t in densities + network} == {t["roofline_fraction"] for t in densities + network} == {None}
+    )
+
+
+def test_two_threads_halve_the_bound(timings):
+    shape = SHAPES["tiny"][1]
+    peaks = {"lanes": 16, "l1_gadds": 2.0}
+    x = np.zeros((1, 16, 4, 4), np.float32)
+    one, two = (bench._kernel_layer(replace(TINY, threads=n), shape, x, bench.LAYERS[:1], peaks)[0] for n in (1, 2))
+    assert two.columns["bound_ms"] == one.columns["bound_ms"] / 2
+
+
+def test_densities(densities):
+    assert {t["layer"] for t in densities} == {"16→16 @4"}
+    assert len(densities) == 2 + 6 + len(DENSITIES) * 2 * 3
+    for scheme in ("signed_binary", "ternary_twn"):
+        for contender in ("sparse", "table", "dataflow"):
+            rows = [t for t in densities if (t["scheme"], t["contender"]) == (scheme, contender)]
+            assert [t["density"] for t in rows] == pytest.approx(DENSITIES, abs=0.03)
+            entropy = [t["entropy_bits"] for t in rows]
+            assert 0.9 < max(entropy) <= (1 if scheme == "signed_binary" else np.log2(3))
+            if contender == "sparse":
+                assert sorted(rows, key=lambda t: t["adds"]) == rows
+    assert {t["density"] for t in densities if t["scheme"] == "binary"} == {1}
+
+
+def test_a_network_is_timed_whole(network):
+    rows = {(t["contender"], t["variant"]): t for t in network}
+    torch_rows = [("torch", variant) for variant in ("contiguous", "channels_last", "frozen")]
+    table_rows = [("table", scheme) for scheme in ("signed_binary", "binary", "ternary_twn")]
+    assert list(rows) == torch_rows + table_rows
+    assert {(t["layer"], t["model"], t["batch"], t["C"], t["H"], t["K"]) for t in network} == {
+        ("network", "resnet8", 2, 3, 8, 10)
+    }
+    assert [rows[row]["encoding"] for row in table_rows] == ["two_group", "signed", "signed"]
+    assert [rows[row]["density"] for row in table_rows] == pytest.approx([0.35, 1, 0.58], abs=0.02)
+    assert all(rows[row]["plan_seconds"] > 0 for row in table_rows)
+    # Stem, quantized layers, shortcuts and classifier of ResNet-8 at 8x8, of width 8; two images.
+    macs = 8 * 27 * 64 + 2 * 8 * 72 * 64
+    macs += (16 * 72 + 16 * 144 + 16 * 8) * 16 + (32 * 144 + 32 * 288 + 32 * 16) * 4 + 32 * 10
+    assert {round(t["gmacs"] * t["median_ms"] * 1e6) for t in network} == {2 * macs}
 
 
 def test_the_record_reads_back_into_the_speed_tables(folder):
     frame = records.read(folder, "bench")
+    assert set(frame["study"]) == {"layers"}
     speed = analysis.speed_table(frame)
     assert speed.groupby("layer")["reference"].sum().tolist() == [1, 1]
+    assert not speed.duplicated(["layer", "label"]).any()
     speedup = analysis.speedup_table(frame)
-    torch_rows = speedup[(speedup["contender"] == "torch") & (speedup["layer"] != "all")]
-    assert (torch_rows.groupby("layer")["speedup"].min() <= 1).all()
+    torch_rows = speedup[(speedup["contender"] == "torch") & speedup["layer"].isin(speed["layer"])]
+    assert (torch_rows[torch_rows["over"] == "torch"].groupby("layer")["speedup"].min() <= 1).all()
     assert set(speedup["n"]) == {TINY.rounds}
 
 
-def test_the_record_states_where_it_was_measured(folder):
-    record = records.load(folder / "records" / "bench" / "layers.json")
+def test_the_record_states_where_it_was_measured(record):
     assert record.provenance["threads"] == 1
     assert record.provenance["isa"] == kernels.isas()[-1]
+    assert record.provenance["peers"] == {}
     assert record.config["shapes"] == "tiny"
     assert record.id == records.run_id("bench", record.config)
+    assert record.metrics["peaks"].keys() == {"fma_gmacs", "l1_gadds", "l2_gadds", "lanes"}
 
 
-def test_a_wrong_kernel_is_not_timed(monkeypatch):
+def wrong(algorithm):
     right = kernels.conv2d
-    monkeypatch.setattr(kernels, "conv2d", lambda prepared, x: right(prepared, x) + (prepared.algorithm == "table"))
-    with pytest.raises(AssertionError, match=r"table signed_binary .* differs from the dense reference"):
+    return lambda prepared, *x: right(prepared, *x) + (prepared.algorithm == algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["sparse", "table", "dataflow"])
+def test_a_wrong_kernel_is_not_timed(monkeypatch, algorithm):
+    monkeypatch.setattr(bench, "_time", lambda *_: pytest.fail("timed"))
+    monkeypatch.setattr(kernels, "conv2d", wrong(algorithm))
+    with pytest.raises(
+        AssertionError, match=f"{algorithm} signed_binary .*differs from the reference by 1; allowed: 0"
+    ):
         measure(TINY)
+
+
+def test_a_wrong_network_is_not_timed(monkeypatch):
+    monkeypatch.setattr(bench, "_time", lambda *_: pytest.fail("timed"))
+    monkeypatch.setattr(kernels, "conv2d", wrong("table"))
+    with pytest.raises(AssertionError, match="table signed_binary on resnet8 differs"):
+        measure(replace(TINY, study="network"))
+
+
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_a_wrong_peer_is_not_timed(monkeypatch, value):
+    monkeypatch.setattr(bench, "_time", lambda *_: pytest.fail("timed"))
+    monkeypatch.setattr(bench, "_onnx_layer", lambda shape, weight: b"")
+    monkeypatch.setattr(bench, "_onnxruntime", lambda *_: lambda: np.full((1, 8, 8, 8), value))
+    with pytest.raises(AssertionError, match="onnxruntime fp32 differs from the reference"):
+        measure(replace(TINY, peers=True))
+
+
+@pytest.mark.parametrize("study", ["layers", "network"])
+def test_absent_peers_are_skipped_visibly(monkeypatch, capsys, tmp_path, study):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(bench, "_onnx_layer", lambda *_: b"")
+    monkeypatch.setattr(bench, "_onnx_network", lambda *_: b"")
+    found = run(replace(TINY, study=study, peers=True, rounds=1), tmp_path)
+    assert found.metrics["skipped"] == ["onnxruntime: not installed", "openvino: not installed"]
+    assert "skipped openvino: not installed\n" in capsys.readouterr().out
+    assert {t["contender"] for t in found.metrics["timings"]} <= {"torch", "sparse", "table", "dataflow"}
+
+
+@pytest.mark.parametrize("export", [bench._onnx_layer, bench._onnx_network])
+def test_peers_without_onnx_are_skipped_visibly(monkeypatch, export):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr(bench, "_onnxruntime", pytest.fail)
+    monkeypatch.setattr(bench, "_openvino", pytest.fail)
+    skipped = []
+    assert bench._peers(TINY, lambda: export(None, None), None, None, ["fp32"], skipped) == []
+    assert skipped == ["onnxruntime: onnx not installed", "openvino: onnx not installed"]
+
+
+@pytest.fixture
+def peers():
+    for name in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(name)
+
+
+@pytest.mark.parametrize("study", ["layers", "network"])
+def test_peers_run_where_installed(peers, tmp_path, study):
+    found = run(replace(TINY, study=study, peers=True, rounds=1, batch=2), tmp_path)
+    rows = {(t["contender"], t["variant"], t["precision"]) for t in found.metrics["timings"]}
+    expected = {("onnxruntime", "fp32", "fp32"), ("openvino", "fp32", "fp32")}
+    if study == "layers":
+        expected.add(("onnxruntime", "int8", "int8"))
+    assert expected <= rows
+    assert found.provenance["peers"].keys() == {"onnxruntime", "openvino"}
+
+
+def test_a_peer_that_would_kill_the_process_is_skipped(peers, monkeypatch):
+    monkeypatch.setattr(bench, "_TRIAL", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    shape = ConvShape(4, 4, 4, 4)
+    weight, x = np.ones((4, 4, 3, 3), np.float32), np.ones((1, 4, 4, 4), np.float32)
+    with pytest.raises(bench.Unusable, match="died of SIGILL"):
+        bench._openvino(bench._onnx_layer(shape, weight), x, "int8", 1)
 
 
 def test_threads_are_given_back(monkeypatch):
     before = torch.get_num_threads()
-    monkeypatch.setattr(bench, "_measure_layer", lambda config, shape: [torch.get_num_threads()])
-    assert measure(replace(TINY, threads=2)) == [2, 2]
+    seen = []
+    monkeypatch.setattr(bench, "_subjects", lambda *_: seen.append(torch.get_num_threads()) or [])
+    measure(replace(TINY, threads=2))
+    assert seen == [2]
     assert torch.get_num_threads() == before
 
 
 def test_a_chosen_isa_and_batch_are_used(capsys):
-    timings = measure(replace(TINY, rounds=1, isa="scalar", batch=2))
+    timings = measure(replace(TINY, rounds=1, isa="scalar", batch=2))["timings"]
     assert {t["isa"] for t in timings if t["contender"] != "torch"} == {"scalar"}
+    assert {t["batch"] for t in timings} == {2}
     assert capsys.readouterr().out.count("\n") == len(SHAPES["tiny"]), "a line per layer"
 
 
@@ -85,12 +268,25 @@ def test_resnet_shapes_are_the_stride_1_layers():
     assert [(s.C, s.H) for s in SHAPES["resnet20"]] == [(16, 32), (32, 16), (64, 8)]
 
 
+@pytest.mark.parametrize("study", ["layers", "density"])
+def test_only_chosen_algorithms_run(study):
+    config = replace(TINY, study=study, algorithms="table sparse", rounds=1)
+    assert {t["contender"] for t in measure(config)["timings"]} == {"torch", "table", "sparse"}
+
+
+def test_config_is_short():
+    assert len(fields(BenchConfig)) <= 20
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
+        ("study", "energy", "study = 'energy'; allowed: layers, density, network"),
         ("shapes", "vgg", "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ("density", 0.0, r"density = 0\.0; allowed: above 0"),
         ("ternary_density", 1.5, r"ternary_density = 1\.5"),
+        ("algorithms", "table dense", "algorithms = 'table dense'; allowed: one or more of sparse, table, dataflow"),
+        ("algorithms", " ", "algorithms = ' '"),
         ("rounds", 0, "rounds = 0; allowed: 1 or more"),
         ("threads", 0, "threads = 0"),
         ("batch", -1, "batch = -1"),

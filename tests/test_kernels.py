@@ -1,16 +1,25 @@
-"""Every algorithm against the dense one, and the dense one against an independent convolution.
+"""Every algorithm against an independent convolution, operation counts by hand, and plans through files.
 
 Activations are small integers and scales powers of two, so that every order of summation gives the same float: results
 are compared with `==`. One test with random floats holds the rounding error to its bound.
 """
 
+import hashlib
+import io
+import itertools
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
@@ -19,6 +28,7 @@ ISAS = [
     pytest.param(isa, marks=pytest.mark.skipif(isa not in kernels.isas(), reason=f"this machine cannot run {isa}"))
     for isa in kernels.ISAS
 ]
+PACKED = kernels.ALGORITHMS[1:]  # all but the reference
 SCHEMES = (
     "binary",
     "zero_one",
@@ -34,19 +44,23 @@ SHAPES = [
     ConvShape(5, 9, 9, 6, N=2, name="odd channels"),
     ConvShape(3, 8, 8, 4, stride=2, name="stride 2"),
     ConvShape(8, 14, 14, 12, name="14x14"),
-    ConvShape(6, 7, 7, 8, name="7x7"),
+    ConvShape(5, 7, 7, 64, name="few strips, many filters"),
+    ConvShape(64, 7, 7, 3, name="many channels"),
     ConvShape(3, 17, 33, 3, name="around the vector width"),
     ConvShape(12, 1, 1, 10, 1, 1, padding=0, N=19, name="linear, batch"),
-    ConvShape(40, 1, 1, 7, 1, 1, padding=0, name="linear"),
+    ConvShape(64, 1, 1, 7, 1, 1, padding=0, name="linear"),
+    ConvShape(1, 23, 19, 5, 7, 7, stride=2, padding=3, name="7x7, stride 2"),
+    ConvShape(3, 13, 12, 2, 6, 5, padding=2, name="6x5"),
     ConvShape(4, 11, 13, 2, 5, 3, stride=3, padding=4, N=3, name="5x3, stride 3, padding 4"),
-    ConvShape(2, 5, 5, 3, 1, 1, stride=2, padding=0, name="1x1, stride 2 beyond the window"),
-    ConvShape(2, 2, 9, 2, 2, 7, stride=1, padding=0, name="one output row"),
-    ConvShape(3, 4, 4, 2, 3, 3, padding=7, name="padding wider than the image"),
+    ConvShape(5, 6, 11, 4, 4, 2, stride=3, padding=0, name="4x2, stride 3"),
+    ConvShape(17, 5, 5, 3, 1, 1, stride=2, padding=0, name="1x1, stride 2 beyond the window"),
+    ConvShape(2, 2, 9, 2, 2, 7, padding=0, name="one output row"),
+    ConvShape(3, 4, 4, 2, padding=7, name="padding wider than the image"),
 ]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 
 
-def weight_of(scheme: str, shape: ConvShape, seed: int = 0, scales: bool = True) -> QuantizedWeight:
+def weight_of(scheme: str, shape: ConvShape, seed: int = 0) -> QuantizedWeight:
     """Random codes of a scheme with power-of-two scales."""
     rng = np.random.default_rng(seed)
     size = (shape.K, shape.C, shape.R, shape.S)
@@ -63,14 +77,27 @@ def weight_of(scheme: str, shape: ConvShape, seed: int = 0, scales: bool = True)
         "region_signs": 1 - 2 * ((channel // 2 + filters) % 2),
     }.get(scheme, np.where(filters < shape.K // 2, 1, -1))
     codes = (sign * (mask if scheme != "binary" else 1) * np.ones(size)).astype(np.int8)
-    scale = 2.0 ** rng.integers(-2, 3, shape.K) if scales else np.ones(shape.K)
     return QuantizedWeight(
         codes,
-        scale,
+        2.0 ** rng.integers(-2, 3, shape.K),
         2.0 ** rng.integers(-2, 3, shape.K) if scheme == "ternary_ttq" else None,
         rng.choice([-1, 1], shape.C) if scheme == "channel_signs" else None,
         scheme,
     )
+
+
+def encodings_of(algorithm: str, weight: QuantizedWeight) -> list[str]:
+    """The encodings that `prepare` allows."""
+    one_scale = (weight.scale == weight.negative_scale).all()
+    allowed = {"rewritten": algorithm != "dense" and weight.codes.all(), "signed": algorithm == "table"}
+    return ["two_group", *(encoding for encoding, possible in allowed.items() if possible and one_scale)]
+
+
+def most_channels(algorithm: str, encoding: str, weight: QuantizedWeight) -> int:
+    """The largest group that `prepare` allows."""
+    if encoding == "signed" and not weight.codes.all():
+        return kernels.MAX_TERNARY_GROUP  # more if no filter has both signs
+    return kernels.MAX_GROUP.get(algorithm, 0)
 
 
 def integers(shape: ConvShape, seed: int = 1) -> np.ndarray:
@@ -86,50 +113,122 @@ def convolve(weights: np.ndarray, x: np.ndarray, shape: ConvShape) -> np.ndarray
     return np.einsum("kcrs,ncpqrs->nkpq", weights, windows[:, :, :: shape.stride, :: shape.stride], optimize=True)
 
 
-def dense(weight: QuantizedWeight, x: np.ndarray, shape: ConvShape) -> np.ndarray:
-    return kernels.conv2d(kernels.prepare("dense", weight, shape), x)
+def some_epilogue(shape: ConvShape, rng: np.random.Generator) -> tuple[dict, np.ndarray | None]:
+    """Options `bias` and `relu` of prepare, and a residual; each there or not, at random."""
+    bias = rng.integers(-9, 10, shape.K).astype(np.float32) if rng.random() < 0.5 else None
+    residual = rng.integers(-9, 10, (shape.N, shape.K, shape.P, shape.Q)).astype(np.float32)
+    return {"bias": bias, "relu": bool(rng.random() < 0.5)}, residual if rng.random() < 0.5 else None
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+def finished(sums: np.ndarray, bias, relu, residual) -> np.ndarray:
+    """What a layer makes of its scaled sums."""
+    y = sums if bias is None else sums + bias[:, None, None]
+    y = y if residual is None else y + residual
+    return np.maximum(y, 0) if relu else y
+
+
+def assert_computes(prepared: kernels.Prepared, x: np.ndarray, residual, expected: np.ndarray) -> None:
+    kernels.conv2d(prepared, np.full_like(x, np.nan), residual)  # what a call leaves in the buffers must not matter
+    y = kernels.conv2d(prepared, x, residual)
+    assert y.shape == expected.shape and y.dtype == np.float32
+    assert (y == expected).all(), (prepared, prepared.relu, prepared.bias, residual is not None)
+
+
 @shapes
-def test_dense_equals_an_independent_convolution(shape, scheme):
-    weight, x = weight_of(scheme, shape), integers(shape)
-    y = dense(weight, x, shape)
-    assert y.shape == (shape.N, shape.K, shape.P, shape.Q) and y.dtype == np.float32
-    assert (y == convolve(weight.dense(), x, shape)).all()
+def test_dense_equals_an_independent_convolution(shape):
+    rng, x = np.random.default_rng(2), integers(shape)
+    for scheme in SCHEMES:
+        weight = weight_of(scheme, shape)
+        options, residual = some_epilogue(shape, rng)
+        prepared = kernels.prepare("dense", weight, shape, **options)
+        assert_computes(
+            prepared, x, residual, finished(convolve(weight.dense(), x, shape), **options, residual=residual)
+        )
 
 
-@pytest.mark.parametrize("skip_zeros", [True, False], ids=["skip", "noskip"])
-@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("algorithm", ["sparse", "table"])
+@pytest.mark.parametrize("algorithm", PACKED)
 @shapes
-def test_equals_dense(shape, algorithm, isa, scheme, skip_zeros):
-    weight, x = weight_of(scheme, shape), integers(shape)
-    expected = dense(weight, x, shape)
-    for encoding in kernels.ENCODINGS if scheme == "binary" else kernels.ENCODINGS[:1]:
-        for group in (0, 1, 3, 4, 8) if algorithm == "table" else (0,):
+def test_equals_an_independent_convolution(shape, algorithm, isa):
+    """Schemes, encodings, zeros and groups in all combinations; threads and what follows the sums at random."""
+    rng, x = np.random.default_rng(2), integers(shape)
+    groups = {"sparse": (0,), "table": (0, 1, 4, 10), "dataflow": (0, 1, 3)}[algorithm]
+    for scheme in SCHEMES:
+        weight = weight_of(scheme, shape)
+        sums = convolve(weight.dense(), x, shape)
+        for encoding, skip_zeros, group in itertools.product(encodings_of(algorithm, weight), (True, False), groups):
+            options, residual = some_epilogue(shape, rng)
             prepared = kernels.prepare(
-                algorithm, weight, shape, isa=isa, skip_zeros=skip_zeros, encoding=encoding, group=group
+                algorithm,
+                weight,
+                shape,
+                isa=isa,
+                skip_zeros=skip_zeros,
+                encoding=encoding,
+                group=min(group, most_channels(algorithm, encoding, weight)),
+                threads=int(rng.choice((1, 1, 3))),
+                **options,
             )
-            assert (prepared.isa, prepared.group) == (isa, group or prepared.group)
-            for _ in range(2):  # buffers are reused
-                assert (kernels.conv2d(prepared, x) == expected).all(), prepared
+            assert prepared.isa == isa and prepared.encoding == encoding
+            assert_computes(prepared, x, residual, finished(sums, **options, residual=residual))
+
+
+@st.composite
+def layers(draw):
+    """An algorithm, its options, a layer and a seed of its activations."""
+
+    def size(least: int, most: int) -> int:
+        return draw(st.integers(least, most))
+
+    R, S, stride, padding = size(1, 5), size(1, 5), size(1, 4), size(0, 3)
+    H, W = (size(max(1, window - 2 * padding), 17) for window in (R, S))
+    shape = ConvShape(size(1, 19), H, W, size(1, 9), R, S, stride, padding, N=size(1, 3))
+    rng = np.random.default_rng(size(0, 2**32 - 1))
+    values = draw(st.sampled_from([(-1, 0, 1), (-1, 1), (0, 1), (-1, 0), (0, 0, 0, 0, -1, 1), (1,)]))
+    codes = rng.choice(np.array(values, np.int8), (shape.K, shape.C, R, S))
+    scale, negative_scale = rng.choice([-2, -0.5, 0, 0.25, 1, 4], (2, shape.K))
+    weight = QuantizedWeight(
+        codes, scale, negative_scale if draw(st.booleans()) else None, rng.choice([-1, 1], shape.C)
+    )
+    algorithm = draw(st.sampled_from(kernels.ALGORITHMS))
+    encoding = draw(st.sampled_from(encodings_of(algorithm, weight)))
+    options, residual = some_epilogue(shape, rng)
+    options |= {
+        "isa": draw(st.sampled_from(kernels.isas())),
+        "skip_zeros": draw(st.booleans()),
+        "encoding": encoding,
+        "group": size(0, most_channels(algorithm, encoding, weight)),
+        "threads": draw(st.sampled_from((1, 3, 4))),
+    }
+    return algorithm, weight, shape, options, residual
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(layers())
+def test_any_layer_equals_an_independent_convolution(layer):
+    algorithm, weight, shape, options, residual = layer
+    prepared, x = kernels.prepare(algorithm, weight, shape, **options), integers(shape)
+    sums = convolve(weight.dense(), x, shape)
+    assert_computes(prepared, x, residual, finished(sums, options["bias"], options["relu"], residual))
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("algorithm", ["sparse", "table"])
+@pytest.mark.parametrize("algorithm", PACKED)
 @pytest.mark.parametrize("side,C,K", [(56, 5, 6), (28, 24, 8), (14, 64, 48), (7, 96, 130)])
-def test_equals_dense_at_resnet_sizes(side, C, K, algorithm, isa):
+def test_equals_an_independent_convolution_at_resnet_sizes(side, C, K, algorithm, isa):
     shape = ConvShape(C, side, side, K)
-    weight, x = weight_of("signed_binary", shape), integers(shape)
-    expected = convolve(weight.dense(), x, shape)
-    assert (kernels.conv2d(kernels.prepare(algorithm, weight, shape, isa=isa), x) == expected).all()
+    for scheme in ("binary", "signed_binary"):
+        weight, x = weight_of(scheme, shape), integers(shape)
+        sums = convolve(weight.dense(), x, shape)
+        for encoding in encodings_of(algorithm, weight):
+            prepared = kernels.prepare(algorithm, weight, shape, isa=isa, encoding=encoding)
+            assert_computes(prepared, x, None, sums)
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("encoding", kernels.ENCODINGS)
-@pytest.mark.parametrize("algorithm", ["sparse", "table"])
+@pytest.mark.parametrize(
+    "algorithm,encoding", [(a, e) for a in PACKED for e in kernels.ENCODINGS if a == "table" or e != "signed"]
+)
 def test_random_floats_stay_within_the_rounding_bound(algorithm, encoding, isa):
     shape = ConvShape(37, 10, 11, 16)
     rng = np.random.default_rng(0)
@@ -138,36 +237,85 @@ def test_random_floats_stay_within_the_rounding_bound(algorithm, encoding, isa):
     x = rng.standard_normal((1, shape.C, shape.H, shape.W)).astype(np.float32)
     y = kernels.conv2d(kernels.prepare(algorithm, weight, shape, isa=isa, encoding=encoding), x)
     # n terms in any order: |error| <= n * eps * sum |x*w|; the rewritten form sums twice the plus side and the total.
-    terms = shape.C * shape.R * shape.S * (1 if encoding == "two_group" else 3)
+    terms = shape.C * shape.R * shape.S * (3 if encoding == "rewritten" else 1)
     bound = terms * np.finfo(np.float32).eps * convolve(abs(weight.dense()), abs(x), shape)
     error = abs(y - convolve(weight.dense(), x, shape))
     assert (error <= bound).all()
 
 
 @pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
-@pytest.mark.parametrize("shape", [ConvShape(9, 13, 12, 11, N=3), ConvShape(16, 7, 7, 16)], ids=["batch", "one strip"])
-def test_two_threads_equal_one(shape, algorithm):
-    weight = weight_of("ternary_ttq", shape)
-    x = np.random.default_rng(2).standard_normal((shape.N, shape.C, shape.H, shape.W)).astype(np.float32)
-    group = 4 if algorithm == "table" else 0
-    one, two, more = (kernels.prepare(algorithm, weight, shape, group=group, threads=t) for t in (1, 2, 7))
-    expected = kernels.conv2d(one, integers(shape))
-    assert (kernels.conv2d(two, integers(shape)) == expected).all()
-    assert (kernels.conv2d(more, integers(shape)) == expected).all()
-    np.testing.assert_allclose(kernels.conv2d(two, x), kernels.conv2d(one, x), rtol=0, atol=1e-4)
+@pytest.mark.parametrize("shape", [ConvShape(9, 13, 12, 11, N=3), ConvShape(16, 7, 7, 64)], ids=["batch", "one strip"])
+def test_threads_do_not_change_the_result(shape, algorithm):
+    """Threads share out filters where an image has too few strips for all."""
+    blocks = False
+    for scheme in ("ternary_ttq", "binary"):
+        weight, x = weight_of(scheme, shape), integers(shape)
+        sums = convolve(weight.dense(), x, shape)
+        for encoding, threads in itertools.product(encodings_of(algorithm, weight), (2, 3, 7, 8)):
+            prepared = kernels.prepare(algorithm, weight, shape, encoding=encoding, threads=threads)
+            assert prepared.threads == threads
+            assert_computes(prepared, x, None, sums)
+            blocks |= "filter blocks" in prepared.geometry
+    assert blocks or algorithm in ("dense", "dataflow") or shape.K < 64
 
 
-def test_concurrent_calls_on_one_plan():
+def test_threads_do_not_change_the_operations():
+    shape = ConvShape(16, 1, 9, 64)  # one strip
+    for algorithm, encoding in (("sparse", "rewritten"), ("table", "rewritten"), ("table", "signed")):
+        weight = weight_of("binary", shape)
+        group = 4 if algorithm == "table" else 0
+        one, four = (
+            kernels.prepare(algorithm, weight, shape, encoding=encoding, group=group, threads=threads)
+            for threads in (1, 4)
+        )
+        assert "filter blocks" in four.geometry
+        assert four.adds == one.adds and four.operations == one.operations
+
+
+@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+def test_tuning_does_not_change_the_result(algorithm):
+    shape = ConvShape(17, 9, 10, 12, stride=2)
+    weight, x = weight_of("binary", shape), integers(shape)
+    sums = convolve(weight.dense(), x, shape)
+    for encoding, threads in zip((*encodings_of(algorithm, weight), "auto"), (1, 2, 1, 1), strict=False):
+        prepared = kernels.prepare(algorithm, weight, shape, encoding=encoding, threads=threads, tune=True)
+        assert_computes(prepared, x, None, sums)
+    if algorithm in kernels.MAX_GROUP:
+        assert kernels.prepare(algorithm, weight, shape, group=3, tune=True).group == 3
+
+
+@pytest.mark.parametrize("algorithm", PACKED)
+def test_the_same_input_gives_the_same_plan(algorithm):
+    shape = ConvShape(24, 14, 14, 16)
+    plans = [kernels.prepare(algorithm, weight_of("binary", shape), shape) for _ in range(2)]
+    assert len({(plan.group, plan.geometry, plan.operations, plan.weight_bytes) for plan in plans}) == 1
+    assert len(repr(plans[0])) < 600
+
+
+def test_auto_takes_the_cheaper_encoding():
+    shape = ConvShape(32, 14, 14, 32)
+
+    def chosen(scheme: str, algorithm: str = "table", **options) -> str:
+        prepared = kernels.prepare(algorithm, weight_of(scheme, shape), shape, encoding="auto", **options)
+        return prepared.encoding
+
+    assert chosen("binary") == chosen("binary", group=4) == "signed"
+    assert chosen("signed_binary") == chosen("zero_one") == "two_group"  # the same program
+    assert chosen("ternary_ttq") == chosen("binary", "dataflow") == chosen("binary", "dense") == "two_group"
+
+
+def test_concurrent_calls():
+    """On one plan, where they take turns, and on another at the same time."""
     shape = ConvShape(8, 20, 20, 16)
     weight = weight_of("signed_binary", shape)
-    prepared = kernels.prepare("table", weight, shape)
+    plans = [kernels.prepare("table", weight, shape), kernels.prepare("dataflow", weight, shape, threads=2)]
     inputs = [integers(shape, seed) for seed in range(4)]
-    expected = [kernels.conv2d(prepared, x) for x in inputs]
+    expected = [convolve(weight.dense(), x, shape) for x in inputs]
     wrong = []
 
     def work(i):
-        for _ in range(50):
-            if not (kernels.conv2d(prepared, inputs[i]) == expected[i]).all():
+        for turn in range(30):
+            if not (kernels.conv2d(plans[turn % 2], inputs[i]) == expected[i]).all():
                 wrong.append(i)
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
@@ -178,49 +326,129 @@ def test_concurrent_calls_on_one_plan():
     assert not wrong
 
 
-@pytest.mark.parametrize("algorithm", ["sparse", "table"])
-def test_skipped_zeros_touch_no_activation(algorithm):
-    shape = ConvShape(8, 6, 6, 2)
-    codes = np.zeros((2, 8, 3, 3), np.int8)
-    codes[:, :4] = 1
-    x = integers(shape)
-    x[:, 4:] = np.nan
-    y = kernels.conv2d(kernels.prepare(algorithm, QuantizedWeight(codes), shape), x)
-    x[:, 4:] = 0
-    assert (y == convolve(codes, x, shape)).all()
-    assert np.isnan(dense(QuantizedWeight(codes), np.full_like(x, np.nan), shape)).all()
+# ---- NaN and infinity ------------------------------------------------------------------------------------------------
+
+NINE = ConvShape(8, 9, 9, 2)
+HOLDS_PIXEL = np.zeros((9, 9), bool)  # outputs whose window holds the input pixel (2, 3)
+HOLDS_PIXEL[1:4, 2:5] = True
+
+
+def with_pixel(value: float) -> np.ndarray:
+    """Activations of NINE with one odd value, in channel 5."""
+    x = integers(NINE)
+    x[0, 5, 2, 3] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    "algorithm,skip_zeros,group,reads_zeros",
+    [
+        ("dense", True, 0, True),
+        ("sparse", True, 0, False),
+        ("sparse", False, 0, True),
+        ("table", True, 3, False),
+        ("table", False, 3, False),
+        ("dataflow", True, 3, False),
+        ("dataflow", False, 3, True),
+    ],
+)
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_nan_and_infinity_reach_what_reads_them(value, algorithm, skip_zeros, group, reads_zeros):
+    codes = np.ones((2, 8, 3, 3), np.int8)
+    codes[0, 4:] = 0
+    expected = convolve(codes, with_pixel(0), NINE)
+    expected[0, 1, HOLDS_PIXEL] = value
+    if reads_zeros:
+        expected[0, 0, HOLDS_PIXEL] = np.nan
+    prepared = kernels.prepare(algorithm, QuantizedWeight(codes), NINE, skip_zeros=skip_zeros, group=group)
+    np.testing.assert_array_equal(kernels.conv2d(prepared, with_pixel(value)), expected)
+
+
+@pytest.mark.parametrize(
+    "algorithm,encoding,plus",
+    [
+        ("dense", "two_group", np.inf),
+        ("sparse", "two_group", np.inf),
+        ("sparse", "rewritten", np.nan),
+        ("table", "two_group", np.inf),
+        ("table", "rewritten", np.nan),
+        ("table", "signed", np.inf),
+        ("dataflow", "two_group", np.inf),
+        ("dataflow", "rewritten", np.nan),
+    ],
+)
+def test_the_rewritten_encoding_turns_infinity_into_nan(algorithm, encoding, plus):
+    codes = np.ones((2, 8, 3, 3), np.int8)
+    codes[1] = -1
+    expected = convolve(codes, with_pixel(0), NINE)
+    expected[0, 0, HOLDS_PIXEL], expected[0, 1, HOLDS_PIXEL] = plus, -np.inf
+    prepared = kernels.prepare(algorithm, QuantizedWeight(codes), NINE, encoding=encoding)
+    np.testing.assert_array_equal(kernels.conv2d(prepared, with_pixel(np.inf)), expected)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+def test_relu_of_nan_is_that_of_torch(algorithm, isa):
+    torch = pytest.importorskip("torch")
+    weight = weight_of("binary", NINE)
+    plain, relu = (kernels.prepare(algorithm, weight, NINE, isa=isa, relu=relu) for relu in (False, True))
+    residual = integers(replace(NINE, C=2))
+    residual[0, :, 5, :3] = np.nan, np.inf, -np.inf
+    y = kernels.conv2d(plain, with_pixel(np.nan), residual)
+    assert np.isnan(y).sum() == 2 * (HOLDS_PIXEL.sum() + 1)
+    expected = torch.relu(torch.from_numpy(y)).numpy()
+    np.testing.assert_array_equal(kernels.conv2d(relu, with_pixel(np.nan), residual), expected)
 
 
 # ---- Operation counts ------------------------------------------------------------------------------------------------
 
 HAND = ConvShape(4, 3, 3, 2, 1, 1, padding=0)  # 9 output positions, 4 weights a filter
+TERNARY = [[1, 1, 0, 0], [1, 0, -1, 0]]
+BINARY = [[1, 1, -1, 1], [-1, -1, -1, -1]]
+SIGNED_BINARY = [[1, 1, 1, 0], [-1, -1, 0, -1]]
 
 
 @pytest.mark.parametrize(
-    "algorithm,group,skip_zeros,entry,table,combine,multiplies",
+    "codes,algorithm,encoding,group,skip_zeros,table,node,entry,combine,multiplies",
     [
-        # Filter 0 is [+1, +1, 0, 0], filter 1 is [+1, 0, -1, 0]: 3 rows, so 3 multiplies and 1 add to combine.
-        ("dense", 0, True, 8, 0, 0, 8),
-        ("sparse", 0, True, 4, 0, 1, 3),
-        ("sparse", 0, False, 8, 0, 3, 5),  # each filter's zeros are a further row
-        ("table", 2, True, 3, 2, 1, 3),  # two tables of 2^2 - 2 - 1 adds; each row needs one of them
-        ("table", 2, False, 6, 2, 1, 3),  # each row takes an entry of both
-        ("table", 4, True, 3, 11, 1, 3),
-        ("table", 3, True, 3, 4, 1, 3),  # groups of 3 and of 1 channels
+        # One scale, so a filter is one row: one multiply, nothing to combine.
+        (TERNARY, "dense", "two_group", 0, True, 0, 0, 8, 0, 8),
+        (TERNARY, "sparse", "two_group", 0, True, 0, 0, 4, 0, 2),
+        (TERNARY, "sparse", "two_group", 0, False, 0, 0, 8, 2, 4),  # each filter's zeros are a further row
+        (TERNARY, "table", "two_group", 2, True, 2, 0, 3, 0, 2),  # two tables of 2^2 - 2 - 1 adds
+        (TERNARY, "table", "two_group", 2, False, 2, 0, 6, 0, 2),  # each part takes an entry of both
+        (TERNARY, "table", "two_group", 4, True, 11, 0, 3, 0, 2),
+        (TERNARY, "table", "two_group", 3, True, 4, 0, 3, 0, 2),  # groups of 3 and of 1 channels
+        (TERNARY, "table", "signed", 2, True, 4, 0, 3, 0, 2),  # tables of (3^2 - 1) / 2 patterns, 2 of them channels
+        (TERNARY, "table", "signed", 2, False, 4, 0, 4, 0, 2),
+        (TERNARY, "table", "signed", 4, True, 36, 0, 2, 0, 2),
+        (TERNARY, "dataflow", "two_group", 4, True, 0, 0, 4, 0, 2),  # no pair is shared
+        (TERNARY, "dataflow", "two_group", 4, False, 0, 0, 8, 2, 4),
+        (BINARY, "sparse", "rewritten", 0, True, 0, 0, 7, 1, 3),  # the +1 of filter 0, none of filter 1, the total
+        (BINARY, "table", "two_group", 4, True, 11, 0, 3, 0, 2),
+        (BINARY, "table", "signed", 4, True, 12, 0, 2, 0, 2),  # 2^3 patterns, and 2 sums of each half
+        (BINARY, "table", "signed", 3, True, 6, 0, 4, 0, 2),
+        (BINARY, "dataflow", "two_group", 4, True, 0, 2, 4, 0, 2),  # x0 + x1, and that + x3; x2 alone in filter 0
+        (SIGNED_BINARY, "table", "two_group", 4, True, 11, 0, 2, 0, 2),
+        (SIGNED_BINARY, "table", "signed", 4, True, 11, 0, 2, 0, 2),
+        (SIGNED_BINARY, "dataflow", "two_group", 4, True, 0, 1, 4, 0, 2),  # x0 + x1 is shared
+        (SIGNED_BINARY, "dataflow", "two_group", 2, True, 0, 1, 4, 0, 2),
+        (SIGNED_BINARY, "dataflow", "two_group", 4, False, 0, 1, 6, 2, 4),
     ],
 )
-def test_operations_counted_by_hand(algorithm, group, skip_zeros, entry, table, combine, multiplies):
-    codes = np.array([[1, 1, 0, 0], [1, 0, -1, 0]], np.int8).reshape(2, 4, 1, 1)
-    prepared = kernels.prepare(algorithm, QuantizedWeight(codes), HAND, group=group, skip_zeros=skip_zeros)
-    assert prepared.adds == {"entry": 9 * entry, "table": 9 * table, "combine": 9 * combine}
-    assert prepared.operations == (9 * (entry + table + combine), 9 * multiplies)
+def test_operations_counted_by_hand(
+    codes, algorithm, encoding, group, skip_zeros, table, node, entry, combine, multiplies
+):
+    weight = QuantizedWeight(np.array(codes, np.int8).reshape(2, 4, 1, 1))
+    prepared = kernels.prepare(algorithm, weight, HAND, encoding=encoding, group=group, skip_zeros=skip_zeros)
+    assert prepared.adds == {"table": 9 * table, "node": 9 * node, "entry": 9 * entry, "combine": 9 * combine}
+    assert prepared.operations == (9 * (table + node + entry + combine), 9 * multiplies)
 
 
-def test_operations_of_the_rewritten_encoding():
-    codes = np.array([[1, 1, -1, 1], [-1, -1, -1, -1]], np.int8).reshape(2, 4, 1, 1)
-    prepared = kernels.prepare("sparse", QuantizedWeight(codes), HAND, encoding="rewritten")
-    # Rows: the +1 of filter 0 (3 entries), none of filter 1, and the shared total (4 entries).
-    assert prepared.adds == {"entry": 9 * 7, "table": 0, "combine": 9}
+def test_two_scales_are_two_rows():
+    weight = QuantizedWeight(np.array(TERNARY, np.int8).reshape(2, 4, 1, 1), negative_scale=[2, 2])
+    prepared = kernels.prepare("sparse", weight, HAND)
+    assert prepared.adds == {"table": 0, "node": 0, "entry": 9 * 4, "combine": 9}
     assert prepared.operations.multiplies == 9 * 3
 
 
@@ -235,11 +463,196 @@ def test_operations_do_not_depend_on_the_isa(isa):
 
 
 def test_signed_binary_costs_what_zero_one_costs():
+    """With one sign a filter, or one for each region of as many channels as share a table."""
     shape = ConvShape(16, 8, 8, 8)
+    codes = abs(weight_of("signed_binary", shape).codes)
+    rng = np.random.default_rng(0)
+
+    def cost(region: int, encoding: str = "two_group") -> kernels.Operations:
+        sign = rng.choice(np.array([-1, 1], np.int8), (8, 16 // region, 1, 1)).repeat(region, axis=1)
+        return kernels.prepare("table", QuantizedWeight(codes * sign), shape, group=4, encoding=encoding).operations
+
+    zero_one = kernels.prepare("table", QuantizedWeight(codes), shape, group=4)
+    assert cost(16) == cost(16, "signed") == cost(8) == cost(4) == zero_one.operations
+    assert cost(2).adds > zero_one.operations.adds
+
+
+# ---- Plans in files --------------------------------------------------------------------------------------------------
+
+PLANNED = ConvShape(9, 8, 7, 6, stride=2, name="planned")
+
+
+def signed_archive(arrays: dict) -> bytes:
+    """The bytes of a plan's file, its checksum included."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = bytes(32)
+    data = buffer.getvalue()[:-32]
+    return data + hashlib.sha256(data).digest()
+
+
+def saved_plan(path, algorithm="dataflow", scheme="ternary_twn", **options):
+    weight = weight_of(scheme, PLANNED)
+    prepared = kernels.prepare(algorithm, weight, PLANNED, **options)
+    assert kernels.save_plan(path, prepared) == path
+    return prepared
+
+
+def arrays_of(path) -> dict:
+    with np.load(path) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize(
+    "algorithm,scheme,options",
+    [
+        ("dense", "ternary_ttq", {"relu": True}),
+        ("sparse", "binary", {"encoding": "rewritten", "threads": 2}),
+        ("sparse", "channel_signs", {"skip_zeros": False, "isa": "scalar"}),
+        ("table", "signed_binary", {"tune": True, "bias": np.arange(6, dtype=np.float32)}),
+        ("table", "ternary_twn", {"encoding": "signed", "group": 5, "relu": True}),
+        ("dataflow", "ternary_ttq", {"bias": -np.arange(6, dtype=np.float32), "relu": True, "threads": 3}),
+        ("dataflow", "region_signs", {"group": 4, "skip_zeros": False}),
+        ("dataflow", "empty", {"group": 2}),
+    ],
+)
+def test_a_saved_plan_computes_the_same(tmp_path, algorithm, scheme, options):
+    path = tmp_path / "new" / "plan.npz"
+    prepared = saved_plan(path, algorithm, scheme, **options)
+    loaded = kernels.load_plan(path)
+    same = ("algorithm", "isa", "shape", "group", "encoding", "skip_zeros", "threads", "operations", "adds", "relu")
+    assert [getattr(loaded, name) for name in same] == [getattr(prepared, name) for name in same]
+    for name in ("codes", "scale", "negative_scale", "channel_sign"):
+        np.testing.assert_array_equal(getattr(loaded.weight, name), getattr(prepared.weight, name), name)
+    assert loaded.weight.scheme == scheme and (loaded.bias == prepared.bias).all()
+    for ours, theirs in zip(loaded._native.graphs, prepared._native.graphs, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    x = integers(PLANNED)
+    assert_computes(loaded, x, None, kernels.conv2d(prepared, x))
+    before = path.read_bytes()
+    assert kernels.save_plan(path, loaded).read_bytes() == before
+    assert os.listdir(path.parent) == ["plan.npz"]
+
+
+def test_loading_does_not_plan_again(tmp_path):
+    shape = ConvShape(128, 8, 8, 128)
     weight = weight_of("signed_binary", shape)
-    sb = kernels.prepare("table", weight, shape, group=4)
-    zero_one = kernels.prepare("table", QuantizedWeight(abs(weight.codes)), shape, group=4)
-    assert sb.operations == zero_one.operations
+    prepared = kernels.prepare("dataflow", weight, shape)
+    path = kernels.save_plan(tmp_path / "plan.npz", prepared)
+    least = min(_seconds(lambda: kernels.load_plan(path)) for _ in range(5))
+    assert least < min(_seconds(lambda: kernels.prepare("dataflow", weight, shape)) for _ in range(2)) / 2
+
+
+def _seconds(call) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def test_any_damaged_byte_is_noticed(tmp_path):
+    path = tmp_path / "plan.npz"
+    saved_plan(path)
+    data = path.read_bytes()
+    damaged = [b"", b"\0", data[:-1], data + b"\0", data[: len(data) // 2], b"not a zip file" * 9]
+    for at in [*range(0, len(data), 7), *range(len(data) - 40, len(data))]:
+        damaged.append(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+    for wrong in damaged:
+        path.write_bytes(wrong)
+        with pytest.raises(ValueError, match=r"plan\.npz cannot be loaded: its checksum is wrong"):
+            kernels.load_plan(path)
+
+
+def test_a_plan_that_is_missing_is_no_damaged_plan(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        kernels.load_plan(tmp_path / "plan.npz")
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        ({"version": 2}, "its version is 2; allowed: 1"),
+        ({"isa": "sse9"}, "its isa = 'sse9'; allowed: scalar"),
+        ({"algorithm": "fast"}, "algorithm = 'fast'; allowed: sparse, table, dataflow"),
+        ({"encoding": "rewritten"}, "encoding 'rewritten' met a code 0"),
+        ({"encoding": "signed"}, "encoding 'signed' with algorithm 'dataflow'"),
+        ({"group": 33}, "group = 33"),
+        ({"group": 2}, "3 data-flow graphs; allowed for 2 of 9 channels a tile: 5"),
+        ({"threads": 0}, "threads = 0"),
+        ({"threads": 1.5}, "incompatible"),
+        ({"faster": True}, "unexpected keyword argument 'faster'"),
+        ({"K": 7}, "cannot reshape"),
+        ({"K": -6}, "ConvShape.K = -6"),
+        ({"depth": 3}, "unexpected keyword argument 'depth'"),
+        ({"stride": 1}, ""),  # another layer, and a possible one
+        ({"header": np.array("{")}, "Expecting property name"),
+        ({"header": None}, "header"),
+        ({"header": np.array([{}], object)}, "allow_pickle=False"),
+        ({"codes": np.zeros(5, np.uint8)}, "cannot reshape"),
+        ({"codes": np.full(200, 255, np.uint8)}, "data-flow"),
+        ({"codes": np.zeros(200)}, "unsigned byte"),
+        ({"scale": np.ones(5, np.float32)}, r"scale has shape \(5,\); allowed: \(6,\)"),
+        ({"channel_sign": np.zeros(9, np.int8)}, "channel_sign holds"),
+        ({"bias": np.zeros(6)}, "bias has dtype float64; allowed: float32"),
+        ({"bias": np.zeros(7, np.float32)}, r"bias has shape \(7,\); allowed: \(6,\)"),
+        ({"bias": None}, "bias"),
+        ({"nodes": np.zeros(1)}, "incompatible"),
+        ({"nodes": np.zeros(0, np.int32)}, "not a data-flow graph of this layer"),
+        ({"graphs": np.zeros(2, np.int32)}, "three numbers describe a graph"),
+        ({"sums": None}, "sums"),
+    ],
+)
+def test_a_plan_that_was_changed_is_refused(tmp_path, changes, message):
+    path = tmp_path / "plan.npz"
+    saved_plan(path, group=3)
+    arrays = arrays_of(path)
+    header = json.loads(str(arrays["header"]))
+    for name, value in changes.items():
+        if name in arrays:
+            arrays[name] = value
+        else:
+            places = (header, header["shape"], header["options"])
+            place = next((place for place in places if name in place), header["options"])
+            (header["shape"] if name == "depth" else place)[name] = value
+    if "header" not in changes:
+        arrays["header"] = np.array(json.dumps(header))
+    path.write_bytes(signed_archive({name: array for name, array in arrays.items() if array is not None}))
+    if message:
+        with pytest.raises(ValueError, match=rf"plan\.npz cannot be loaded: .*{message}"):
+            kernels.load_plan(path)
+    else:
+        assert kernels.load_plan(path).shape == replace(PLANNED, **changes)
+
+
+def test_no_changed_graph_is_run(tmp_path):
+    """It is refused, or computes what the codes say."""
+    path = tmp_path / "plan.npz"
+    saved_plan(path, group=3)
+    arrays, x, rng = arrays_of(path), integers(PLANNED), np.random.default_rng(0)
+    expected = convolve(weight_of("ternary_twn", PLANNED).dense(), x, PLANNED)
+    refused = 0
+    for _ in range(200):
+        name = rng.choice(("graphs", "nodes", "lengths", "sums"))
+        changed = arrays[name].copy()
+        at = rng.integers(len(changed))
+        changed[at] = rng.choice((changed[at] + 1, changed[at] - 1, rng.integers(40), -1, 2**31 - 1, -(2**31)))
+        path.write_bytes(signed_archive(arrays | {name: changed}))
+        try:
+            loaded = kernels.load_plan(path)
+        except ValueError as error:
+            refused += "data-flow graph" in str(error)
+        else:
+            assert_computes(loaded, x, None, expected)
+    assert refused > 150
+
+
+@pytest.mark.skipif(len(kernels.isas()) == 1, reason="this machine runs but one ISA")
+def test_a_plan_for_an_absent_isa_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "plan.npz"
+    prepared = saved_plan(path)
+    monkeypatch.setenv("SBKIT_ISA", "scalar")
+    with pytest.raises(ValueError, match=f"cannot be loaded: its isa = '{prepared.isa}'; allowed: scalar$"):
+        kernels.load_plan(path)
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------------------
@@ -251,22 +664,37 @@ def small_weight(**changes) -> QuantizedWeight:
     return QuantizedWeight(**{"codes": weight_of("binary", SMALL).codes} | changes)
 
 
+TWO_SCALES = small_weight(negative_scale=np.full(3, 2.0))
+
+
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        ({"algorithm": "fast"}, r"algorithm = 'fast'; allowed: dense, sparse, table"),
-        ({"encoding": "one_hot"}, r"encoding = 'one_hot'; allowed: two_group, rewritten"),
+        ({"algorithm": "fast"}, r"algorithm = 'fast'; allowed: dense, sparse, table, dataflow"),
+        ({"encoding": "one_hot"}, r"encoding = 'one_hot'; allowed: two_group, rewritten, signed"),
         ({"isa": "sse9"}, r"isa = 'sse9'; allowed: auto, scalar"),
         ({"group": 11}, r"group = 11; allowed: an integer from 0 to 10"),
         ({"group": -1}, r"group = -1"),
         ({"group": 2.0}, r"group = 2\.0"),
         ({"group": 4, "algorithm": "sparse"}, r"group = 4 with algorithm 'sparse'"),
+        ({"group": 33, "algorithm": "dataflow"}, r"group = 33; allowed: an integer from 0 to 32"),
+        (
+            {"group": 7, "encoding": "signed", "weight": weight_of("ternary_twn", SMALL)},
+            r"group = 7; allowed: an integer from 0 to 6",
+        ),
         ({"threads": 0}, r"threads = 0; allowed: an integer from 1 to 1024"),
         ({"threads": True}, r"threads = True"),
-        ({"encoding": "rewritten", "algorithm": "dense"}, r"encoding = 'rewritten' with algorithm 'dense'"),
         ({"shape": ConvShape(5, 6, 6, 3)}, r"codes have shape \(3, 4, 3, 3\); allowed for this layer: \(3, 5, 3, 3\)"),
+        ({"encoding": "rewritten", "algorithm": "dense"}, r"encoding = 'rewritten' with algorithm 'dense'"),
         ({"encoding": "rewritten", "weight": weight_of("zero_one", SMALL)}, r"codes that hold 0"),
-        ({"encoding": "rewritten", "weight": small_weight(negative_scale=np.full(3, 2.0))}, r"with two scales"),
+        ({"encoding": "rewritten", "weight": TWO_SCALES}, r"'rewritten' with two scales"),
+        ({"encoding": "signed", "weight": TWO_SCALES}, r"'signed' with two scales"),
+        ({"encoding": "signed", "algorithm": "dense"}, r"encoding = 'signed' with algorithm 'dense'"),
+        ({"encoding": "signed", "algorithm": "sparse"}, r"encoding = 'signed' with algorithm 'sparse'"),
+        ({"encoding": "signed", "algorithm": "dataflow"}, r"encoding = 'signed' with algorithm 'dataflow'"),
+        ({"bias": np.zeros(4, np.float32)}, r"bias has shape \(4,\); allowed: \(3,\)"),
+        ({"bias": np.zeros((3, 1), np.float32)}, r"bias has shape \(3, 1\)"),
+        ({"bias": np.float32(1)}, r"bias has shape \(\)"),
     ],
 )
 def test_prepare_refuses(arguments, message):
@@ -281,6 +709,10 @@ def test_prepare_refuses(arguments, message):
         ({"weight": np.ones((3, 4, 3, 3))}, "weight is a ndarray; allowed: QuantizedWeight"),
         ({"shape": (4, 6, 6, 3)}, "shape is a tuple; allowed: ConvShape"),
         ({"skip_zeros": 1}, "skip_zeros = 1; allowed: True, False"),
+        ({"relu": "yes"}, "relu = 'yes'; allowed: True, False"),
+        ({"tune": None}, "tune = None; allowed: True, False"),
+        ({"bias": np.zeros(3)}, "bias has dtype float64; allowed: float32"),
+        ({"bias": "none"}, "bias has dtype <U4; allowed: float32"),
     ],
 )
 def test_prepare_refuses_the_wrong_type(arguments, message):
@@ -289,39 +721,94 @@ def test_prepare_refuses_the_wrong_type(arguments, message):
         kernels.prepare(**arguments)
 
 
+def test_a_bias_is_copied():
+    bias = np.arange(6, dtype=np.float32)
+    prepared = kernels.prepare("table", small_weight(), SMALL, bias=bias[::2])
+    bias[:] = 100
+    y = kernels.conv2d(prepared, np.zeros((1, 4, 6, 6), np.float32))
+    assert (y == np.array([0, 2, 4])[:, None, None]).all()
+
+
 GOOD = np.zeros((1, 4, 6, 6), np.float32)
+# How an array of a shape may be wrong: what it is then, the error and its message.
+WRONG = [
+    (lambda a: a.astype(np.float64), TypeError, "{} has dtype float64; allowed: float32"),
+    (lambda a: a.astype(">f4"), TypeError, "{} has dtype >f4; allowed: float32"),
+    (lambda a: a[0], ValueError, r"{} has shape \(\d, 6, 6\); allowed: \(1, \d, 6, 6\)"),
+    (lambda a: a[:, :2].copy(), ValueError, r"{} has shape \(1, 2, 6, 6\)"),
+    (lambda a: a[:0], ValueError, r"{} has shape \(0, \d, 6, 6\)"),
+    (lambda a: a.repeat(2, axis=3)[..., ::2], ValueError, "{} is not C-contiguous"),
+    (np.asfortranarray, ValueError, "{} is not C-contiguous"),
+    (lambda a: np.zeros(a.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(a.shape), ValueError, "{} .* and aligned"),
+    (lambda a: a.tolist(), TypeError, "{} is a list; allowed: a float32 numpy array"),
+]
 
 
 @pytest.mark.parametrize("algorithm", ["dense", "table"])
-@pytest.mark.parametrize(
-    "x,error,message",
-    [
-        (GOOD.astype(np.float64), TypeError, "x has dtype float64; allowed: float32"),
-        (GOOD.astype(">f4"), TypeError, "x has dtype >f4; allowed: float32"),
-        (GOOD[0], ValueError, r"x has shape \(4, 6, 6\); allowed: \(1, 4, 6, 6\)"),
-        (GOOD[:, :3].copy(), ValueError, r"x has shape \(1, 3, 6, 6\)"),
-        (np.zeros((0, 4, 6, 6), np.float32), ValueError, r"x has shape \(0, 4, 6, 6\)"),
-        (np.zeros((1, 4, 6, 12), np.float32)[..., ::2], ValueError, "x is not C-contiguous"),
-        (np.asfortranarray(GOOD), ValueError, "x is not C-contiguous"),
-        (np.zeros(4 * 36 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(1, 4, 6, 6), ValueError, "and aligned"),
-        (GOOD.tolist(), TypeError, "x is a list; allowed: a float32 numpy array"),
-        (None, TypeError, "x is a NoneType"),
-    ],
-)
-def test_conv2d_refuses(x, error, message, algorithm):
+@pytest.mark.parametrize("wrong,error,message", WRONG)
+def test_conv2d_refuses(wrong, error, message, algorithm):
     prepared = kernels.prepare(algorithm, small_weight(), SMALL)
-    with pytest.raises(error, match=message):
-        kernels.conv2d(prepared, x)
+    residual = np.zeros((1, 3, 6, 6), np.float32)
+    with pytest.raises(error, match=message.format("x")):
+        kernels.conv2d(prepared, wrong(GOOD))
+    with pytest.raises(error, match=message.format("residual")):
+        kernels.conv2d(prepared, GOOD, wrong(residual))
 
 
-def test_conv2d_refuses_what_prepare_did_not_return():
+def test_conv2d_refuses_what_is_no_array_or_no_plan():
+    with pytest.raises(TypeError, match="x is a NoneType"):
+        kernels.conv2d(kernels.prepare("table", small_weight(), SMALL), None)
     with pytest.raises(TypeError, match="prepared is a str; allowed: what prepare"):
         kernels.conv2d("table", GOOD)
 
 
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        ({"codes": np.full((3, 4, 3, 3), 2, np.int8)}, "codes hold 2; allowed: -1, 0, "),
+        ({"codes": np.ones((3, 4, 3, 3), np.int16)}, "codes has dtype int16; allowed: int8"),
+        ({"codes": np.ones((3, 3, 4, 3), np.int8).swapaxes(1, 2)}, "codes is not C-contiguous"),
+        ({"channel_sign": np.zeros(4, np.int8)}, "channel_sign holds 0"),
+        ({"negative_scale": np.ones(2, np.float32)}, r"negative_scale has shape \(2,\)"),
+        ({"dims": (1, 4, 6, 6)}, "dims are N, C, H, W, K, R, S, stride, padding"),
+        ({"dims": (0, 4, 6, 6, 3, 3, 3, 1, 1)}, "dims hold 0; allowed: 1 "),
+        ({"dims": (1, 4, 2, 6, 3, 3, 3, 1, 0)}, "the window does not fit"),
+        ({"encoding": "auto"}, "encoding = 'auto'; allowed: two_group, rewritten, signed"),
+        ({"isa": "auto"}, "isa = 'auto'; allowed here: scalar"),
+        ({"algorithm": "dataflow", "group": 33}, "group = 33"),
+        ({"algorithm": "dataflow", "graphs": [[], [], []]}, "graphs hold 3 arrays; allowed: 4"),
+        ({"algorithm": "dataflow", "graphs": [[1, 0, 0], [], [], []], "group": 4}, "0 sums of "),
+        ({"algorithm": "dataflow", "graphs": [[-1, 0, 0], [], [], []]}, "-1 inputs"),
+    ],
+)
+def test_the_extension_checks_what_would_crash_it(changes, message):
+    """Callers reach it through `prepare` alone, which refuses most of this with kinder words."""
+    weight = small_weight()
+    good = {
+        "algorithm": "table",
+        "codes": weight.codes,
+        "scale": weight.scale,
+        "negative_scale": weight.negative_scale,
+        "channel_sign": weight.channel_sign,
+        "dims": (1, 4, 6, 6, 3, 3, 3, 1, 1),
+        "isa": "scalar",
+        "skip_zeros": True,
+        "encoding": "two_group",
+        "group": 0,
+        "threads": 1,
+        "bias": np.zeros(3, np.float32),
+        "relu": False,
+        "tune": False,
+        "graphs": (),
+    }
+    kernels._kernels.Convolution(**good)
+    with pytest.raises((TypeError, ValueError), match=message):
+        kernels._kernels.Convolution(**good | changes)
+
+
 def test_a_window_too_large_for_its_group_is_refused():
     shape = ConvShape(2, 9, 9, 1, 9, 9)
-    with pytest.raises(ValueError, match="9x9 window with group 10 needs more than 65536 slots"):
+    with pytest.raises(ValueError, match="9x9 window with group 10 needs more than 65535 slots"):
         kernels.prepare("table", QuantizedWeight(np.ones((1, 2, 9, 9), np.int8)), shape, group=10)
 
 
@@ -334,6 +821,24 @@ def test_sizes_that_overflow_are_refused(huge):
 def test_a_dimension_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"dims hold 16777217; allowed: 1 \(padding: 0\) to 2\^24"):
         kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), ConvShape(1, 2**24 + 1, 3, 1))
+
+
+# ---- The machine -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_peaks_are_plausible(isa):
+    found = kernels.peaks(isa)
+    assert found.keys() == {"lanes", "fma_gmacs", "l1_gadds", "l2_gadds"}
+    assert found["lanes"] == {"scalar": 1, "neon": 4, "avx2": 8, "avx512": 16}[isa]
+    assert 0.1 < found["fma_gmacs"] < 10_000
+    assert 0.05 < found["l2_gadds"] <= 2 * found["l1_gadds"] < 200
+
+
+def test_peaks_refuse_an_unknown_isa():
+    assert kernels.peaks()["lanes"] == kernels.peaks(kernels.isas()[-1])["lanes"]
+    with pytest.raises(ValueError, match="isa = 'sse9'; allowed: auto, scalar"):
+        kernels.peaks("sse9")
 
 
 def test_build_info_and_isas():

@@ -85,6 +85,11 @@ def test_stated_shapes_predict_the_real_output_sizes(name, size):
     assert seen == {s.name: (2, s.K, s.P, s.Q) for s in shapes} and list(seen) == [s.name for s in shapes]
 
 
+def test_shapes_of_an_oblong_image():
+    shapes = conv_shapes(build_model("resnet8", quantizer=QuantizerConfig(), width=4), 3, (8, 12))
+    assert [(s.H, s.W) for s in shapes] == [(8, 12), (8, 12), (8, 12), (4, 6), (4, 6), (2, 3)]
+
+
 def test_conv_shapes_leaves_the_model_as_it_was():
     model = build_model("resnet8", quantizer=QuantizerConfig())
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -1,12 +1,18 @@
 """Density, patterns, entropy, and operation counts that equal what the kernels' plans execute."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sbkit import kernels, repetition
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.repetition import (
     SCHEMES,
+    dataflow_graph,
     density,
     effectual,
     entropy_bits,
@@ -14,6 +20,7 @@ from sbkit.repetition import (
     pattern_bound,
     random_codes,
     reduction,
+    table_adds,
     unique_filters,
     unique_patterns,
 )
@@ -96,8 +103,92 @@ def test_random_codes_refuses_impossible_densities():
         random_codes("full_precision", (2, 2, 1, 1), 1, generator)
 
 
-# Operation counts, worked out by hand: two filters of four channels, 1x1.
+# ---- Data-flow graphs ------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_pair_becomes_a_node():
+    # The paper's toy: one filter needs a+c+e, the other a+c+b. Three additions: a+c, (a+c)+e and (a+c)+b.
+    graph = dataflow_graph([[0, 2, 4], [0, 1, 2]], inputs=5)
+    assert graph == ([(0, 2)], [[4, 5], [1, 5]])
+    assert len(graph.nodes) + sum(len(values) - 1 for values in graph.sums) == 3
+    assert graph.adds == 3 + 2, "and each sum starts at zero"
+
+
+@pytest.mark.parametrize(
+    ("sets", "nodes", "sums"),
+    [
+        # 1 and 2 share three sets, 0 and 1 but two, and none once 1+2 has replaced them.
+        ([[0, 1, 2], [0, 1], [1, 2], [1, 2, 3]], [(1, 2)], [[0, 4], [0, 1], [4], [3, 4]]),
+        # All six pairs are in both sets: the smallest first value wins, then the smallest second.
+        ([[0, 1, 2, 3], [0, 1, 2, 3]], [(0, 1), (2, 3), (4, 5)], [[6], [6]]),
+        # Nodes are shared like inputs: 2+4 joins (0+1), in three sets, with 2, in two.
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 3]], [(0, 1), (2, 4)], [[5], [5], [3, 4]]),
+        # A pair is no node for one set alone; an empty set needs nothing.
+        ([[0, 1, 2, 3], [], [3]], [], [[0, 1, 2, 3], [], [3]]),
+        ([], [], []),
+    ],
+)
+def test_dataflow_graphs_by_hand(sets, nodes, sums):
+    assert dataflow_graph(sets, inputs=4) == (nodes, sums)
+    assert kernels._kernels.merge_pairs(4, sets) == ([list(node) for node in nodes], sums)
+
+
+def expand(graph, inputs, value):
+    """The inputs that a value sums, each as often as it does."""
+    return [value] if value < inputs else expand_all(graph, inputs, graph.nodes[value - inputs])
+
+
+def expand_all(graph, inputs, values):
+    return [i for value in values for i in expand(graph, inputs, value)]
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 10).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.sets(st.integers(0, n - 1)), max_size=9)))
+)
+def test_a_graph_computes_its_sets_and_leaves_nothing_to_share(case):
+    inputs, sets = case
+    graph = dataflow_graph([sorted(s) for s in sets], inputs)
+    assert [sorted(expand_all(graph, inputs, s)) for s in graph.sums] == [sorted(s) for s in sets]
+    assert graph.adds <= sum(map(len, sets)) - len(graph.nodes), "a node saves an addition or more"
+    left = [pair for s in graph.sums for pair in itertools.combinations(s, 2)]
+    assert len(left) == len(set(left))
+    assert kernels._kernels.merge_pairs(inputs, [list(s) for s in sets]) == ([list(n) for n in graph.nodes], graph.sums)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.35, 0.5, 0.9])
+def test_the_planners_graphs_are_these(fraction):
+    rng = np.random.default_rng(0)
+    for inputs, count in ((9, 130), (36, 64), (70, 33)):
+        sets = [np.flatnonzero(row).tolist() for row in rng.random((count, inputs)) < fraction]
+        nodes, sums = kernels._kernels.merge_pairs(inputs, sets)
+        assert ([tuple(node) for node in nodes], sums) == dataflow_graph(sets, inputs)
+
+
+@pytest.mark.parametrize("sets", [[[0, 3]], [[-1]], [[1, 1]], [[], [2, 0, 2]]])
+def test_the_planner_refuses_sets_that_are_none(sets):
+    with pytest.raises(ValueError, match=r"a set holds input -?\d; allowed: each of 0 to inputs - 1 = 2 once"):
+        kernels._kernels.merge_pairs(3, sets)
+
+
+# ---- Operation counts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", range(1, 11))
+def test_tables_of_subsets_take_an_addition_for_each_subset_of_two_channels_or_more(channels):
+    assert table_adds((0, 1), channels) == 2**channels - channels - 1
+
+
+def test_tables_of_signed_patterns():
+    # Of two channels a+b and a-b; of three (a±b)±c besides; of four (a±b)±(c±d) besides a±b and c±d.
+    assert [table_adds((-1, 1), channels) for channels in (1, 2, 3, 4, 5, 6)] == [0, 2, 6, 12, 24, 44]
+    # All (3^g - 1) / 2 patterns up to their sign, but for the single channels.
+    assert [table_adds((-1, 0, 1), channels) for channels in (1, 2, 3, 6)] == [0, 2, 10, 358]
+
+
+# Worked out by hand: two filters of four channels, 1x1.
 MIXED = weight([1, 1, 0, 0], [1, -1, -1, 0])
+TWO_SCALES = replace(MIXED, negative_scale=np.full(2, 3))
 PLUS_MINUS = weight([1, 1, -1, -1], [1, 1, 1, 1])
 
 
@@ -105,18 +196,40 @@ PLUS_MINUS = weight([1, 1, -1, -1], [1, 1, 1, 1])
     ("codes", "algorithm", "options", "expected"),
     [
         (MIXED, "dense", {}, (8, 8)),
-        # 2 | 1 and 2 weights; rows: + | +, -; the second filter joins two.
-        (MIXED, "sparse", {}, (2 + 3 + 1, 1 + 2)),
-        (MIXED, "sparse", {"skip_zeros": False}, (4 + 4 + 1 + 2, 2 + 3)),
+        # 2 | 1 and 2 weights, added and subtracted in one row.
+        (MIXED, "sparse", {}, (2 + 3, 1 + 1)),
+        (MIXED, "sparse", {"skip_zeros": False}, (4 + 4 + 1 + 1, 2 + 2)),
+        # rows: + | +, -; the second filter joins two.
+        (TWO_SCALES, "sparse", {}, (2 + 3 + 1, 1 + 2)),
+        (TWO_SCALES, "sparse", {"skip_zeros": False}, (4 + 4 + 1 + 2, 2 + 3)),
         # blocks {0,1} and {2,3}: + uses 1 | +: 1, -: 2; two tables of one addition.
-        (MIXED, "table", {"group": 2}, (1 + 3 + 1 + 2, 1 + 2)),
-        (MIXED, "table", {"group": 2, "skip_zeros": False}, (2 + 4 + 1 + 2, 1 + 2)),
+        (MIXED, "table", {"group": 2}, (1 + 3 + 2, 1 + 1)),
+        (MIXED, "table", {"group": 2, "skip_zeros": False}, (2 + 4 + 2, 1 + 1)),
+        (TWO_SCALES, "table", {"group": 2}, (1 + 3 + 2 + 1, 1 + 2)),
         # blocks of 3 and 1 channels: one table of 2^3 - 3 - 1.
-        (MIXED, "table", {"group": 3}, (1 + 2 + 1 + 4, 1 + 2)),
-        (PLUS_MINUS, "table", {"group": 2}, (2 + 2 + 1 + 2, 2 + 1)),
+        (MIXED, "table", {"group": 3}, (1 + 2 + 4, 1 + 1)),
+        (PLUS_MINUS, "table", {"group": 2}, (2 + 2 + 2, 1 + 1)),
         # the shared sum of two blocks, one and two blocks of +1, one join a filter.
         (PLUS_MINUS, "table", {"group": 2, "encoding": "rewritten"}, (2 + 1 + 2 + 2 + 2, 4)),
         (PLUS_MINUS, "sparse", {"encoding": "rewritten"}, (4 + 2 + 4 + 2, 4)),
+        # patterns (1, 1), none | (1, -1), (-1, 0); two tables of a+b and a-b.
+        (MIXED, "table", {"group": 2, "encoding": "signed"}, (1 + 2 + 4, 1 + 1)),
+        (MIXED, "table", {"group": 2, "encoding": "signed", "skip_zeros": False}, (2 + 2 + 4, 1 + 1)),
+        (PLUS_MINUS, "table", {"group": 2, "encoding": "signed"}, (2 + 2 + 4, 1 + 1)),
+        (PLUS_MINUS, "table", {"group": 3, "encoding": "signed"}, (2 + 2 + 6, 1 + 1)),
+        # {0,1} | {0}, {1,2}: nothing to share.
+        (MIXED, "dataflow", {"group": 4}, (2 + 3, 1 + 1)),
+        (TWO_SCALES, "dataflow", {"group": 4}, (2 + 3 + 1, 1 + 2)),
+        # further rows of {2,3} | {3}
+        (MIXED, "dataflow", {"group": 4, "skip_zeros": False}, (4 + 4 + 2, 2 + 2)),
+        # nodes 0+1 and 2+3, one entry each | both. In smaller tiles less can be shared.
+        (PLUS_MINUS, "dataflow", {"group": 4}, (2 + 2 + 2, 1 + 1)),
+        (PLUS_MINUS, "dataflow", {"group": 3}, (1 + 3 + 3, 1 + 1)),
+        (PLUS_MINUS, "dataflow", {"group": 1}, (4 + 4, 1 + 1)),
+        # nodes 0+1, 2+3 and their sum; entries 0+1 | all; all is shared, and joined twice.
+        (PLUS_MINUS, "dataflow", {"group": 4, "encoding": "rewritten"}, (3 + 1 + 1 + 1 + 2, 4)),
+        # The paper's toy: a+c, and four entries.
+        (weight([1, 0, 1, 0, 1], [-1, -1, -1, 0, 0]), "dataflow", {"group": 5}, (1 + 4, 1 + 1)),
     ],
 )
 def test_operations_by_hand(codes, algorithm, options, expected):
@@ -132,7 +245,7 @@ def test_operations_of_a_layer_count_each_input_position_once():
 
 def test_reduction_is_dense_over_executed():
     assert reduction(MIXED, "dense") == 1
-    assert reduction(MIXED, "sparse") == 16 / 9
+    assert reduction(MIXED, "sparse") == 16 / 7
     assert reduction(weight([0, 0]), "sparse") == float("inf")
 
 
@@ -143,15 +256,47 @@ def test_best_group_needs_the_fewest_operations():
     assert totals[best - 1] == min(totals) < totals[0]
 
 
+@pytest.mark.parametrize(("scheme", "most"), [("binary", 10), ("signed_binary", 10), ("ternary_twn", 6)])
+def test_best_group_keeps_to_the_largest_table(scheme, most):
+    codes = codes_of(scheme, (512, 12, 3, 3))
+    assert repetition.largest_group(codes.codes, "signed") == most
+    assert 4 <= repetition.best_group(codes, encoding="signed") <= most
+    with pytest.raises(ValueError, match=rf"group = {most + 1} of a table, encoding 'signed'; allowed: 1 to {most}"):
+        operations(codes, "table", group=most + 1, encoding="signed")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_dataflow_never_adds_more_than_sparse(scheme):
+    codes = codes_of(scheme, (16, 6, 3, 3))
+    for skip_zeros in (True, False):
+        sparse = operations(codes, "sparse", skip_zeros=skip_zeros)
+        for group in (1, 2, 4):
+            count = operations(codes, "dataflow", group=group, skip_zeros=skip_zeros)
+            assert count.adds < sparse.adds and count.multiplies == sparse.multiplies
+
+
+def test_signed_binary_costs_what_zero_one_costs():
+    codes = codes_of("signed_binary", (16, 8, 3, 3))
+    for algorithm in ("sparse", "table", "dataflow"):
+        for encoding in ("two_group", "signed")[: 1 + (algorithm == "table")]:
+            options = {"group": 4, "encoding": encoding}
+            zero_one = replace(codes, codes=abs(codes.codes))
+            assert operations(codes, algorithm, **options) == operations(zero_one, algorithm, **options)
+
+
 def test_operations_names_what_is_wrong():
-    with pytest.raises(ValueError, match="algorithm = 'winograd'; allowed: dense, sparse, table"):
+    with pytest.raises(ValueError, match="algorithm = 'winograd'; allowed: dense, sparse, table, dataflow"):
         operations(MIXED, "winograd")
     with pytest.raises(ValueError, match="encoding = 'xnor'"):
         operations(MIXED, "table", encoding="xnor")
     with pytest.raises(ValueError, match="codes with zeros"):
         operations(MIXED, "table", encoding="rewritten")
+    with pytest.raises(ValueError, match='encoding = "signed" of weights with two scales; allowed: two_group'):
+        operations(TWO_SCALES, "table", encoding="signed")
+    with pytest.raises(ValueError, match='encoding = "signed" with algorithm = "dataflow"; allowed: table'):
+        operations(MIXED, "dataflow", encoding="signed")
     with pytest.raises(ValueError, match="group = 0"):
-        operations(MIXED, "table", group=0)
+        operations(MIXED, "dataflow", group=0)
     with pytest.raises(ValueError, match=r"codes have shape \(2, 4, 1, 1\)"):
         operations(MIXED, "table", ConvShape(C=3, H=4, W=4, K=2, R=1, S=1))
 
@@ -168,11 +313,16 @@ SHAPES = [
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_plans_execute_these_operations(scheme, shape):
     codes = codes_of(scheme, (shape.K, shape.C, shape.R, shape.S))
-    for algorithm in ("dense", "sparse", "table"):
+    if scheme == "ternary_ttq":
+        codes = replace(codes, negative_scale=np.full(shape.K, 2))
+    encodings = {"dense": ["two_group"], "table": ["two_group", "signed"]}
+    for algorithm in repetition.ALGORITHMS:
         for skip_zeros in (True, False):
-            for encoding in repetition.ENCODINGS if scheme == "binary" and algorithm != "dense" else ("two_group",):
-                options = {"skip_zeros": skip_zeros, "encoding": encoding}
-                prepared = kernels.prepare(algorithm, codes, shape, **options)
-                group = {"group": prepared.group} if algorithm == "table" else {}
-                expected = operations(codes, algorithm, shape, **options, **group)
-                assert tuple(prepared.operations) == tuple(expected), (algorithm, options)
+            for encoding in encodings.get(algorithm, ["two_group"]) + ["rewritten"] * (scheme == "binary"):
+                if (algorithm, encoding) == ("dense", "rewritten") or (scheme, encoding) == ("ternary_ttq", "signed"):
+                    continue
+                for group in (0, 2, 3) if algorithm in ("table", "dataflow") else (0,):
+                    options = {"skip_zeros": skip_zeros, "encoding": encoding}
+                    prepared = kernels.prepare(algorithm, codes, shape, group=group, **options)
+                    expected = operations(codes, algorithm, shape, group=prepared.group or 1, **options)
+                    assert tuple(prepared.operations) == tuple(expected), (algorithm, group, options)
