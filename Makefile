@@ -71,7 +71,7 @@ sanitize: setup  ## the tests of the kernels under GCC's address and undefined-b
 	CXX="$(CXX)" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target build/sanitize/package -C build-dir=build/sanitize/cmake -C cmake.define.SBKIT_SANITIZE=ON .
 	$(SANITIZED) -c 'from sbkit import kernels; assert "-fsanitize=address" in kernels.build_info()["flags"]'
-	$(SANITIZED) -m pytest tests/test_kernels.py $(ARGS)
+	$(SANITIZED) -m pytest --capture=sys tests/test_kernels.py $(ARGS)
 
 lab: setup  ## the notebooks in JupyterLab
 	"$(BIN)/jupyter-lab" notebooks/00_overview.ipynb $(ARGS)

@@ -66,7 +66,8 @@ class Convolution {
   Convolution(const std::string& algorithm, const py::array& codes, const py::array& scale,
               const py::array& negative_scale, const py::array& channel_sign, const std::vector<int64_t>& dims,
               const std::string& isa, bool skip_zeros, const std::string& encoding, int group, int threads,
-              const py::array& bias, bool relu, bool tune, const std::vector<std::vector<int32_t>>& graphs)
+              const py::array& bias, bool relu, bool tune, const std::vector<std::vector<int32_t>>& graphs,
+              const std::vector<int32_t>& choices)
       : threads_(threads), relu_(relu) {
     if (dims.size() != 9) throw py::value_error("dims are N, C, H, W, K, R, S, stride, padding");
     shape_ = {dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], dims[7], dims[8]};
@@ -134,6 +135,7 @@ class Convolution {
       if (graphs.size() != 4) throw py::value_error("graphs hold " + std::to_string(graphs.size()) + " arrays; allowed: 4");
       options.graphs = from_arrays({graphs[0], graphs[1], graphs[2], graphs[3]});
     }
+    options.choices = choices;
     const Kernel& kernel = kernel_named(isa);
     py::gil_scoped_release unlocked;
     plan_.reset(new Plan(shape_, weights, kernel, options));
@@ -171,6 +173,7 @@ class Convolution {
                     py::arg("entry_adds") = o.entry_adds, py::arg("combine_adds") = o.combine_adds,
                     py::arg("multiplies") = o.multiplies);
   }
+  std::vector<int32_t> choices() const { return plan_ ? plan_->choices() : std::vector<int32_t>(); }
   py::tuple graphs() const {
     const GraphArrays arrays = to_arrays(plan_ ? plan_->graphs() : std::vector<Graph>());
     return py::make_tuple(to_array(arrays.graphs), to_array(arrays.nodes), to_array(arrays.lengths),
@@ -236,15 +239,16 @@ PYBIND11_MODULE(_kernels, m) {
   py::class_<Convolution>(m, "Convolution")
       .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,
                     const std::vector<int64_t>&, const std::string&, bool, const std::string&, int, int,
-                    const py::array&, bool, bool, const std::vector<std::vector<int32_t>>&>(),
+                    const py::array&, bool, bool, const std::vector<std::vector<int32_t>>&, const std::vector<int32_t>&>(),
            py::arg("algorithm"), py::arg("codes"), py::arg("scale"), py::arg("negative_scale"), py::arg("channel_sign"),
            py::arg("dims"), py::arg("isa"), py::arg("skip_zeros"), py::arg("encoding"), py::arg("group"),
-           py::arg("threads"), py::arg("bias"), py::arg("relu"), py::arg("tune"), py::arg("graphs"))
+           py::arg("threads"), py::arg("bias"), py::arg("relu"), py::arg("tune"), py::arg("graphs"), py::arg("choices"))
       .def("run", &Convolution::run, py::arg("x"), py::arg("residual"))
       .def_property_readonly("group", &Convolution::group)
       .def_property_readonly("cost", &Convolution::cost)
       .def_property_readonly("weight_bytes", &Convolution::weight_bytes)
       .def_property_readonly("geometry", &Convolution::geometry)
       .def_property_readonly("operations", &Convolution::operations)
+      .def_property_readonly("choices", &Convolution::choices)
       .def_property_readonly("graphs", &Convolution::graphs);
 }

@@ -285,9 +285,10 @@ void Run(const Job& job, const float* input, const float* residual, float* y) {
     const int64_t per_tile = static_cast<int64_t>(job.most_rows) * job.tile_h * job.tile_w * L;
     const bool in_place = job.fill_h == 0;
     for (int64_t n0 = 0; n0 < job.N; n0 += job.grid.n) {
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 8)
       for (int64_t c = 0; c < job.C; c++) PackChannel(job, lanes, input, n0, c, plane);
-#pragma omp for schedule(static)
+// Dynamic: a core that something else slows down leaves strips to the others.
+#pragma omp for schedule(dynamic)
       for (int64_t unit = 0; unit < static_cast<int64_t>(job.blocks) * job.strips; unit++) {
         const Block& block = job.block[unit / job.strips];
         const int64_t strip = unit % job.strips;

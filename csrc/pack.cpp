@@ -16,7 +16,6 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
 constexpr int64_t kCachedValues = 2048;  // of a graph: 128 KiB of 64-byte vectors, beyond which sums are slow to fetch
-constexpr int kReadAhead = 3;  // the kernels read four entries at once
 constexpr int64_t kMaxSlots = 65535;  // entries and their counts are 16 bits
 
 constexpr int kPowerOfThree[kMaxGroup + 1] = {1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683, 59049};
@@ -83,6 +82,10 @@ int TableProgram::slot(int pattern, bool* negated) const {
 
 Plan::Plan(const ConvShape& shape, const Weights& weights, const Kernel& kernel, const PlanOptions& options)
     : shape_(shape), weights_(weights), kernel_(kernel), options_(options) {
+  if (shape.stride > kMaxSlots) {
+    throw std::invalid_argument("stride = " + std::to_string(shape.stride) + "; allowed: 1 to " +
+                                std::to_string(kMaxSlots));
+  }
   checked_product({shape.N, shape.C, shape.H + 2 * shape.padding, shape.W + 2 * shape.padding});
   checked_product({shape.N, shape.K, shape.P(), shape.Q()});
   options_.bias.resize(static_cast<size_t>(shape.K), 0);
@@ -257,8 +260,16 @@ void Plan::choose_geometry() {
   const auto found = geometries();
   if (found.empty()) {
     throw std::invalid_argument("a " + std::to_string(shape_.R) + "x" + std::to_string(shape_.S) +
-                                " window with group " + std::to_string(options_.group) +
-                                " needs more than 65535 slots per tile; use a smaller group");
+                                " window with group " + std::to_string(options_.group) + " and stride " +
+                                std::to_string(shape_.stride) +
+                                " needs more than 65535 slots per tile; use a smaller group, window or stride");
+  }
+  if (!options_.choices.empty()) {
+    const auto same = std::find_if(found.begin(), found.end(),
+                                   [&](const auto& each) { return each.second.choices() == options_.choices; });
+    if (same == found.end()) throw std::invalid_argument("the plan's choices are none that this layer allows");
+    cost_ = same->first;
+    return build(same->second);
   }
   cost_ = found.front().first;
   build(found.front().second);
@@ -326,7 +337,7 @@ void Plan::lay_out(const Geometry& g) {
     job.columns = narrow(ceil_div(table_w, stride) * stride);
     job.fill_h = narrow((g.tile_h - 1) * stride + shape_.R), job.fill_step = 1;
     job.copy_w = job.columns / job.stride;
-    job.below = job.stride * job.slots * job.columns;
+    job.below = narrow(stride * job.slots * job.columns);
   } else if (dataflow) {
     int64_t most = 0;
     for (const Graph& graph : options_.graphs)
@@ -339,7 +350,7 @@ void Plan::lay_out(const Geometry& g) {
     job.slots = job.pass_channels;
     job.columns = job.packed_columns;
     job.fill_h = job.fill_step = job.copy_w = 0;
-    job.below = job.stride * job.slots * job.columns;
+    job.below = narrow(stride * job.slots * job.columns);
   }
   job.plane_h = (g.grid.h - 1) * job.block_h * stride + job.packed_h;
   job.plane_w = (g.grid.w - 1) * job.block_w * stride + ceil_div(job.packed_w, kernel_.lanes) * kernel_.lanes;
@@ -554,7 +565,6 @@ void Plan::fill_lists() {
       packing_.passes.push_back(pass);
     }
   }
-  packing_.entries.insert(packing_.entries.end(), kReadAhead, 0);
   job.block = packing_.blocks.data(), job.pass = packing_.passes.data(), job.copies = packing_.copies.data(), job.steps = packing_.steps.data();
   job.pass_rows = packing_.pass_rows.data(), job.entries = packing_.entries.data();
   job.terms = packing_.terms.data(), job.first_term = packing_.first_term.data();
@@ -564,7 +574,7 @@ void Plan::fill_lists() {
 // Of one thread: threads that share filters out each make their own tables and their own shared row.
 void Plan::count_operations() {
   const int64_t outputs = shape_.P() * shape_.Q();
-  operations_.entry_adds = outputs * (static_cast<int64_t>(packing_.entries.size()) - kReadAhead - packing_.repeated_entries);
+  operations_.entry_adds = outputs * (static_cast<int64_t>(packing_.entries.size()) - packing_.repeated_entries);
   operations_.multiplies = outputs * static_cast<int64_t>(packing_.terms.size());
   for (int64_t k = 0; k < shape_.K; k++)
     operations_.combine_adds += outputs * std::max(packing_.first_term[k + 1] - packing_.first_term[k] - 1, 0);
@@ -577,7 +587,7 @@ void Plan::count_operations() {
 }
 
 int64_t Plan::weight_bytes() const {
-  return static_cast<int64_t>((packing_.entries.size() - kReadAhead) * sizeof(uint16_t) + packing_.pass_rows.size() * sizeof(PassRow) +
+  return static_cast<int64_t>(packing_.entries.size() * sizeof(uint16_t) + packing_.pass_rows.size() * sizeof(PassRow) +
                               packing_.copies.size() * sizeof(Copy) + packing_.steps.size() * sizeof(Step) +
                               packing_.terms.size() * sizeof(Term));
 }
@@ -588,6 +598,11 @@ std::string Plan::geometry() const {
   return "grid " + text(j.grid.n) + "x" + text(j.grid.h) + "x" + text(j.grid.w) + ", tile " + text(j.tile_h) + "x" +
          text(j.tile_w) + ", " + text(j.pass_channels) + " channels a pass" +
          (j.blocks > 1 ? ", " + text(j.blocks) + " filter blocks" : "");
+}
+
+std::vector<int32_t> Plan::choices() const {
+  const Job& j = packing_.job;
+  return Geometry{j.grid, j.tile_h, j.tile_w, j.group, j.pass_channels / std::max(j.group, 1), j.blocks}.choices();
 }
 
 void Plan::run(const float* x, const float* residual, float* y) {

@@ -39,6 +39,7 @@ struct PlanOptions {
   std::vector<float> bias;    // [K]
   bool relu = false;
   std::vector<Graph> graphs;  // of `dataflow`, one a tile, as planned before; empty: planned here
+  std::vector<int32_t> choices;  // of the geometry, as Plan::choices gave them before; empty: made here
 };
 
 constexpr int kMaxGroup = 10;          // of `table`
@@ -80,6 +81,7 @@ class Plan {
   const Operations& operations() const { return operations_; }
   std::string geometry() const;  // "grid 1x4x4, tile 2x2, 8 channels a pass"
   const std::vector<Graph>& graphs() const { return options_.graphs; }
+  std::vector<int32_t> choices() const;  // what geometry() says, to make the same plan again
 
  private:
   struct Row {
@@ -89,6 +91,9 @@ class Plan {
   struct Geometry {
     Grid grid{};
     int32_t tile_h = 0, tile_w = 0, group = 0, groups_per_pass = 0, blocks = 0;
+    std::vector<int32_t> choices() const {
+      return {grid.n, grid.h, grid.w, tile_h, tile_w, group, groups_per_pass, blocks};
+    }
   };
   struct Packing {  // what a run reads; moving it leaves the job's pointers valid
     Job job{};

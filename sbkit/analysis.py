@@ -460,7 +460,7 @@ def response_table(train: DataFrame) -> DataFrame:
 
 _PEERS = ("torch", "onnxruntime", "openvino")  # what a user would run instead
 # What the absence of a column means: records of earlier versions lack some.
-_ABSENT = {"study": "layers", "precision": "fp32", "regions": 0, "model": ""}
+_ABSENT = {"study": "layers", "precision": "fp32", "regions": 0, "model": "", "on_threads": 1}
 _ABSENT |= dict.fromkeys(("bound_ms", "roofline_fraction", "entropy_bits"), math.nan)
 
 
@@ -478,22 +478,23 @@ def _labelled(bench: DataFrame) -> DataFrame:
             details += [row.encoding] if row.encoding != "two_group" else []
             details += [] if row.skip_zeros else ["zeros kept"]
             details += [f"sign per {row.regions:.0f} channels"] if row.regions else []
-        place = (row.name, row.layer, row.model, row.batch, row.density)
+        place = (row.name, row.layer, row.model, row.batch, row.density, row.on_threads)
         details += [f"G = {row.group}"] if (place, *details) in seen else []
         seen.add((place, *details))
         labels.append(", ".join(details))
     return table.assign(label=labels)
 
 
-def newest(bench: DataFrame, study: str = "layers", threads: int = 1) -> DataFrame:
-    """The timings of a study's benchmark with so many threads, the one that started last; empty if there is none.
+def newest(bench: DataFrame, study: str = "layers") -> DataFrame:
+    """The timings of a study's benchmark that started last, of those on one thread; empty if there is none.
 
-    A speed figure shows one run on one machine. Of networks it is the last benchmark of each network and batch.
+    A speed figure shows one run on one machine. Of networks it is the last benchmark of each network and batch; the
+    study of threads has one thread and several in one benchmark.
     """
     if bench.empty:
         return bench
     studies = bench["study"].fillna("layers") if "study" in bench else "layers"
-    found = bench[(bench["threads"] == threads) & (studies == study)]
+    found = bench[(studies == study) & ((bench["threads"] == 1) | (study == "threads"))]
     started = found["provenance_started_utc"]
     if study == "network":
         return found[started == started.groupby([found["shapes"], found["batch"]]).transform("max")]
@@ -585,27 +586,22 @@ def _rounds(timings: DataFrame) -> dict[str, np.ndarray]:
     return {row.layer: np.array(row.round_ms) for row in timings.itertuples()}
 
 
-def threads_table(bench: DataFrame, threads: int = 2) -> DataFrame:
-    """Speed of the newest "layers" benchmark with so many threads over that with one: a row per contender.
+def threads_table(bench: DataFrame) -> DataFrame:
+    """Speed of each contender on several threads over its own on one, in a benchmark of the study of threads.
 
-    Ratios of medians, per layer and, in the column "all", of the layers' sums. They have no interval: two benchmarks
-    share no rounds. Empty where either is missing or they differ in shapes or batch.
+    One row per contender, a column per layer and "all" for the sum of the layers' latencies: mean ± 95 % interval over
+    rounds, each round's ratio taken within the round.
     """
-    one = newest(bench)
-    if one.empty:
+    if bench.empty:
         return DataFrame()
-    same = (bench["shapes"] == one["shapes"].iloc[0]) & (bench["batch"] == one["batch"].iloc[0])
-    several = newest(bench[same], threads=threads)
-    if several.empty:
-        return DataFrame()
-    records.one_machine(pd.concat([one, several]))
-    tables = [speed_table(one), speed_table(several)]
-    one, several = (table.pivot(index="label", columns="layer", values="median_ms") for table in tables)
-    layers = [layer for layer in dict.fromkeys(tables[0]["layer"]) if layer in several]
-    labels = [label for label in dict.fromkeys(tables[0]["label"]) if label in several.index]
-    one, several = one.loc[labels, layers], several.loc[labels, layers]
-    total = one.sum(axis=1, skipna=False) / several.sum(axis=1, skipna=False)
-    return (one / several).assign(all=total).reset_index().rename_axis(columns=None)
+    table = _labelled(records.one_machine(bench))
+    rows = []
+    for label, timings in table.groupby("label", sort=False):
+        one, several = (_rounds(timings[timings["on_threads"] == n]) for n in (1, timings["on_threads"].max()))
+        ratios = {layer: one[layer] / several[layer] for layer in one}
+        ratios["all"] = sum(one.values()) / sum(several.values())
+        rows.append({"label": label} | {layer: shown(*interval(r), len(r)) for layer, r in ratios.items()})
+    return DataFrame(rows)
 
 
 def plans_table(bench: DataFrame) -> DataFrame:

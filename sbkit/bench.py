@@ -1,8 +1,9 @@
 """Time the kernels against torch and its peers: check first, then interleave all contenders in one process.
 
-Three studies, timed alike:
+Four studies, timed alike:
 
     layers   single layers of a network: every algorithm on every scheme
+    threads  the same layers on one thread and on several, in the same rounds
     density  one layer at densities from 0.05 to 0.95: what sparsity and repetition are worth, and both
     network  a whole network, batch norms folded, through `sbkit.inference`
 
@@ -63,7 +64,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "tiny": ("resnet8", {"image_size": 8, "width": 8}),
 }
 
-STUDIES = ("layers", "density", "network")
+STUDIES = ("layers", "threads", "density", "network")
 ALGORITHMS = ("sparse", "table", "dataflow")  # of the kernels, besides the reference
 # How far torch and its peers may be off, as a fraction of the largest output, by precision.
 TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
@@ -73,15 +74,15 @@ TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
 class BenchConfig:
     """What to time."""
 
-    study: str = "layers"  # layers: each of the shapes | density: the second shape, densities 0.05 to 0.95 | network
+    study: str = "layers"  # layers | threads: on one thread and on several | density: of the second shape | network
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
     algorithms: str = "sparse table dataflow"  # of the kernels, on layers and at many densities; a network takes table
     peers: bool = True  # ONNX Runtime and OpenVINO as well, where installed; not in the study of densities
-    rounds: int = 9  # times every contender is timed, all in turn
+    rounds: int = 7  # times every contender is timed, all in turn
     min_run_ms: float = 20.0  # least milliseconds of one timing
-    threads: int = 1  # of the kernels, of torch and of its peers
+    threads: int = 1  # of the kernels, of torch and of its peers; in the study of threads, what one is compared with
     batch: int = 1  # images
     seed: int = 0  # of codes and activations
     isa: str = "auto"  # of the kernels; auto: the widest usable
@@ -100,6 +101,8 @@ class BenchConfig:
         for name in ("rounds", "threads", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}; allowed: 1 or more")
+        if self.study == "threads" and self.threads == 1:
+            raise ValueError("threads = 1 in the study of threads; allowed: 2 or more")
         if self.min_run_ms <= 0:
             raise ValueError(f"min_run_ms = {self.min_run_ms}; allowed: above 0")
         if self.isa not in ("auto", *kernels.isas()):
@@ -141,8 +144,9 @@ BASELINE: dict[str, Any] = {
     "density": 1.0,
     "entropy_bits": None,
     "best_reduction": 1.0,
-    "bound_ms": None,
+    "bound_adds": None,
 }
+"""Besides: on_threads, the threads it ran on, `BenchConfig.threads` unless the study is of threads."""
 
 
 def _check(what: str, result: Any, expected: np.ndarray, tolerance: float) -> None:
@@ -192,6 +196,13 @@ LAYERS: tuple[Way, ...] = (
     _way("dataflow", "ternary_twn", skip_zeros=False),
 )
 
+THREADS: tuple[Way, ...] = (
+    _way("table", "signed_binary"),
+    _way("table", "binary", encoding="signed"),
+    _way("table", "ternary_twn", encoding="signed"),
+    _way("sparse", "signed_binary"),
+)
+
 DENSITIES = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))
 DENSITY: tuple[Way, ...] = (
     _way("sparse", "binary"),
@@ -221,7 +232,7 @@ def _random_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedW
     return weight
 
 
-def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], peaks: dict, skipped: list[str]) -> Subject:
+def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], lanes: int, skipped: list[str]) -> Subject:
     """One layer with all its contenders. Raises AssertionError if one computes anything else than the reference."""
     generator = np.random.default_rng(config.seed)
     # Activations are small integers: every order of summation gives the same floats.
@@ -234,10 +245,15 @@ def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], peaks: di
         **{"layer": f"{shape.C}→{shape.K} @{shape.H}", "C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K},
         **{"batch": shape.N, "weight_bytes": 4 * shape.weights, "adds": dense, "multiplies": dense},
     }
-    contenders = _torch_layer(shape, x, weight, y)
-    if config.peers and config.study == "layers":
-        contenders += _peers(config, lambda: _onnx_layer(shape, weight), x, y, ("fp32", "int8"), skipped)
-    contenders += _kernel_layer(config, shape, x, ways, peaks)
+    contenders = []
+    for threads in (1, config.threads) if config.study == "threads" else (config.threads,):
+        own = {"on_threads": threads}
+        contenders += [c._replace(columns=c.columns | own) for c in _torch_layer(shape, x, weight, y)]
+        if config.peers and config.study == "layers":
+            contenders += _peers(config, lambda: _onnx_layer(shape, weight), x, y, ("fp32", "int8"), skipped)
+        contenders += [
+            c._replace(columns=c.columns | own) for c in _kernel_layer(config, shape, x, ways, lanes, threads)
+        ]
     return Subject(columns, shape.macs, contenders)
 
 
@@ -253,7 +269,7 @@ def _torch_layer(shape: ConvShape, x: np.ndarray, weight: np.ndarray, y: np.ndar
 
 
 def _kernel_layer(
-    config: BenchConfig, shape: ConvShape, x: np.ndarray, ways: Iterable[Way], peaks: dict
+    config: BenchConfig, shape: ConvShape, x: np.ndarray, ways: Iterable[Way], lanes: int, threads: int
 ) -> list[Contender]:
     codes: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
     contenders = []
@@ -265,7 +281,7 @@ def _kernel_layer(
         weight, expected = codes[key]
         table = way.algorithm == "table"
         prepared = kernels.prepare(
-            way.algorithm, weight, shape, isa=config.isa, threads=config.threads, tune=table, **way.options
+            way.algorithm, weight, shape, isa=config.isa, threads=threads, tune=True, **way.options
         )
         _check(f"{way.algorithm} {way.scheme} {way.options} on {shape}", kernels.conv2d(prepared, x), expected, 0)
         columns = {
@@ -282,7 +298,7 @@ def _kernel_layer(
             costs = _table_costs(weight, prepared.encoding, prepared.skip_zeros)
             columns["best_reduction"] = 2 * shape.weights / min(cost.operations for cost in costs)
             if config.study == "layers":
-                columns["bound_ms"] = _bound_ms(shape, costs, peaks) / config.threads
+                columns["bound_adds"] = _bound_adds(shape, costs, lanes)
         call = functools.partial(kernels.conv2d, prepared, x)
         contenders.append(Contender(way.algorithm, way.scheme, call, columns))
     return contenders
@@ -308,16 +324,14 @@ def _table_costs(weight: QuantizedWeight, encoding: str, skip_zeros: bool) -> li
     return costs
 
 
-def _bound_ms(shape: ConvShape, costs: list[TableCost], peaks: dict[str, float]) -> float:
-    """The least time that one core's loads of table entries and the additions that build the tables could take.
+def _bound_adds(shape: ConvShape, costs: list[TableCost], lanes: int) -> int:
+    """The least number of vectors to add, with the best number of channels per table.
 
-    With the best number of channels per table; tables in L1, each input position built once, lanes on the best grid.
+    Each input position is built once, and the lanes cover the image by the best grid.
     """
-    lanes = peaks["lanes"]
     heights = [2**i for i in range(lanes.bit_length())]
     vectors = shape.N * min(-(-shape.P // height) * -(-shape.Q // (lanes // height)) for height in heights)
-    adds = min(cost.entries * vectors + cost.built * vectors * shape.stride**2 for cost in costs)
-    return adds / (peaks["l1_gadds"] * 1e9) * 1e3
+    return min(cost.entries * vectors + cost.built * vectors * shape.stride**2 for cost in costs)
 
 
 # Networks
@@ -540,21 +554,27 @@ def _onnx_network(folded: nn.Module, x: torch.Tensor) -> bytes:
 # Measurement
 
 
-def _subjects(config: BenchConfig, peaks: dict, skipped: list[str]) -> Iterable[Subject]:
+def _subjects(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterable[Subject]:
     if config.study == "network":
         yield _network(config, skipped)
         return
     shapes, ways = SHAPES[config.shapes], LAYERS
     if config.study == "density":
         shapes, ways = shapes[1:2], DENSITY
+    if config.study == "threads":
+        ways = THREADS
     ways = [way for way in ways if way.algorithm in config.algorithms.split()]
     for shape in shapes:
-        yield _layer(config, shape.with_batch(config.batch), ways, peaks, skipped)
+        yield _layer(config, shape.with_batch(config.batch), ways, lanes, skipped)
 
 
 def _time(config: BenchConfig, subject: Subject) -> list[dict[str, Any]]:
     """Time a subject's contenders in turn, round by round: a row of the record for each."""
-    timers = [Timer("call()", globals={"call": c.call}, num_threads=config.threads) for c in subject.contenders]
+    threads = [contender.columns.get("on_threads", config.threads) for contender in subject.contenders]
+    timers = [
+        Timer("call()", globals={"call": contender.call}, num_threads=n)
+        for contender, n in zip(subject.contenders, threads, strict=True)
+    ]
     round_ms: list[list[float]] = [[] for _ in timers]
     blocks: list[list[float]] = [[] for _ in timers]
     with torch.inference_mode():
@@ -565,7 +585,8 @@ def _time(config: BenchConfig, subject: Subject) -> list[dict[str, Any]]:
                 found = timer.blocked_autorange(min_run_time=config.min_run_ms / 1e3)
                 round_ms[i].append(found.median * 1e3)
                 blocks[i] += [seconds * 1e3 for seconds in found.times]
-    return [_row(subject, *rest) for rest in zip(subject.contenders, round_ms, blocks, strict=True)]
+    rows = [_row(subject, *rest) for rest in zip(subject.contenders, round_ms, blocks, strict=True)]
+    return [row | {"on_threads": n} for row, n in zip(rows, threads, strict=True)]
 
 
 def _row(subject: Subject, contender: Contender, round_ms: list[float], blocks: list[float]) -> dict[str, Any]:
@@ -582,8 +603,14 @@ def _row(subject: Subject, contender: Contender, round_ms: list[float], blocks: 
         "flagged": bool((high - low) / middle > 0.1),
         "gmacs": subject.macs / median / 1e6,  # dense-equivalent 1e9 multiply-accumulates a second
         "reduction": (subject.columns["adds"] + subject.columns["multiplies"]) / (row["adds"] + row["multiplies"]),
-        "roofline_fraction": row["bound_ms"] and row["bound_ms"] / median,
     }
+
+
+def _under_the_roof(timing: dict[str, Any], vector_adds: float) -> dict[str, Any]:
+    """A row with the time that its least number of additions takes at so many a second."""
+    adds = timing["bound_adds"]
+    bound = None if adds is None else adds / vector_adds * 1e3
+    return timing | {"bound_ms": bound, "roofline_fraction": bound and bound / timing["median_ms"]}
 
 
 def _report(timings: list[dict[str, Any]], seconds: float) -> None:
@@ -602,7 +629,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     timings          a dict for each layer or network and each contender, below
     layers           how many layers
     flagged_timings  how many rows are flagged
-    peaks            `kernels.peaks()`
+    peaks            `kernels.peaks()`, the best of several: another program can only slow one down
     skipped          the peers that could not run, and why
 
     A row of timings holds, beside what BASELINE names,
@@ -614,8 +641,8 @@ def measure(config: BenchConfig) -> dict[str, Any]:
       weight_bytes, adds, multiplies    of one layer, or of a network's quantized layers, at batch 1
       reduction, best_reduction         dense operations over these; the same per output position with the table's G of
                                         fewest operations, where G here is chosen for speed
-      bound_ms, roofline_fraction       of `table` in the study of layers: what its loads and additions would take at
-                                        `peaks`, and that over median_ms
+      bound_adds                        of `table` in the study of layers: the fewest vectors it must load and add
+      bound_ms, roofline_fraction       the time these take from a table in L1 at `peaks`, and that over median_ms
     """
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -624,15 +651,16 @@ def measure(config: BenchConfig) -> dict[str, Any]:
             peaks = kernels.peaks(config.isa)
             timings, skipped = [], []
             started = time.perf_counter()
-            for subject in _subjects(config, peaks, skipped):
+            for subject in _subjects(config, peaks["lanes"], skipped):
                 found = _time(config, subject)
+                peaks = {key: max(value, peaks[key]) for key, value in kernels.peaks(config.isa).items()}
                 _report(found, time.perf_counter() - started)
                 timings += found
                 started = time.perf_counter()
     finally:
         torch.set_num_threads(before)
     return {
-        "timings": timings,
+        "timings": [_under_the_roof(timing, peaks["l1_gadds"] * 1e9 * config.threads) for timing in timings],
         "layers": len({t["layer"] for t in timings}),
         "flagged_timings": sum(t["flagged"] for t in timings),
         "peaks": peaks,

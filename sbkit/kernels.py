@@ -12,8 +12,8 @@ scheme is data: binary, ternary, {0,1} and signed binary differ only in their co
     sparse    adds the activations of the non-zero codes
     table     partial sums of the patterns that G channels can have, built once per input position and shared by all
               taps and filters
-    dataflow  per tile of a few channels with all taps, a graph of sums that all filters share, found offline by greedily
-              merging the pair that most filters have in common (after SumMerge, Prabhakar et al., ICS 2021)
+    dataflow  per tile of a few channels with all taps, a graph of sums that all filters share, found offline by
+              greedily merging the pair that most filters have in common (after SumMerge, Prabhakar et al., ICS 2021)
 
 `skip_zeros=False` is what a system without sparsity support does: `sparse` and `dataflow` then also sum the activations
 of the zero codes (one more unique weight, of coefficient 0) and `table` adds a zero vector where a pattern is empty.
@@ -155,8 +155,8 @@ def prepare(
               table, up to its sign; the cheapest for binary (2^(G-1) sums) and ternary ((3^G - 1) / 2 sums). The last
               two need both scales to be equal. "auto": of "two_group" and, where it is allowed, "signed" the cheaper by
               the cost model, or by time with `tune`
-    group     channels per table, 1 to 10 ("signed" with zeros and both signs in a filter: to 6), or channels per tile of
-              `dataflow`, 1 to 32; 0 chooses: by a cost model, for `dataflow` by planning samples
+    group     channels per table, 1 to 10 ("signed" with zeros and both signs in a filter: to 6), or channels per tile
+              of `dataflow`, 1 to 32; 0 chooses: by a cost model, for `dataflow` by planning samples
     threads   OpenMP threads; without OpenMP the work is serial
     bias      float32 (K,), added to every output of a filter: with `scale`, a folded batch normalisation
     relu      clamp outputs at 0, after bias and residual
@@ -177,7 +177,9 @@ def prepare(
     usable = isas()
     _choice("isa", isa, ("auto", *usable))
     if group and algorithm not in MAX_GROUP:
-        raise ValueError(f"group = {group} with algorithm {algorithm!r}; allowed: 0, only {list(MAX_GROUP)} have groups")
+        raise ValueError(
+            f"group = {group} with algorithm {algorithm!r}; allowed: 0, only {list(MAX_GROUP)} have groups"
+        )
     most = MAX_GROUP.get(algorithm, 0)
     if encoding == "signed":
         if algorithm != "table":
@@ -203,7 +205,7 @@ def prepare(
         allowed = algorithm == "table" and one_scale and group <= MAX_TERNARY_GROUP
         encodings = ("two_group", "signed") if allowed and _mixes_signs(weight.codes) else ("two_group",)
     found = [
-        _prepare(algorithm, weight, shape, isa, skip_zeros, encoding, group, threads, bias, relu, tune, ())
+        _prepare(algorithm, weight, shape, isa, skip_zeros, encoding, group, threads, bias, relu, tune)
         for encoding in encodings
     ]
     return min(found, key=lambda prepared: prepared._native.cost)
@@ -214,7 +216,9 @@ def _mixes_signs(codes: np.ndarray) -> bool:
     return bool(((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any())
 
 
-def _prepare(algorithm, weight, shape, isa, skip_zeros, encoding, group, threads, bias, relu, tune, graphs) -> Prepared:
+def _prepare(
+    algorithm, weight, shape, isa, skip_zeros, encoding, group, threads, bias, relu, tune, graphs=(), choices=()
+) -> Prepared:
     bias = np.zeros(shape.K, np.float32) if bias is None else np.array(bias)
     started = time.perf_counter()
     native = _kernels.Convolution(
@@ -233,6 +237,7 @@ def _prepare(algorithm, weight, shape, isa, skip_zeros, encoding, group, threads
         relu=relu,
         tune=tune,
         graphs=graphs,
+        choices=choices,
     )
     seconds = time.perf_counter() - started
     counts = native.operations
@@ -278,7 +283,8 @@ _UNREADABLE = (AttributeError, EOFError, KeyError, MemoryError, TypeError, Value
 def save_plan(path: str | os.PathLike, prepared: Prepared) -> Path:
     """Write a prepared layer to one `.npz`, which `load_plan` runs from without its weights; atomic.
 
-    The file holds the codes as two bit planes (+1, -1), scales, signs, bias, the options, and the graphs of `dataflow`.
+    The file holds the codes as two bit planes (+1, -1), scales, signs, bias, the options, how lanes and tiles cover the
+    image, and the graphs of `dataflow`.
     Its last 32 bytes, the archive's comment, are the SHA-256 of all bytes before them.
     """
     weight, native = prepared.weight, prepared._native
@@ -288,6 +294,7 @@ def save_plan(path: str | os.PathLike, prepared: Prepared) -> Path:
         "shape": asdict(prepared.shape),
         "scheme": weight.scheme,
         "options": {name: getattr(prepared, name) for name in options},
+        "choices": native.choices,
     }
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -309,9 +316,9 @@ def save_plan(path: str | os.PathLike, prepared: Prepared) -> Path:
 def load_plan(path: str | os.PathLike) -> Prepared:
     """Read what `save_plan` wrote. Packs the codes again, which is fast, but merges no graphs and times nothing.
 
-    The group is the saved one; the geometry within it is the cost model's choice, also of a plan that was tuned. Raises
-    ValueError naming the file for one that was damaged, cut or changed, has another version, whose graphs do not compute
-    its codes, or that is for an instruction set this machine lacks.
+    Group and geometry are the saved ones, also those of a plan that was tuned.
+    Raises ValueError naming the file for one that was damaged, cut or changed, has another version, whose graphs do not
+    compute its codes, or that is for an instruction set this machine lacks.
     """
     data = Path(path).read_bytes()
     try:
@@ -332,6 +339,7 @@ def load_plan(path: str | os.PathLike) -> Prepared:
                 bias=file["bias"],
                 tune=False,
                 graphs=[file[name] for name in _GRAPHS],
+                choices=header["choices"],
                 **header["options"],
             )
     except _UNREADABLE as error:

@@ -168,6 +168,16 @@ def bench_record(folder, name="layers", faster=1.0, **changes):
     write_bench(folder, name, timings, **changes)
 
 
+def threads_record(folder):
+    timings = []
+    for layer, ms in LAYERS:
+        for n in (1, 2):
+            more = {"on_threads": n, "bound_ms": None, "roofline_fraction": None}
+            timings.append(timing(layer, "torch", "contiguous", ms / (1 if n == 1 else 1.25), **more))
+            timings.append(timing(layer, "table", "signed_binary", ms / 2 / (1 if n == 1 else 1.5), **more))
+    write_bench(folder, "threads", timings, study="threads", threads=2)
+
+
 def entropy(*probabilities):
     return -sum(p * math.log2(p) for p in probabilities if p > 0)
 
@@ -233,7 +243,7 @@ def write_profile(folder):
     for seed, top1 in enumerate((82.0, 82.5, 82.4)):
         train_record(folder, "binary_narrow", seed, top1, quantizer="binary", width=10)
     bench_record(folder)
-    bench_record(folder, "layers_2_threads", faster=1.5, threads=2)
+    threads_record(folder)
     density_record(folder)
     for batch in (1, 8):
         network_record(folder, batch)
@@ -513,7 +523,6 @@ def test_newest_is_the_benchmark_of_a_study_that_started_last(tmp_path):
         write_bench(tmp_path, name, timings, started=started, **changes)
     bench = records.read(tmp_path, "bench")
     assert analysis.newest(bench)["name"].tolist() == ["a"]
-    assert analysis.newest(bench, threads=2)["name"].tolist() == ["c"]
     assert analysis.newest(bench, "network")["name"].tolist() == ["d", "f"], "one of each batch"
     assert analysis.newest(bench, "density").empty and analysis.newest(pd.DataFrame(), "density").empty
 
@@ -523,7 +532,7 @@ def test_a_record_of_an_earlier_version_is_one_of_layers(old):
     assert len(timings) == len(old)
     assert set(analysis.speedup_table(timings)["over"]) == {"best fp32 torch", "best binary"}, "there are no peers"
     assert analysis.roofline_table(timings).empty
-    assert analysis.threads_table(old).empty and analysis.newest(old, "network").empty
+    assert analysis.newest(old, "threads").empty and analysis.newest(old, "network").empty
 
 
 def test_an_earlier_record_beside_new_ones(old, tmp_path):
@@ -614,14 +623,12 @@ def test_speedup_summary_has_a_column_per_layer(speedup):
     assert ours["64→64 @56"] == "2.40 ± 0.00 (n=5)"
 
 
-def test_threads_table_is_the_ratio_of_two_benchmarks(bench):
-    table = analysis.threads_table(bench)
-    assert list(table) == ["label", "64→64 @56", "512→512 @7", "all"]
-    assert len(table) == 2 + len(KERNELS)
-    assert table.drop(columns="label").to_numpy() == pytest.approx(1.5)
-    assert analysis.threads_table(bench, threads=4).empty
-    batches = bench.assign(batch=bench["batch"].where(bench["threads"] == 1, 8))
-    assert analysis.threads_table(batches).empty, "another batch does not compare"
+def test_threads_table_compares_within_rounds(bench):
+    table = analysis.threads_table(analysis.newest(bench, "threads")).set_index("label")
+    assert list(table) == ["64→64 @56", "512→512 @7", "all"]
+    assert table.loc["table signed_binary"].tolist() == ["1.50 ± 0.00 (n=5)"] * 3
+    assert table.loc["torch contiguous", "all"] == "1.25 ± 0.00 (n=5)"
+    assert analysis.threads_table(analysis.newest(bench[bench["study"] != "threads"], "threads")).empty
 
 
 def test_plans_table_sums_over_the_layers(bench):

@@ -9,7 +9,7 @@ import torch
 
 from sbkit import analysis, bench, kernels, records
 from sbkit.bench import DENSITIES, SHAPES, BenchConfig, measure, run
-from sbkit.conv import ConvShape
+from sbkit.conv import ConvShape, QuantizedWeight
 
 TINY = BenchConfig(shapes="tiny", peers=False, rounds=3, min_run_ms=0.5)
 
@@ -86,33 +86,58 @@ def test_random_regions():
     assert (signs[:, 0] != signs[:, 1]).any()
 
 
-def test_bound_is_what_the_tables_loads_and_additions_take():
+def test_bound_is_the_fewest_vectors_to_add():
     shape = ConvShape(2, 8, 8, 1, stride=2, N=3)  # 4x4 outputs: one vector of 16 an image
-    peaks = {"lanes": 16, "l1_gadds": 2.0}
     costs = [bench.TableCost(entries=18, built=0, operations=0), bench.TableCost(entries=9, built=1, operations=0)]
-    assert bench._bound_ms(shape, costs[:1], peaks) == pytest.approx(3 * 18 / 2e9 * 1e3)
-    assert bench._bound_ms(shape, costs, peaks) == pytest.approx(3 * (9 + 4) / 2e9 * 1e3)
+    assert bench._bound_adds(shape, costs[:1], 16) == 3 * 18
+    assert bench._bound_adds(shape, costs, 16) == 3 * (9 + 4)
     # 7x7 outputs: a grid of 4x4 lanes takes 2x2 vectors, 1x16 takes 7.
-    assert bench._bound_ms(ConvShape(2, 7, 7, 1), costs[:1], peaks) == pytest.approx(4 * 18 / 2e9 * 1e3)
+    assert bench._bound_adds(ConvShape(2, 7, 7, 1), costs[:1], 16) == 4 * 18
 
 
-def test_tables_are_bounded_in_the_study_of_layers_alone(timings, densities, network):
+def test_costs_of_tables():
+    """8 filters of ones over 2 channels: one entry a tap and group, and one sum of two channels."""
+    weight = QuantizedWeight(np.ones((8, 2, 3, 3), np.int8))
+    one, two = bench._table_costs(weight, "two_group", True)[:2]
+    assert one == (8 * 2 * 9, 0, 8 * 2 * 9 + 8)
+    assert two == (8 * 9, 1, 8 * 9 + 1 + 8)
+
+
+def test_tables_are_bounded_in_the_study_of_layers_alone(record, timings, densities, network):
     for t in timings:
         assert (t["bound_ms"] is None) == (t["contender"] != "table")
         if t["bound_ms"]:
+            assert t["bound_ms"] == pytest.approx(t["bound_adds"] / record.metrics["peaks"]["l1_gadds"] / 1e6)
             assert t["roofline_fraction"] == t["bound_ms"] / t["median_ms"]
             assert 0 < t["roofline_fraction"] < 1
-    assert (
-        {t["bound_ms"] for t in densities + network} == {t["roofline_fraction"] for t in densities + network} == {None}
-    )
+    unbounded = densities + network
+    assert {t["bound_ms"] for t in unbounded} == {t["roofline_fraction"] for t in unbounded} == {None}
 
 
-def test_two_threads_halve_the_bound(timings):
-    shape = SHAPES["tiny"][1]
-    peaks = {"lanes": 16, "l1_gadds": 2.0}
-    x = np.zeros((1, 16, 4, 4), np.float32)
-    one, two = (bench._kernel_layer(replace(TINY, threads=n), shape, x, bench.LAYERS[:1], peaks)[0] for n in (1, 2))
-    assert two.columns["bound_ms"] == one.columns["bound_ms"] / 2
+def test_the_study_of_threads_times_one_beside_several(capsys):
+    timings = measure(replace(TINY, study="threads", threads=2))["timings"]
+    ways = {(t["contender"], t["variant"], t["encoding"]) for t in timings}
+    assert len(ways) == 2 + len(bench.THREADS)
+    on_threads = {(t["layer"], t["on_threads"]): 0 for t in timings}
+    assert len(timings) == len(on_threads) * len(ways) and {n for _, n in on_threads} == {1, 2}
+    with pytest.raises(ValueError, match="threads = 1 in the study of threads; allowed: 2 or more"):
+        replace(TINY, study="threads")
+
+
+def test_two_threads_raise_the_roof(monkeypatch):
+    contender = bench.Contender("table", "binary", lambda: None, {"bound_adds": 6000})
+    subject = bench.Subject({"layer": "one", "adds": 1, "multiplies": 1}, 1, [contender])
+    monkeypatch.setattr(bench, "_subjects", lambda *_: [subject])
+    monkeypatch.setattr(kernels, "peaks", lambda isa: {"lanes": 16, "l1_gadds": 2.0})
+    bounds = [measure(replace(TINY, threads=n))["timings"][0]["bound_ms"] for n in (1, 2)]
+    assert bounds == [3e-3, 1.5e-3]
+
+
+def test_a_disturbed_peak_does_not_count(monkeypatch):
+    found = iter((1.0, 3.0, 2.0))
+    monkeypatch.setattr(kernels, "peaks", lambda isa: {"lanes": 16, "l1_gadds": next(found)})
+    metrics = measure(replace(TINY, algorithms="table", rounds=1))
+    assert metrics["peaks"] == {"lanes": 16, "l1_gadds": 3.0}
 
 
 def test_densities(densities):
@@ -281,7 +306,7 @@ def test_config_is_short():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("study", "energy", "study = 'energy'; allowed: layers, density, network"),
+        ("study", "energy", "study = 'energy'; allowed: layers, threads, density, network"),
         ("shapes", "vgg", "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ("density", 0.0, r"density = 0\.0; allowed: above 0"),
         ("ternary_density", 1.5, r"ternary_density = 1\.5"),

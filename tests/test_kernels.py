@@ -522,6 +522,7 @@ def test_a_saved_plan_computes_the_same(tmp_path, algorithm, scheme, options):
     prepared = saved_plan(path, algorithm, scheme, **options)
     loaded = kernels.load_plan(path)
     same = ("algorithm", "isa", "shape", "group", "encoding", "skip_zeros", "threads", "operations", "adds", "relu")
+    same += ("geometry",)
     assert [getattr(loaded, name) for name in same] == [getattr(prepared, name) for name in same]
     for name in ("codes", "scale", "negative_scale", "channel_sign"):
         np.testing.assert_array_equal(getattr(loaded.weight, name), getattr(prepared.weight, name), name)
@@ -779,6 +780,8 @@ def test_conv2d_refuses_what_is_no_array_or_no_plan():
         ({"algorithm": "dataflow", "graphs": [[], [], []]}, "graphs hold 3 arrays; allowed: 4"),
         ({"algorithm": "dataflow", "graphs": [[1, 0, 0], [], [], []], "group": 4}, "0 sums of "),
         ({"algorithm": "dataflow", "graphs": [[-1, 0, 0], [], [], []]}, "-1 inputs"),
+        ({"choices": (1, 1, 1, 1, 1, 0, 1, 1)}, "choices are none that this layer allows"),
+        ({"choices": (1, 1)}, "choices are none that this layer allows"),
     ],
 )
 def test_the_extension_checks_what_would_crash_it(changes, message):
@@ -800,6 +803,7 @@ def test_the_extension_checks_what_would_crash_it(changes, message):
         "relu": False,
         "tune": False,
         "graphs": (),
+        "choices": (),
     }
     kernels._kernels.Convolution(**good)
     with pytest.raises((TypeError, ValueError), match=message):
@@ -808,7 +812,7 @@ def test_the_extension_checks_what_would_crash_it(changes, message):
 
 def test_a_window_too_large_for_its_group_is_refused():
     shape = ConvShape(2, 9, 9, 1, 9, 9)
-    with pytest.raises(ValueError, match="9x9 window with group 10 needs more than 65535 slots"):
+    with pytest.raises(ValueError, match="9x9 window with group 10 and stride 1 needs more than 65535 slots"):
         kernels.prepare("table", QuantizedWeight(np.ones((1, 2, 9, 9), np.int8)), shape, group=10)
 
 
@@ -816,6 +820,11 @@ def test_a_window_too_large_for_its_group_is_refused():
 def test_sizes_that_overflow_are_refused(huge):
     with pytest.raises(ValueError, match=r"sizes exceed 2\^40 elements"):
         kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), huge)
+
+
+def test_a_stride_beyond_what_a_plan_can_index_is_refused():
+    with pytest.raises(ValueError, match="stride = 1048576; allowed: 1 to 65535"):
+        kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), ConvShape(1, 3, 3, 1, stride=2**20))
 
 
 def test_a_dimension_out_of_range_is_refused():
