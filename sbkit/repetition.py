@@ -157,16 +157,21 @@ def dataflow_graph(sets: Sequence[Sequence[int]], inputs: int) -> DataflowGraph:
     member = np.zeros((len(sets), inputs), np.float32)  # [i, v] is 1 where set i holds value v
     for row, values in zip(member, sets, strict=True):
         row[list(values)] = 1
+    together = np.triu(member.T @ member, 1)  # [v, w]: how many sets hold both, v < w
     nodes = []
-    while True:
-        together = np.triu(member.T @ member, 1)  # [v, w]: how many sets hold both
-        if together.max(initial=0) < 2:
-            return DataflowGraph(nodes, [np.flatnonzero(row).tolist() for row in member])
+    while together.max(initial=0) >= 2:
         first, second = np.unravel_index(together.argmax(), together.shape)  # the first of the largest
         both = member[:, first] * member[:, second]
         member[:, [first, second]] -= both[:, None]
         member = np.column_stack([member, both])
         nodes.append((int(first), int(second)))
+        values = member.shape[1]
+        smaller, together = together, np.zeros((values, values), np.float32)
+        together[:-1, :-1] = smaller
+        for value in (first, second, values - 1):
+            counts = member.T @ member[:, value]
+            together[:value, value], together[value, value + 1 :] = counts[:value], counts[value + 1 :]
+    return DataflowGraph(nodes, [np.flatnonzero(row).tolist() for row in member])
 
 
 @functools.cache
