@@ -80,8 +80,7 @@ class Convolution {
     if (threads < 1 || threads > kMaxThreads)
       throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to 1024");
     if (group < 0 || group > (algorithm == "dataflow" ? kMaxTileChannels : kMaxGroup))
-      throw py::value_error("group = " + std::to_string(group) +
-                            "; allowed: 0 (automatic) to 10, of dataflow to 32");
+      throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to 10, of dataflow to 32");
     checked_product({shape_.N, shape_.C, shape_.H, shape_.W});
     checked_product({shape_.N, shape_.K, shape_.P(), shape_.Q()});
     const int64_t count = checked_product({shape_.K, shape_.C, shape_.R, shape_.S});
@@ -101,10 +100,9 @@ class Convolution {
       if (s != 1 && s != -1) throw py::value_error("channel_sign holds " + std::to_string(s) + "; allowed: -1, +1");
     }
     PlanOptions options;
-    options.encoding = choice<Encoding>("encoding", encoding,
-                                        {{"two_group", Encoding::kTwoGroup},
-                                         {"rewritten", Encoding::kRewritten},
-                                         {"signed", Encoding::kSigned}});
+    options.encoding = choice<Encoding>(
+        "encoding", encoding,
+        {{"two_group", Encoding::kTwoGroup}, {"rewritten", Encoding::kRewritten}, {"signed", Encoding::kSigned}});
     if (options.encoding == Encoding::kRewritten) {
       for (int8_t c : weights.codes) {
         if (c == 0) throw py::value_error("encoding 'rewritten' met a code 0; allowed: codes -1 and +1 only");
@@ -123,16 +121,16 @@ class Convolution {
       dense_ = dense_weights(shape_, weights);
       return;
     }
-    options.algorithm = choice<Algorithm>("algorithm", algorithm,
-                                          {{"sparse", Algorithm::kSparse},
-                                           {"table", Algorithm::kTable},
-                                           {"dataflow", Algorithm::kDataflow}});
+    options.algorithm = choice<Algorithm>(
+        "algorithm", algorithm,
+        {{"sparse", Algorithm::kSparse}, {"table", Algorithm::kTable}, {"dataflow", Algorithm::kDataflow}});
     options.skip_zeros = skip_zeros;
     options.group = group;
     options.threads = threads;
     options.tune = tune;
     if (!graphs.empty()) {
-      if (graphs.size() != 4) throw py::value_error("graphs hold " + std::to_string(graphs.size()) + " arrays; allowed: 4");
+      if (graphs.size() != 4)
+        throw py::value_error("graphs hold " + std::to_string(graphs.size()) + " arrays; allowed: 4");
       options.graphs = from_arrays({graphs[0], graphs[1], graphs[2], graphs[3]});
     }
     options.choices = choices;
@@ -239,7 +237,8 @@ PYBIND11_MODULE(_kernels, m) {
   py::class_<Convolution>(m, "Convolution")
       .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,
                     const std::vector<int64_t>&, const std::string&, bool, const std::string&, int, int,
-                    const py::array&, bool, bool, const std::vector<std::vector<int32_t>>&, const std::vector<int32_t>&>(),
+                    const py::array&, bool, bool, const std::vector<std::vector<int32_t>>&,
+                    const std::vector<int32_t>&>(),
            py::arg("algorithm"), py::arg("codes"), py::arg("scale"), py::arg("negative_scale"), py::arg("channel_sign"),
            py::arg("dims"), py::arg("isa"), py::arg("skip_zeros"), py::arg("encoding"), py::arg("group"),
            py::arg("threads"), py::arg("bias"), py::arg("relu"), py::arg("tune"), py::arg("graphs"), py::arg("choices"))

@@ -5,17 +5,17 @@
 // the neighbouring vector, so the taps of a window need neither unaligned loads nor im2col, for any window and stride.
 // Idle lanes compute zeros that are not stored.
 //
-// A block is worked through in strips of tile_h output rows, a strip in tiles of tile_h x tile_w output positions (whose
-// accumulators live in registers). For each tile the channels come in passes. In a pass the tile has `slots` vectors per
-// position, filled by the pass's program of copies and of sums of two slots:
+// A block is worked through in strips of tile_h output rows, a strip in tiles of tile_h x tile_w output positions
+// (whose accumulators live in registers). For each tile the channels come in passes. In a pass the tile has `slots`
+// vectors per position, filled by the pass's program of copies and of sums of two slots:
 //
 //   sparse    no program: the slots are the packed activations of the pass's channels, in place;
 //   table     per input position, for each group of G channels, the sums of all patterns of codes that they can have;
 //   dataflow  per output position, the nodes of the pass's data-flow graph, its inputs before them.
 //
 // They are filled anew for every tile, so that they stay in the first-level cache. The pass then adds, for each row
-// (pack.h) that needs any, the listed slots to the row's accumulators, or subtracts them. That loop is most of the cost,
-// and it is the same code for all algorithms.
+// (pack.h) that needs any, the listed slots to the row's accumulators, or subtracts them. That loop is most of the
+// cost, and it is the same code for all algorithms.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ struct Pass {
 };
 
 struct PassRow {
-  int32_t row;                 // accumulator
-  uint16_t adds, subtracts;    // entries of this pass, first those to add
+  int32_t row;               // accumulator
+  uint16_t adds, subtracts;  // entries of this pass, first those to add
 };
 
 struct Term {  // y[filter] = sum over its terms of coefficient * accumulator[row]
@@ -79,7 +79,7 @@ struct Job {
   int32_t packed_columns;             // packed_w up to a multiple of stride
   int32_t pass_channels;              // channels of every pass but perhaps the last
   int32_t passes, blocks;
-  int32_t most_rows;                  // rows of the block that has most
+  int32_t most_rows;  // rows of the block that has most
   const Block* block;
   const Pass* pass;  // [blocks][passes]
   const Copy* copies;

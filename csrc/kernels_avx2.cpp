@@ -55,6 +55,7 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 }  // namespace avx2
 
-const Kernel kAvx2 = {"avx2", avx2::L, avx2::Vector::kMaxPositions, avx2::supported, avx2::Run, avx2::MultiplyAdds, avx2::LoadAdds};
+const Kernel kAvx2 = {
+    "avx2", avx2::L, avx2::Vector::kMaxPositions, avx2::supported, avx2::Run, avx2::MultiplyAdds, avx2::LoadAdds};
 
 }  // namespace sbkit

@@ -59,6 +59,8 @@ bool supported() { return __builtin_cpu_supports("avx512f"); }
 
 }  // namespace avx512
 
-const Kernel kAvx512 = {"avx512", avx512::L, avx512::Vector::kMaxPositions, avx512::supported, avx512::Run, avx512::MultiplyAdds, avx512::LoadAdds};
+const Kernel kAvx512 = {"avx512",          avx512::L,   avx512::Vector::kMaxPositions,
+                        avx512::supported, avx512::Run, avx512::MultiplyAdds,
+                        avx512::LoadAdds};
 
 }  // namespace sbkit

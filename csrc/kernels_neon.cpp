@@ -46,6 +46,7 @@ bool supported() { return true; }
 
 }  // namespace neon
 
-const Kernel kNeon = {"neon", neon::L, neon::Vector::kMaxPositions, neon::supported, neon::Run, neon::MultiplyAdds, neon::LoadAdds};
+const Kernel kNeon = {
+    "neon", neon::L, neon::Vector::kMaxPositions, neon::supported, neon::Run, neon::MultiplyAdds, neon::LoadAdds};
 
 }  // namespace sbkit

@@ -32,6 +32,8 @@ bool supported() { return true; }
 
 }  // namespace scalar
 
-const Kernel kScalar = {"scalar", scalar::L, scalar::Vector::kMaxPositions, scalar::supported, scalar::Run, scalar::MultiplyAdds, scalar::LoadAdds};
+const Kernel kScalar = {"scalar",          scalar::L,   scalar::Vector::kMaxPositions,
+                        scalar::supported, scalar::Run, scalar::MultiplyAdds,
+                        scalar::LoadAdds};
 
 }  // namespace sbkit

@@ -16,7 +16,7 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
 constexpr int64_t kCachedValues = 2048;  // of a graph: 128 KiB of 64-byte vectors, beyond which sums are slow to fetch
-constexpr int64_t kMaxSlots = 65535;  // entries and their counts are 16 bits
+constexpr int64_t kMaxSlots = 65535;     // entries and their counts are 16 bits
 
 constexpr int kPowerOfThree[kMaxGroup + 1] = {1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683, 59049};
 
@@ -238,7 +238,8 @@ std::vector<std::pair<double, Plan::Geometry>> Plan::geometries() {
         for (g.tile_w = 1; g.tile_w <= std::min(8, kernel_.max_positions / g.tile_h); g.tile_w++) {
           for (g.group = first_group; g.group <= last_group; g.group++) {
             for (g.groups_per_pass = 1; g.groups_per_pass <= most_groups; g.groups_per_pass *= 2) {
-              for (g.blocks = 1; g.blocks <= (dataflow ? 1 : std::min<int64_t>(options_.threads, shape_.K)); g.blocks++) {
+              for (g.blocks = 1; g.blocks <= (dataflow ? 1 : std::min<int64_t>(options_.threads, shape_.K));
+                   g.blocks++) {
                 if (options_.threads % g.blocks) continue;
                 lay_out(g);
                 const double cost = cycles(g);
@@ -425,11 +426,12 @@ void Plan::fill_program(Pass* pass) {
       for (size_t i = 0; i < made.channel_slots().size(); i++) {
         for (int32_t m = 0; m < stride; m++) {  // columns of remainder m
           packing_.copies.push_back({(first_slot + made.channel_slots()[i]) * columns + m * (columns / stride),
-                             (c + narrow(static_cast<int64_t>(i))) * packed + m * (packed / stride)});
+                                     (c + narrow(static_cast<int64_t>(i))) * packed + m * (packed / stride)});
         }
       }
       for (const Step& step : made.steps()) {
-        packing_.steps.push_back({at(first_slot + step.to), at(first_slot + step.a), at(first_slot + step.b), step.subtract});
+        packing_.steps.push_back(
+            {at(first_slot + step.to), at(first_slot + step.a), at(first_slot + step.b), step.subtract});
       }
       first_slot += program(job.group).slots();
     }
@@ -498,9 +500,11 @@ void Plan::list_entries(const Row& row, const Pass& pass, std::vector<uint16_t>*
 }
 
 void Plan::fill_lists() {
+  Packing fresh;
+  fresh.job = packing_.job;
+  packing_ = std::move(fresh);
+  packing_.first_term.push_back(0);
   Job& job = packing_.job;
-  packing_.blocks.clear(), packing_.terms.clear(), packing_.first_term.assign(1, 0), packing_.passes.clear(), packing_.copies.clear(), packing_.steps.clear();
-  packing_.pass_rows.clear(), packing_.entries.clear(), packing_.repeated_entries = 0;
   const bool rewritten = options_.encoding == Encoding::kRewritten;
   const int64_t K = shape_.K;
   job.most_rows = 0;
@@ -513,7 +517,8 @@ void Plan::fill_lists() {
     if (rewritten) rows.push_back(&rows_.back());
     job.most_rows = std::max(job.most_rows, narrow(static_cast<int64_t>(rows.size())));
     for (int64_t k = first_filter; k < end_filter; k++) {
-      for (int32_t i = first_row_[k]; i < first_row_[k + 1]; i++) packing_.terms.push_back({i - first_row, coefficients_[i]});
+      for (int32_t i = first_row_[k]; i < first_row_[k + 1]; i++)
+        packing_.terms.push_back({i - first_row, coefficients_[i]});
       if (rewritten) packing_.terms.push_back({own_rows, -weights_.scale[k]});
       packing_.first_term.push_back(narrow(static_cast<int64_t>(packing_.terms.size())));
     }
@@ -541,8 +546,7 @@ void Plan::fill_lists() {
         const Graph& graph = options_.graphs[static_cast<size_t>(p)];
         for (auto* list : {&adds[i], &subtracts[i]}) {
           if (list == &subtracts[i] && rows[i]->subtract == kNone) continue;
-          for (const int32_t value : graph.sums[set])
-            list->push_back(static_cast<uint16_t>(value * job.columns));
+          for (const int32_t value : graph.sums[set]) list->push_back(static_cast<uint16_t>(value * job.columns));
           set++;
         }
       }
@@ -558,14 +562,16 @@ void Plan::fill_lists() {
         if (adds[i].empty() && subtracts[i].empty() && p > 0) continue;
         packing_.entries.insert(packing_.entries.end(), adds[i].begin(), adds[i].end());
         packing_.entries.insert(packing_.entries.end(), subtracts[i].begin(), subtracts[i].end());
-        packing_.pass_rows.push_back({i, static_cast<uint16_t>(adds[i].size()), static_cast<uint16_t>(subtracts[i].size())});
+        packing_.pass_rows.push_back(
+            {i, static_cast<uint16_t>(adds[i].size()), static_cast<uint16_t>(subtracts[i].size())});
         pass.rows++;
         if (b > 0 && i == own_rows) packing_.repeated_entries += static_cast<int64_t>(adds[i].size());
       }
       packing_.passes.push_back(pass);
     }
   }
-  job.block = packing_.blocks.data(), job.pass = packing_.passes.data(), job.copies = packing_.copies.data(), job.steps = packing_.steps.data();
+  job.block = packing_.blocks.data(), job.pass = packing_.passes.data(), job.copies = packing_.copies.data(),
+  job.steps = packing_.steps.data();
   job.pass_rows = packing_.pass_rows.data(), job.entries = packing_.entries.data();
   job.terms = packing_.terms.data(), job.first_term = packing_.first_term.data();
   job.channel_sign = weights_.channel_sign.data(), job.bias = options_.bias.data(), job.relu = options_.relu;
@@ -578,8 +584,7 @@ void Plan::count_operations() {
   operations_.multiplies = outputs * static_cast<int64_t>(packing_.terms.size());
   for (int64_t k = 0; k < shape_.K; k++)
     operations_.combine_adds += outputs * std::max(packing_.first_term[k + 1] - packing_.first_term[k] - 1, 0);
-  const int64_t touched =
-      ((shape_.P() - 1) * shape_.stride + shape_.R) * ((shape_.Q() - 1) * shape_.stride + shape_.S);
+  const int64_t touched = ((shape_.P() - 1) * shape_.stride + shape_.R) * ((shape_.Q() - 1) * shape_.stride + shape_.S);
   for (int32_t p = 0; p < packing_.job.passes; p++) {
     if (options_.algorithm == Algorithm::kTable) operations_.table_adds += touched * packing_.passes[p].steps;
     if (options_.algorithm == Algorithm::kDataflow) operations_.node_adds += outputs * packing_.passes[p].steps;

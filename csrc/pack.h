@@ -11,9 +11,9 @@
 //   signed     of `table` alone: a channel group's whole pattern, +1 and -1 together, is one entry of the table, up to
 //              its sign. Only with one scale.
 //
-// With skip_zeros off, `sparse` and `dataflow` have a further row of the codes 0 (one more unique weight, of coefficient
-// 0), and `table` adds a vector of zeros where a row's pattern in a channel group is empty; with skip_zeros on neither
-// is touched.
+// With skip_zeros off, `sparse` and `dataflow` have a further row of the codes 0 (one more unique weight, of
+// coefficient 0), and `table` adds a vector of zeros where a row's pattern in a channel group is empty; with skip_zeros
+// on neither is touched.
 #pragma once
 
 #include <map>
@@ -35,15 +35,15 @@ struct PlanOptions {
   bool skip_zeros = true;
   int group = 0;  // channels of a table or of a graph; 0: chosen here
   int threads = 1;
-  bool tune = false;          // time the cost model's best choices and keep the fastest
-  std::vector<float> bias;    // [K]
+  bool tune = false;        // time the cost model's best choices and keep the fastest
+  std::vector<float> bias;  // [K]
   bool relu = false;
-  std::vector<Graph> graphs;  // of `dataflow`, one a tile, as planned before; empty: planned here
+  std::vector<Graph> graphs;     // of `dataflow`, one a tile, as planned before; empty: planned here
   std::vector<int32_t> choices;  // of the geometry, as Plan::choices gave them before; empty: made here
 };
 
-constexpr int kMaxGroup = 10;          // of `table`
-constexpr int kMaxTernaryGroup = 6;    // of `table`, signed, with codes of all three values
+constexpr int kMaxGroup = 10;         // of `table`
+constexpr int kMaxTernaryGroup = 6;   // of `table`, signed, with codes of all three values
 constexpr int kMaxTileChannels = 32;  // of `dataflow`
 
 // How the table of a group of channels is made. A pattern holds a code of each channel. Patterns up to their sign have
@@ -77,7 +77,7 @@ class Plan {
 
   int group() const { return packing_.job.group; }
   double cost() const { return cost_; }  // estimated cycles or, tuned, seconds: to compare plans made alike
-  int64_t weight_bytes() const;  // what the online side reads: entries, row headers, programs, terms
+  int64_t weight_bytes() const;          // what the online side reads: entries, row headers, programs, terms
   const Operations& operations() const { return operations_; }
   std::string geometry() const;  // "grid 1x4x4, tile 2x2, 8 channels a pass"
   const std::vector<Graph>& graphs() const { return options_.graphs; }

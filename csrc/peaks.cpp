@@ -35,9 +35,8 @@ double load_add_rate(const Kernel& kernel, int64_t bytes) {
     const int64_t places = std::min<int64_t>(slots / kNeighbours, 65536 / kNeighbours);
     index = static_cast<uint16_t>(random() % static_cast<uint32_t>(places) * kNeighbours);
   }
-  return best_rate([&] {
-    return kernel.load_adds(table.get(), indices.data(), static_cast<int64_t>(indices.size()), 1 << 19);
-  });
+  return best_rate(
+      [&] { return kernel.load_adds(table.get(), indices.data(), static_cast<int64_t>(indices.size()), 1 << 19); });
 }
 
 }  // namespace
