@@ -437,6 +437,27 @@ def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
     return DataFrame(rows, columns=["layer", "scheme", "encoding", "codes", "density", "paper", *ways])
 
 
+def layers_table(bench: DataFrame) -> DataFrame:
+    """Arithmetic reduction of every layer of a network, from a benchmark of the study of operations.
+
+    A row per network and distinct layer, with `count`, how often the network has it, and one per network for all its
+    layers together; a column per way. Empty without such a benchmark.
+    """
+    if bench.empty:
+        return DataFrame()
+    table = _labelled(bench)
+    rows = []
+    for network, layers in table.groupby("shapes", sort=False):
+        parts = [(layer, found, found["count"].iloc[0]) for layer, found in layers.groupby("layer", sort=False)]
+        for layer, found, count in [*parts, ("all", layers, sum(count for *_, count in parts))]:
+            total = found.assign(
+                dense=2 * found["macs"] * found["count"], own=(found["adds"] + found["multiplies"]) * found["count"]
+            )
+            sums = total.groupby("label", sort=False)[["dense", "own"]].sum()
+            rows.append({"network": network, "layer": layer, "count": count} | (sums["dense"] / sums["own"]).to_dict())
+    return DataFrame(rows)
+
+
 # Quantizers
 
 _RESPONSE = ("w", "forward", "gradient_start", "gradient_middle", "gradient_end")
@@ -488,15 +509,15 @@ def _labelled(bench: DataFrame) -> DataFrame:
 def newest(bench: DataFrame, study: str = "layers") -> DataFrame:
     """The timings of a study's benchmark that started last, of those on one thread; empty if there is none.
 
-    A speed figure shows one run on one machine. Of networks it is the last benchmark of each network and batch; the
-    study of threads has one thread and several in one benchmark.
+    A speed figure shows one run on one machine. Of networks it is the last benchmark of each network and batch, of
+    operations that of each network; the study of threads has one thread and several in one benchmark.
     """
     if bench.empty:
         return bench
     studies = bench["study"].fillna("layers") if "study" in bench else "layers"
     found = bench[(studies == study) & ((bench["threads"] == 1) | (study == "threads"))]
     started = found["provenance_started_utc"]
-    if study == "network":
+    if study in ("network", "operations"):
         return found[started == started.groupby([found["shapes"], found["batch"]]).transform("max")]
     return found[started == started.max()]
 

@@ -1,11 +1,12 @@
 """Time the kernels against torch and its peers: check first, then interleave all contenders in one process.
 
-Four studies, timed alike:
+Four studies, timed alike, and one that counts:
 
-    layers   single layers of a network: every algorithm on every scheme
-    threads  the same layers on one thread and on several, in the same rounds
-    density  one layer at densities from 0.05 to 0.95: what sparsity and repetition are worth, and both
-    network  a whole network, batch norms folded, through `sbkit.inference`
+    layers      single layers of a network: every algorithm on every scheme
+    threads     the same layers on one thread and on several, in the same rounds
+    density     one layer at densities from 0.05 to 0.95: what sparsity and repetition are worth, and both
+    network     a whole network, batch norms folded, through `sbkit.inference`
+    operations  every layer of a network: the operations that the plans execute, nothing timed
 
 Every contender computes the same layer shape or network on the same activations; packing of activations counts as run
 time, offline packing of weights (`plan_seconds`) does not. Caches are warm. The number of threads is set and recorded.
@@ -57,6 +58,9 @@ SHAPES: dict[str, tuple[ConvShape, ...]] = {
     "tiny": (ConvShape(8, 8, 8, 8), ConvShape(16, 4, 4, 16)),
 }
 
+# All quantized layers of these networks.
+NETWORK_SHAPES = {"resnet18": RESNET18_SHAPES, "resnet20": RESNET20_SHAPES, "tiny": SHAPES["tiny"]}
+
 # The network that each of SHAPES stands for: model, and the options of build_model.
 NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "resnet18": ("resnet18", {"image_size": 224, "classes": 1000}),
@@ -64,7 +68,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "tiny": ("resnet8", {"image_size": 8, "width": 8}),
 }
 
-STUDIES = ("layers", "threads", "density", "network")
+STUDIES = ("layers", "threads", "density", "network", "operations")
 ALGORITHMS = ("sparse", "table", "dataflow")  # of the kernels, besides the reference
 # How far torch and its peers may be off, as a fraction of the largest output, by precision.
 TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
@@ -74,7 +78,7 @@ TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
 class BenchConfig:
     """What to time."""
 
-    study: str = "layers"  # layers | threads: on one thread and on several | density: of the second shape | network
+    study: str = "layers"  # layers | threads: one and several | density: of the second shape | network | operations
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
@@ -201,6 +205,22 @@ THREADS: tuple[Way, ...] = (
     _way("table", "binary", encoding="signed"),
     _way("table", "ternary_twn", encoding="signed"),
     _way("sparse", "signed_binary"),
+)
+
+OPERATIONS: tuple[Way, ...] = (
+    _way("sparse", "signed_binary"),
+    _way("table", "signed_binary"),
+    _way("table", "binary"),
+    _way("table", "binary", encoding="rewritten"),
+    _way("table", "binary", encoding="signed"),
+    _way("table", "ternary_twn"),
+    _way("table", "ternary_twn", encoding="signed"),
+    _way("dataflow", "signed_binary"),
+    _way("dataflow", "signed_binary", skip_zeros=False),
+    _way("dataflow", "binary"),
+    _way("dataflow", "binary", encoding="rewritten"),
+    _way("dataflow", "ternary_twn"),
+    _way("dataflow", "ternary_twn", skip_zeros=False),
 )
 
 DENSITIES = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))
@@ -420,6 +440,44 @@ def _torch_network(folded: nn.Module, x: torch.Tensor, y: np.ndarray) -> list[Co
     return contenders
 
 
+# Operations alone
+
+
+def _operations(config: BenchConfig) -> list[dict[str, Any]]:
+    """A row for each distinct layer of a network and each way: the counts of `dataflow` and `sparse` are those of their
+    plans, that of `table` is with the number of channels per table that needs the fewest."""
+    counts: dict[ConvShape, int] = {}
+    for shape in NETWORK_SHAPES[config.shapes]:
+        shape = replace(shape, name="")
+        counts[shape] = counts.get(shape, 0) + 1
+    rows = []
+    for shape, count in counts.items():
+        for way in (way for way in OPERATIONS if way.algorithm in config.algorithms.split()):
+            weight = _random_codes(config, shape, way)
+            if way.algorithm == "table":
+                encoding = way.options.get("encoding", "two_group")
+                groups = range(1, repetition.largest_group(weight.codes, encoding) + 1)
+                found = {g: repetition.operations(weight, "table", shape, group=g, **way.options) for g in groups}
+                group = min(found, key=lambda g: found[g].total)
+                operations = found[group]
+            else:
+                prepared = kernels.prepare(way.algorithm, weight, shape, isa="scalar", **way.options)
+                group, operations = prepared.group, prepared.operations
+            stride = f"/{shape.stride}" if shape.stride > 1 else ""
+            rows.append(
+                {
+                    **{"layer": f"{shape.C}→{shape.K} @{shape.H}{stride}", "count": count, "batch": 1},
+                    **{"C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K, "stride": shape.stride},
+                    **{"contender": way.algorithm, "variant": way.scheme, "scheme": way.scheme, "group": group},
+                    **{"encoding": "two_group", "skip_zeros": True, **way.options, "density": weight.density},
+                    **{"macs": shape.macs, "adds": operations.adds, "multiplies": operations.multiplies},
+                    "reduction": 2 * shape.macs / sum(operations),
+                }
+            )
+        print(f"{rows[-1]['layer']}: counted", flush=True)
+    return rows
+
+
 # What a user would pick instead
 
 
@@ -626,6 +684,8 @@ def _report(timings: list[dict[str, Any]], seconds: float) -> None:
 def measure(config: BenchConfig) -> dict[str, Any]:
     """Check and time all contenders of a study; prints a line per layer or network. Returns a record's metrics.
 
+    The study of operations has rows without times, of the columns that `_operations` lists, and no peaks. Else:
+
     timings          a dict for each layer or network and each contender, below
     layers           how many layers
     flagged_timings  how many rows are flagged
@@ -644,6 +704,9 @@ def measure(config: BenchConfig) -> dict[str, Any]:
       bound_adds                        of `table` in the study of layers: the fewest vectors it must load and add
       bound_ms, roofline_fraction       the time these take from a table in L1 at `peaks`, and that over median_ms
     """
+    if config.study == "operations":
+        rows = _operations(config)
+        return {"timings": rows, "layers": len({row["layer"] for row in rows}), "flagged_timings": 0, "skipped": []}
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
@@ -673,7 +736,7 @@ def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Reco
     started = records.start()
     metrics = measure(config)
     options = asdict(config)
-    isas = sorted({t["isa"] for t in metrics["timings"] if t["isa"]})
+    isas = sorted({t["isa"] for t in metrics["timings"] if t.get("isa")})
     timed = {t["contender"] for t in metrics["timings"]} & {"onnxruntime", "openvino"}
     provenance = records.provenance(
         threads=config.threads,

@@ -623,6 +623,22 @@ def test_speedup_summary_has_a_column_per_layer(speedup):
     assert ours["64→64 @56"] == "2.40 ± 0.00 (n=5)"
 
 
+def test_layers_table_sums_a_network_by_its_operations(tmp_path):
+    rows = []
+    for layer, count, macs, adds in (("8→8 @8", 3, 100, 40), ("8→16 @8/2", 1, 300, 60)):
+        common = {"layer": layer, "count": count, "batch": 1, "macs": macs, "multiplies": 10, "density": 1.0}
+        for encoding, factor in (("two_group", 2), ("signed", 1)):
+            way = {"contender": "table", "variant": "binary", "scheme": "binary", "encoding": encoding, "group": 3}
+            rows.append(common | way | {"skip_zeros": True, "adds": factor * adds})
+    write_bench(tmp_path, "operations", rows, study="operations", shapes="tiny")
+    bench = records.read(tmp_path, "bench")
+    table = analysis.layers_table(analysis.newest(bench, "operations")).set_index("layer")
+    assert table["count"].to_dict() == {"8→8 @8": 3, "8→16 @8/2": 1, "all": 4}
+    assert table["table binary, signed"].tolist() == [200 / 50, 600 / 70, (3 * 200 + 600) / (3 * 50 + 70)]
+    assert table["table binary"].tolist() == [200 / 90, 600 / 130, (3 * 200 + 600) / (3 * 90 + 130)]
+    assert analysis.layers_table(analysis.newest(bench)).empty
+
+
 def test_threads_table_compares_within_rounds(bench):
     table = analysis.threads_table(analysis.newest(bench, "threads")).set_index("label")
     assert list(table) == ["64→64 @56", "512→512 @7", "all"]

@@ -114,6 +114,22 @@ def test_tables_are_bounded_in_the_study_of_layers_alone(record, timings, densit
     assert {t["bound_ms"] for t in unbounded} == {t["roofline_fraction"] for t in unbounded} == {None}
 
 
+def test_the_study_of_operations_counts_what_plans_execute():
+    metrics = measure(replace(TINY, study="operations"))
+    rows = metrics["timings"]
+    assert metrics["layers"] == 2 and len(rows) == 2 * len(bench.OPERATIONS)
+    for row in rows:
+        assert row["reduction"] == 2 * row["macs"] / (row["adds"] + row["multiplies"]) > 1
+    found = {(r["layer"], r["contender"], r["variant"], r["encoding"], r["skip_zeros"]): r for r in rows}
+    shape = SHAPES["tiny"][0]
+    weight = bench._random_codes(TINY, shape, bench._way("table", "binary"))
+    row = found["8→8 @8", "table", "binary", "signed", True]
+    prepared = kernels.prepare("table", weight, shape, encoding="signed", group=row["group"])
+    assert (row["adds"], row["multiplies"]) == prepared.operations
+    kept, skipped = (found["8→8 @8", "dataflow", "ternary_twn", "two_group", zeros] for zeros in (False, True))
+    assert kept["adds"] > skipped["adds"]
+
+
 def test_the_study_of_threads_times_one_beside_several(capsys):
     timings = measure(replace(TINY, study="threads", threads=2))["timings"]
     ways = {(t["contender"], t["variant"], t["encoding"]) for t in timings}
@@ -306,7 +322,7 @@ def test_config_is_short():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("study", "energy", "study = 'energy'; allowed: layers, threads, density, network"),
+        ("study", "energy", "study = 'energy'; allowed: layers, threads, density, network, operations"),
         ("shapes", "vgg", "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ("density", 0.0, r"density = 0\.0; allowed: above 0"),
         ("ternary_density", 1.5, r"ternary_density = 1\.5"),
