@@ -482,6 +482,7 @@ def response_table(train: DataFrame) -> DataFrame:
 _PEERS = ("torch", "onnxruntime", "openvino")  # what a user would run instead
 # What the absence of a column means: records of earlier versions lack some.
 _ABSENT = {"study": "layers", "precision": "fp32", "regions": 0, "model": "", "on_threads": 1}
+_COUNTS = ("group", "regions", "on_threads", "weight_bytes", "adds", "multiplies")
 _ABSENT |= dict.fromkeys(("bound_ms", "roofline_fraction", "entropy_bits"), math.nan)
 
 
@@ -492,6 +493,9 @@ def _labelled(bench: DataFrame) -> DataFrame:
     """
     table = bench.reset_index(drop=True)
     table = table.assign(**{key: table[key].fillna(value) if key in table else value for key, value in _ABSENT.items()})
+    # Rows of other studies lack some columns, which makes floats of these counts.
+    counts = [name for name in _COUNTS if name in table and table[name].notna().all()]
+    table = table.astype(dict.fromkeys(counts, int))
     labels, seen = [], set()
     for row in table.itertuples():
         details = [f"{row.contender} {row.variant}"]

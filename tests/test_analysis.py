@@ -639,6 +639,18 @@ def test_layers_table_sums_a_network_by_its_operations(tmp_path):
     assert analysis.layers_table(analysis.newest(bench)).empty
 
 
+def test_the_columns_that_a_study_lacks_make_no_floats_of_another_s_counts(tmp_path):
+    bench_record(tmp_path)
+    write_bench(
+        tmp_path, "operations", [{"layer": "8→8 @8", "batch": 1, "adds": 1, "multiplies": 1}], study="operations"
+    )
+    bench = records.read(tmp_path, "bench")
+    assert bench["group"].dtype == float
+    assert (
+        analysis.plans_table(analysis.newest(bench)).set_index("label").loc["table signed_binary", "groups"] == "6, 6"
+    )
+
+
 def test_threads_table_compares_within_rounds(bench):
     table = analysis.threads_table(analysis.newest(bench, "threads")).set_index("label")
     assert list(table) == ["64→64 @56", "512→512 @7", "all"]
