@@ -307,6 +307,15 @@ void Run(const Job& job, const float* input, const float* residual, float* y) {
   }
 }
 
+// Makes the compiler believe that somebody wants this result.
+inline void Keep(V v) {
+  volatile float sink[L];
+  float lanes[L];
+  Vector::Store(lanes, v);
+  for (int l = 0; l < L; l++) sink[l] = lanes[l];
+  (void)sink;
+}
+
 // For peaks.cpp.
 inline int64_t MultiplyAdds(int64_t count) {
   constexpr int kChains = 12;  // enough to hide the latency of two multiply-adds a cycle
@@ -319,11 +328,7 @@ inline int64_t MultiplyAdds(int64_t count) {
     for (int i = 0; i < kChains; i++) sum[i] = Vector::MultiplyAdd(sum[i], factor, term);
   }
   for (int i = 1; i < kChains; i++) sum[0] = Vector::Add(sum[0], sum[i]);
-  volatile float sink[L];
-  float lanes[L];
-  Vector::Store(lanes, sum[0]);
-  for (int l = 0; l < L; l++) sink[l] = lanes[l];
-  (void)sink;
+  Keep(sum[0]);
   return done;
 }
 
@@ -336,10 +341,6 @@ inline int64_t LoadAdds(const float* slots, const uint16_t* indices, int64_t ind
     for (int64_t i = 0; i < index_count; i += 4, done += 32) AddSlots<1, 8, false>(sum, row, indices + i, 4);
   }
   for (int w = 1; w < 8; w++) sum[0][0] = Vector::Add(sum[0][0], sum[0][w]);
-  volatile float sink[L];
-  float lanes[L];
-  Vector::Store(lanes, sum[0][0]);
-  for (int l = 0; l < L; l++) sink[l] = lanes[l];
-  (void)sink;
+  Keep(sum[0][0]);
   return done;
 }

@@ -22,7 +22,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from sbkit import records, repetition
-from sbkit.conv import QuantizedWeight, load_weights
+from sbkit.conv import QuantizedWeight, load_weights, mixes_signs
 
 # The fields of QuantizerConfig: a recipe is everything else but the seed. (quantizers.py needs torch; a test compares.)
 QUANTIZER_OPTIONS = (
@@ -366,8 +366,7 @@ def _applies(way: str, weight: QuantizedWeight) -> bool:
     if way.endswith("zeros kept"):
         return not codes.all()
     if way.endswith("signed"):
-        both = ((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any()
-        return bool(both) and one_scale
+        return mixes_signs(codes) and one_scale
     return True
 
 
@@ -482,8 +481,8 @@ def response_table(train: DataFrame) -> DataFrame:
 _PEERS = ("torch", "onnxruntime", "openvino")  # what a user would run instead
 # What the absence of a column means: records of earlier versions lack some.
 _ABSENT = {"study": "layers", "precision": "fp32", "regions": 0, "model": "", "on_threads": 1}
-_COUNTS = ("group", "regions", "on_threads", "weight_bytes", "adds", "multiplies")
 _ABSENT |= dict.fromkeys(("bound_ms", "roofline_fraction", "entropy_bits"), math.nan)
+_COUNTS = ("group", "regions", "on_threads", "weight_bytes", "adds", "multiplies")
 
 
 def _labelled(bench: DataFrame) -> DataFrame:

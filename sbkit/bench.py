@@ -178,15 +178,21 @@ def _way(algorithm: str, scheme: str, density: float | None = None, regions: int
     return Way(algorithm, scheme, options, density, regions)
 
 
+# Binary in every encoding that an algorithm has, so that it is never held to its worst.
+BINARY_TABLES = (
+    _way("table", "binary"),
+    _way("table", "binary", encoding="rewritten"),
+    _way("table", "binary", encoding="signed"),
+)
+BINARY_GRAPHS = (_way("dataflow", "binary"), _way("dataflow", "binary", encoding="rewritten"))
+
 LAYERS: tuple[Way, ...] = (
     _way("table", "signed_binary"),
     _way("table", "signed_binary", skip_zeros=False),
     _way("table", "signed_binary", regions=4, group=4),
     _way("table", "signed_binary", group=4),  # what the regions compare with
     _way("table", "zero_one"),
-    _way("table", "binary"),
-    _way("table", "binary", encoding="rewritten"),
-    _way("table", "binary", encoding="signed"),
+    *BINARY_TABLES,
     _way("table", "ternary_twn"),
     _way("table", "ternary_twn", encoding="signed"),
     _way("sparse", "signed_binary"),
@@ -194,8 +200,7 @@ LAYERS: tuple[Way, ...] = (
     _way("dataflow", "signed_binary"),
     _way("dataflow", "signed_binary", skip_zeros=False),
     _way("dataflow", "zero_one"),
-    _way("dataflow", "binary"),
-    _way("dataflow", "binary", encoding="rewritten"),
+    *BINARY_GRAPHS,
     _way("dataflow", "ternary_twn"),
     _way("dataflow", "ternary_twn", skip_zeros=False),
 )
@@ -210,15 +215,12 @@ THREADS: tuple[Way, ...] = (
 OPERATIONS: tuple[Way, ...] = (
     _way("sparse", "signed_binary"),
     _way("table", "signed_binary"),
-    _way("table", "binary"),
-    _way("table", "binary", encoding="rewritten"),
-    _way("table", "binary", encoding="signed"),
+    *BINARY_TABLES,
     _way("table", "ternary_twn"),
     _way("table", "ternary_twn", encoding="signed"),
     _way("dataflow", "signed_binary"),
     _way("dataflow", "signed_binary", skip_zeros=False),
-    _way("dataflow", "binary"),
-    _way("dataflow", "binary", encoding="rewritten"),
+    *BINARY_GRAPHS,
     _way("dataflow", "ternary_twn"),
     _way("dataflow", "ternary_twn", skip_zeros=False),
 )
@@ -226,11 +228,8 @@ OPERATIONS: tuple[Way, ...] = (
 DENSITIES = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))
 DENSITY: tuple[Way, ...] = (
     _way("sparse", "binary"),
-    _way("table", "binary"),
-    _way("table", "binary", encoding="rewritten"),
-    _way("table", "binary", encoding="signed"),
-    _way("dataflow", "binary"),
-    _way("dataflow", "binary", encoding="rewritten"),
+    *BINARY_TABLES,
+    *BINARY_GRAPHS,
     *(
         _way(algorithm, scheme, density, **options)
         for density in DENSITIES
@@ -267,13 +266,11 @@ def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], lanes: in
     }
     contenders = []
     for threads in (1, config.threads) if config.study == "threads" else (config.threads,):
-        own = {"on_threads": threads}
-        contenders += [c._replace(columns=c.columns | own) for c in _torch_layer(shape, x, weight, y)]
+        found = _torch_layer(shape, x, weight, y)
         if config.peers and config.study == "layers":
-            contenders += _peers(config, lambda: _onnx_layer(shape, weight), x, y, ("fp32", "int8"), skipped)
-        contenders += [
-            c._replace(columns=c.columns | own) for c in _kernel_layer(config, shape, x, ways, lanes, threads)
-        ]
+            found += _peers(config, lambda: _onnx_layer(shape, weight), x, y, ("fp32", "int8"), skipped)
+        found += _kernel_layer(config, shape, x, ways, lanes, threads)
+        contenders += [c._replace(columns=c.columns | {"on_threads": threads}) for c in found]
     return Subject(columns, shape.macs, contenders)
 
 
@@ -455,11 +452,8 @@ def _operations(config: BenchConfig) -> list[dict[str, Any]]:
         for way in (way for way in OPERATIONS if way.algorithm in config.algorithms.split()):
             weight = _random_codes(config, shape, way)
             if way.algorithm == "table":
-                encoding = way.options.get("encoding", "two_group")
-                groups = range(1, repetition.largest_group(weight.codes, encoding) + 1)
-                found = {g: repetition.operations(weight, "table", shape, group=g, **way.options) for g in groups}
-                group = min(found, key=lambda g: found[g].total)
-                operations = found[group]
+                group = repetition.best_group(weight, shape=shape, **way.options)
+                operations = repetition.operations(weight, "table", shape, group=group, **way.options)
             else:
                 prepared = kernels.prepare(way.algorithm, weight, shape, isa="scalar", **way.options)
                 group, operations = prepared.group, prepared.operations

@@ -151,6 +151,11 @@ class QuantizedWeight:
         return float(np.count_nonzero(self.codes)) / self.codes.size
 
 
+def mixes_signs(codes: np.ndarray) -> bool:
+    """Whether some filter of codes (K, C, R, S) has both signs."""
+    return bool(((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any())
+
+
 _FIELDS = ("shape", "positive", "negative", "scale", "negative_scale", "channel_sign", "scheme")
 
 

@@ -41,7 +41,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.conv import ConvShape, QuantizedWeight, mixes_signs
 from sbkit.records import write_atomic
 
 with contextlib.suppress(ImportError):
@@ -184,7 +184,7 @@ def prepare(
     if encoding == "signed":
         if algorithm != "table":
             raise ValueError(f"encoding = 'signed' with algorithm {algorithm!r}; allowed: 'two_group', 'rewritten'")
-        most = MAX_TERNARY_GROUP if _mixes_signs(weight.codes) and not weight.codes.all() else most
+        most = MAX_TERNARY_GROUP if mixes_signs(weight.codes) and not weight.codes.all() else most
     _integer("group", group, 0, most)
     _integer("threads", threads, 1, 1024)
     if weight.codes.shape != (shape.K, shape.C, shape.R, shape.S):
@@ -203,17 +203,12 @@ def prepare(
     encodings = (encoding,)
     if encoding == "auto":
         allowed = algorithm == "table" and one_scale and group <= MAX_TERNARY_GROUP
-        encodings = ("two_group", "signed") if allowed and _mixes_signs(weight.codes) else ("two_group",)
+        encodings = ("two_group", "signed") if allowed and mixes_signs(weight.codes) else ("two_group",)
     found = [
         _prepare(algorithm, weight, shape, isa, skip_zeros, encoding, group, threads, bias, relu, tune)
         for encoding in encodings
     ]
     return min(found, key=lambda prepared: prepared._native.cost)
-
-
-def _mixes_signs(codes: np.ndarray) -> bool:
-    """Whether some filter has codes of both signs."""
-    return bool(((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any())
 
 
 def _prepare(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.conv import ConvShape, QuantizedWeight, mixes_signs
 
 ALGORITHMS = ("dense", "sparse", "table", "dataflow")
 ENCODINGS = ("two_group", "rewritten", "signed")
@@ -198,8 +198,7 @@ def table_alphabet(codes: np.ndarray, encoding: str = "two_group") -> tuple[int,
     (0, 1), subsets of channels, unless the encoding is `signed` and some filter has both signs: then (-1, 1) for codes
     without zeros and (-1, 0, 1) for others.
     """
-    mixed = ((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any()
-    if encoding != "signed" or not mixed:
+    if encoding != "signed" or not mixes_signs(codes):
         return 0, 1
     return (-1, 1) if codes.all() else (-1, 0, 1)
 
