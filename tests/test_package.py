@@ -25,18 +25,22 @@ MAY_IMPORT = {
     "quantizers": {"conv"},
     "models": {"conv", "quantizers"},
     "data": {"records"},
-    "training": {"conv", "quantizers", "models", "data", "records"},
+    "training": {"conv", "quantizers", "models", "data", "records", "robustness"},
+    "robustness": {"data"},
     "repetition": {"conv"},
     "energy": {"conv", "repetition"},
     "kernels": {"conv", "records", "_kernels"},
     "inference": {"conv", "kernels", "models"},
     "bench": {"conv", "inference", "kernels", "models", "quantizers", "records", "repetition"},
     "analysis": {"conv", "energy", "records", "repetition"},
+    "claims": {"analysis", "conv", "energy"},
+    "review": {"analysis", "claims", "conv", "energy", "repetition"},
     "plots": set(),
+    "page": {"claims", "notebook", "records"},
     "notebook": {"records"},
     "papermill_engine": {"notebook"},
 }
-TORCH_SIDE = {"quantizers", "models", "data", "training", "inference", "bench"}
+TORCH_SIDE = {"quantizers", "models", "data", "robustness", "training", "inference", "bench"}
 
 
 def imported_names(source):
