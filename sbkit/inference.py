@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.models import BasicBlock, QuantConv2d, ResNet, conv_shapes, quant_layers, quantized_weights
+from sbkit.models import BasicBlock, QuantConv2d, QuantLinear, ResNet, conv_shapes, quant_layers, quantized_weights
 
 LOGIT_BOUND = 5e-5
 
@@ -133,8 +133,12 @@ def compile(
     With `tune`, the last bits of a logit may differ between two compilations. Raises TypeError for another kind of
     model, ValueError naming the argument or layer, its value and what is allowed.
     """
-    if not isinstance(model, (ResNet, nn.Sequential)):
-        raise TypeError(f"model is a {type(model).__name__}; allowed: a network of build_model")
+    linear = [name for name, layer in quant_layers(model).items() if isinstance(layer, QuantLinear)]
+    if linear or not isinstance(model, (ResNet, nn.Sequential)):
+        found = f" with the linear quantized layers {', '.join(linear)}" if linear else ""
+        raise TypeError(
+            f"model is a {type(model).__name__}{found}; allowed: a network of build_model that quantizes convolutions"
+        )
     weights = quantized_weights(model) if weights is None else weights
     if not weights:
         raise ValueError("model is in full precision, without codes; allowed: weights=..., or fold(model) for torch")

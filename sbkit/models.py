@@ -1,8 +1,9 @@
-"""The networks: residual networks in CIFAR and ImageNet style and VGG-small, with quantized inner layers.
+"""The networks: residual networks in CIFAR and ImageNet style, VGG-small, and an MLP and a vision transformer, with
+quantized inner layers.
 
-The first convolution, the shortcuts and the classifier stay in full precision. Shortcuts are 1x1 convolutions with
-batch normalisation where the shape changes (option B of He et al., 2016; CIFAR ResNets often take the parameter-free
-option A). EXPECTED_PARAMETERS states the sizes they must have.
+The first layer, the shortcuts and the classifier stay in full precision. In residual networks shortcuts are 1x1
+convolutions with batch normalisation where the shape changes (option B of He et al., 2016; CIFAR ResNets often take the
+parameter-free option A). EXPECTED_PARAMETERS states the sizes they must have.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ class QuantConv2d(nn.Module):
 
 
 class QuantLinear(nn.Module):
-    """Linear layer of (..., C) with quantized weights (K, C), without bias."""
+    """Linear layer of (..., C) with quantized weights (K, C), without bias; a filter is a row of the weights.
+
+    Codes alone make its outputs about sqrt(C) times too large: where no batch norm follows to correct that, a scheme
+    needs scale = "mean".
+    """
 
     def __init__(self, C: int, K: int, *, config: QuantizerConfig, signs: torch.Generator):
         super().__init__()
@@ -63,8 +68,11 @@ class _Layers:
     def conv3x3(self, C: int, K: int, stride: int = 1) -> QuantConv2d:
         return QuantConv2d(C, K, 3, stride=stride, padding=1, config=self.config, signs=self.signs)
 
-    def norm_act(self, K: int) -> nn.Sequential:
-        return nn.Sequential(nn.BatchNorm2d(K), self.nonlinearity(K))
+    def linear(self, C: int, K: int) -> QuantLinear:
+        return QuantLinear(C, K, config=self.config, signs=self.signs)
+
+    def norm_act(self, K: int, norm: type[nn.Module] = nn.BatchNorm2d) -> nn.Sequential:
+        return nn.Sequential(norm(K), self.nonlinearity(K))
 
 
 class BasicBlock(nn.Module):
@@ -144,10 +152,67 @@ def _vgg_small(layers: _Layers, in_channels: int, classes: int, image_size: int,
     return nn.Sequential(*modules, nn.Flatten(), nn.Linear(C * side * side, classes))
 
 
+def _mlp(layers: _Layers, in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
+    """Four linear layers of `width`, all but the first quantized, each with a batch norm; then the classifier."""
+    width = width or 256
+    modules = [nn.Flatten(), nn.Linear(in_channels * image_size**2, width), *layers.norm_act(width, nn.BatchNorm1d)]
+    for _ in range(3):
+        modules += [layers.linear(width, width), *layers.norm_act(width, nn.BatchNorm1d)]
+    return nn.Sequential(*modules, nn.Linear(width, classes))
+
+
+class TransformerBlock(nn.Module):
+    """Attention between tokens (N, T, C), then two layers on each token, by way of 4 C channels; all six quantized.
+
+    A layer norm comes before either part and a shortcut passes it by (pre-norm). The non-linearity is GELU.
+    """
+
+    def __init__(self, layers: _Layers, C: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(C), nn.LayerNorm(C)
+        self.query, self.key, self.value, self.output = (layers.linear(C, C) for _ in range(4))
+        self.up, self.down = layers.linear(C, 4 * C), layers.linear(4 * C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        parts = (layer(y).unflatten(2, (self.heads, -1)) for layer in (self.query, self.key, self.value))
+        query, key, value = (part.transpose(1, 2) for part in parts)  # (N, heads, T, C / heads)
+        y = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (N, T, C)
+        x = x + self.output(y)
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    """A small vision transformer: 7 x 7 patches as tokens, learned positions, two blocks, the mean, a classifier.
+
+    Quantized weights in a residual stream without batch norm: schemes need scale = "mean".
+    """
+
+    def __init__(self, layers: _Layers, in_channels: int, classes: int, image_size: int, width: int):
+        super().__init__()
+        side = image_size // 7
+        self.patches = nn.Conv2d(in_channels, width, side, side, bias=False)
+        self.positions = nn.Parameter(torch.empty(7 * 7, width))
+        self.blocks = nn.Sequential(*(TransformerBlock(layers, width) for _ in range(2)))
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.positions  # (N, T, C)
+        return self.classifier(self.norm(self.blocks(x).mean(1)))
+
+
+def _transformer(layers: _Layers, in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
+    return Transformer(layers, in_channels, classes, image_size, width or 64)
+
+
 MODELS = {f"resnet{depth}": _cifar_resnet(depth) for depth in (8, 20, 32, 44, 56, 110)} | {
     "vgg_small": _vgg_small,
     "resnet18": _imagenet_resnet([2, 2, 2, 2]),
     "resnet34": _imagenet_resnet([3, 4, 6, 3]),
+    "mlp": _mlp,
+    "transformer": _transformer,
 }
 
 EXPECTED_PARAMETERS: dict[str, tuple[int, int]] = {
@@ -160,9 +225,11 @@ EXPECTED_PARAMETERS: dict[str, tuple[int, int]] = {
     "vgg_small": (4_660_106, 4_571_136),
     "resnet18": (11_689_512, 10_985_472),
     "resnet34": (21_797_672, 21_086_208),
+    "mlp": (987_914, 196_608),
+    "transformer": (105_802, 98_304),
 }
-"""Parameters and quantized weights of each network in full precision with ReLU: 10 classes at 3x32x32, for resnet18 and
-resnet34 1000 classes at 3x224x224."""
+"""Parameters and quantized weights of each network in full precision with ReLU: 10 classes at 3x32x32, the
+transformer's at 3x28x28; for resnet18 and resnet34 1000 classes at 3x224x224."""
 
 
 def build_model(
@@ -180,7 +247,8 @@ def build_model(
 
     `width` is the number of channels of the first stage, 0 the architecture's own. The same seed gives the same latent
     weights (He initialisation) under every scheme: what a scheme draws for itself comes from a generator of its own.
-    Raises ValueError for an unknown name or non-linearity and for an image too small for the network.
+    Raises ValueError for an unknown name or non-linearity and for an image too small for the network; the transformer
+    takes sides that are multiples of 7 and widths that are multiples of 4, and its non-linearity is GELU.
     """
     if name not in MODELS:
         raise ValueError(f"model = {name!r}; allowed: {', '.join(MODELS)}")
@@ -192,6 +260,12 @@ def build_model(
     least = 8 if name == "vgg_small" else 32 if name in ("resnet18", "resnet34") else 4
     if image_size < least:
         raise ValueError(f"image_size = {image_size} for {name}; allowed: >= {least}")
+    if name == "transformer":
+        for option, value, factor in (("image_size", image_size, 7), ("width", width, 4)):
+            if value % factor:
+                raise ValueError(f"{option} = {value} for {name}; allowed: multiples of {factor}")
+        if nonlinearity != "relu":
+            raise ValueError(f"nonlinearity = {nonlinearity!r} has no effect on {name}, which has GELU; allowed: relu")
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
         model = MODELS[name](_Layers(quantizer, nonlinearity, seed), in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
@@ -206,6 +280,10 @@ def _initialise(model: nn.Module, generator: torch.Generator) -> None:
             bound = module.in_features**-0.5
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, Transformer):
+            nn.init.normal_(module.positions, std=0.02, generator=generator)
+    for layer in quant_layers(model).values():
+        layer.quantizer.initialize(layer.weight)
 
 
 def quant_layers(model: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:
@@ -249,7 +327,7 @@ def conv_shapes(model: nn.Module, in_channels: int, image_size: int | tuple[int,
     def note(layer, inputs, _):
         K, C, *window = layer.weight.shape
         R, S = window or (1, 1)
-        H, W = inputs[0].shape[2:] if window else (1, 1)
+        H, W = inputs[0].shape[2:] if window else (inputs[0].shape[1:-1].numel(), 1)  # a linear layer's tokens
         stride, padding = (layer.stride, layer.padding) if window else (1, 0)
         shapes.append(ConvShape(C, H, W, K, R, S, stride, padding, name=names[layer]))
 

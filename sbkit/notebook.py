@@ -20,7 +20,7 @@ import sys
 import tempfile
 import textwrap
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 NOTEBOOKS = {"train": "02_train.ipynb", "bench": "07_bench.ipynb"}  # the producer of each kind of record
+FORMATS = {"figures": ("pdf", "png", "svg", "csv"), "tables": ("csv", "md", "tex")}  # of what a reader saves
+READS = (*NOTEBOOKS, "weights")  # what a reader reads: the kinds of records, and weight codes
+CHECKPOINTS = {"distill_from", "start_from"}  # parameters of a training run that name what another one leaves
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -220,6 +223,12 @@ class Run:
         return self.root / "results" / self.profile
 
     @property
+    def kinds(self) -> set[str]:
+        """Which of READS this profile's folder holds."""
+        patterns = {kind: f"records/{kind}/*.json" for kind in NOTEBOOKS} | {"weights": "weights/*.npz"}
+        return {kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))}
+
+    @property
     def label(self) -> str:
         """What every figure says of its scale; empty for a profile at the paper's own scale."""
         table = self.profile.rpartition("/")[2]
@@ -237,32 +246,41 @@ class Run:
         return frame
 
     def figure(self, fig_function: Callable[..., Figure], table: DataFrame, stem: str, **options: Any) -> None:
-        """Show `fig_function(table, **options)`; if `save`, write figures/<stem>.{pdf,png,svg} and the table as .csv.
+        """Show `fig_function(table, **options)` with the catalogue's caption below it.
 
-        The same table gives the same bytes in every process.
+        If `save`, write figures/<stem>.{pdf,png,svg} and the table as .csv: the same bytes in every process.
         """
-        from IPython.display import Image, display
+        from IPython.display import Image, Markdown, display
 
         _check_stem("stem", stem)
         formats = ("png", "pdf", "svg") if self.save else ("png",)
         # Saving one figure object twice gives other bytes the second time, hence a fresh figure for each format.
         files = {format: _render(fig_function(table, **options), format, stem, self.label) for format in formats}
         display(Image(files["png"], width=640, alt=stem))
+        if caption := self._caption(f"figures/{stem}"):
+            display(Markdown(caption))
         if self.save:
             files["csv"] = _csv(table)
             self._write("figures", stem, files)
 
     def table(self, frame: DataFrame, stem: str, caption: str = "") -> None:
-        """Show a table; if `save`, write tables/<stem>.{csv,md,tex}, the CSV in full precision, the others rounded."""
+        """Show a table; if `save`, write tables/<stem>.{csv,md,tex}, the CSV in full precision, the others rounded.
+
+        Without a caption it bears the catalogue's.
+        """
         from IPython.display import Markdown, display
 
         _check_stem("stem", stem)
-        caption = " — ".join(text for text in (caption, self.label) if text)
+        caption = " — ".join(text for text in (caption or self._caption(f"tables/{stem}"), self.label) if text)
         markdown = _markdown(frame, caption)
         display(Markdown(markdown))
         if self.save:
             files = {"csv": _csv(frame), "md": markdown.encode(), "tex": _latex(frame, stem, caption).encode()}
             self._write("tables", stem, files)
+
+    def _caption(self, name: str) -> str:
+        """The catalogue's caption; empty for what a person draws on the side."""
+        return load_catalogue(self.root).get(name, {}).get("caption", "")
 
     def _write(self, folder: str, stem: str, files: Mapping[str, bytes]) -> None:
         for suffix, data in files.items():
@@ -391,19 +409,76 @@ def load_experiments(root: Path | None = None) -> dict[str, dict[str, Any]]:
 def expand(profile: str) -> list[dict[str, Any]]:
     """The runs of a profile, each a dict of name, notebook (file name in notebooks/) and parameters to pass.
 
-    Training runs are named `<table>-s<seed>`, benchmarks `<table>`. Raises ValueError for an unknown profile.
+    Training runs are named `<table>-s<seed>`, benchmarks `<table>`. A training table that another one names under
+    `distill_from` or `start_from` stands for the checkpoint of its run with the same seed, a path below the root.
+    Raises ValueError for an unknown profile, and for such a name of no other table, or of one without that seed.
     """
     experiments = load_experiments()
     if profile not in experiments:
         raise ValueError(f"profile = {profile!r}; allowed: {', '.join(experiments)}")
     content = experiments[profile]
+    tables = {table: {"seeds": content["seeds"]} | content["common"] | own for table, own in content["train"].items()}
+    seeds = {table: options.pop("seeds") for table, options in tables.items()}
     runs = []
-    for table, options in content["train"].items():
-        options = content["common"] | options
-        for seed in options.pop("seeds", content["seeds"]):
-            runs.append((f"{table}-s{seed}", "train", options | {"seed": seed}))
+    for table, options in tables.items():
+        for seed in seeds[table]:
+            checkpoints = {}
+            for option in CHECKPOINTS & options.keys():
+                allowed = [other for other in tables if other != table and seed in seeds[other]]
+                if options[option] not in allowed:
+                    raise ValueError(
+                        f"experiments.toml: {profile}.train.{table}.{option} = {options[option]!r}; "
+                        f"allowed: a training table with seed {seed}, here: {', '.join(allowed) or 'none'}"
+                    )
+                checkpoints[option] = f"results/{profile}/checkpoints/{options[option]}-s{seed}.pt"
+            runs.append((f"{table}-s{seed}", "train", options | checkpoints | {"seed": seed}))
     runs += [(table, "bench", options) for table, options in content["bench"].items()]
     return [
         {"name": name, "notebook": NOTEBOOKS[kind], "parameters": {"profile": profile, "name": name} | options}
         for name, kind, options in runs
     ]
+
+
+def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Every figure and table that the readers save, "figures/<stem>" or "tables/<stem>", as notebooks/catalogue.toml
+    lists them in reading order.
+
+    Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
+    empty), caption, reads (of READS), needs (options that a benchmark must have).
+    Raises ValueError naming the entry and what is wrong with it.
+    """
+    path = (root or find_root()) / "notebooks" / "catalogue.toml"
+    forms = {"notebook": str, "paper": str, "caption": str, "reads": list, "needs": dict}
+    catalogue = tomllib.loads(path.read_text(encoding="utf-8"))
+    for name, entry in catalogue.items():
+        folder, _, stem = name.partition("/")
+        if folder not in FORMATS:
+            raise ValueError(f"catalogue.toml: {name!r} lies in no folder of {', '.join(FORMATS)}")
+        _check_stem(f"catalogue.toml: {folder}", stem)
+        entry.setdefault("needs", {})
+        for key, value in entry.items():
+            if not isinstance(value, forms.get(key, ())):
+                raise ValueError(f"catalogue.toml: {name}.{key} = {value!r}; allowed: {', '.join(forms)}")
+        if missing := forms.keys() - entry.keys():
+            raise ValueError(f"catalogue.toml: {name} lacks {', '.join(sorted(missing))}")
+        if unknown := set(entry["reads"]) - set(READS):
+            raise ValueError(f"catalogue.toml: {name}.reads holds {', '.join(unknown)}; allowed: {', '.join(READS)}")
+    return catalogue
+
+
+def drawn(profile: str, kinds: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The catalogue's entries that a profile with records of these kinds draws.
+
+    An entry is drawn if the profile has any of the kinds that it reads and, where it needs options, lists a benchmark
+    that has them; one that reads nothing is drawn beside the others of its notebook.
+    """
+    bench = [run["parameters"] for run in expand(profile.rpartition("/")[2]) if run["notebook"] == NOTEBOOKS["bench"]]
+    catalogue = load_catalogue()
+    readers = {entry["notebook"] for entry in catalogue.values() if set(entry["reads"]) & set(kinds)}
+    return {
+        name: entry
+        for name, entry in catalogue.items()
+        if entry["notebook"] in readers
+        and (not entry["reads"] or set(entry["reads"]) & set(kinds))
+        and (not entry["needs"] or any(entry["needs"].items() <= parameters.items() for parameters in bench))
+    }

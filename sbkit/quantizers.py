@@ -16,7 +16,11 @@ The derivative of `codes` is zero almost everywhere; a surrogate slope replaces 
 
 alpha and the threshold Delta have no gradient: they are statistics of the latent weights that follow them from step to
 step, and a straight-through estimator by definition ignores how they move. The signs beta and channel_sign have none
-because they are fixed before training; they are buffers, so they travel in the state dict. TTQ alone learns its scales.
+because they are fixed before training; they are buffers, so they travel in the state dict. Two things are learned: the
+scales of TTQ, and under threshold = 'learned' what fraction of a filter's max|w| its Delta is.
+
+With `standardize`, w stands in all of this, statistics and slopes included, for the standardized latent weights, and
+the gradient passes on through the standardization.
 """
 
 from __future__ import annotations
@@ -27,9 +31,12 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sbkit.conv import QuantizedWeight
+
+RECORDED_IF_SET = ("threshold", "swap_at", "standardize")  # younger than the first records, whose ids must not change
 
 
 @dataclass(frozen=True)
@@ -39,28 +46,36 @@ class QuantizerConfig:
     quantizer: str = "signed_binary"  # a key of QUANTIZERS
     estimator: str = "ste"  # ste | ede | sb_ede (sb_ede: signed_binary, zero_one)
     scale: str = "none"  # none: alpha is 1 | mean: mean |w| of the filter's effectual weights
-    delta_factor: float = 0.05  # threshold Delta as a fraction of max|w|
-    delta_axis: str = "filter"  # filter | layer | region (signed_binary): what that maximum is taken over
+    threshold: str = "max"  # max | mean | learned: Delta as a share of max|w|, of mean|w|, or a learned one of max|w|
+    delta_factor: float = 0.05  # threshold Delta as a fraction of max|w| (mean: of mean|w|; learned: at the start)
+    delta_axis: str = "filter"  # filter | layer | region (signed_binary): what that maximum or mean is taken over
     region_channels: int = 0  # input channels per region, C_t; 0: all, one sign per filter
     positive_fraction: float = 0.5  # fraction of regions with values {0, +alpha}
-    assignment: str = "first_half"  # first_half | interleaved | random: which regions these are
+    assignment: str = "first_half"  # first_half | interleaved | random | initial_weights: which regions these are
+    swap_at: float = 0.0  # share of training after which all region signs are negated, once; 0: never
     channel_signs: bool = False  # a fixed random sign per input channel
+    standardize: bool = False  # subtract each filter's mean and divide by its standard deviation before quantization
 
     def __post_init__(self):
         _require("quantizer", self.quantizer, QUANTIZERS)
         scheme = QUANTIZERS[self.quantizer]
         _require("estimator", self.estimator, ("ste", "ede", "sb_ede"))
         _require("scale", self.scale, ("none", "mean"))
+        _require("threshold", self.threshold, ("max", "mean", "learned"))
         _require("delta_axis", self.delta_axis, ("filter", "layer", "region"))
-        _require("assignment", self.assignment, ("first_half", "interleaved", "random"))
-        if not _is_number(self.delta_factor) or not 0 <= self.delta_factor < 1:
-            raise ValueError(f"delta_factor = {self.delta_factor!r}; allowed: 0 <= delta_factor < 1")
+        _require("assignment", self.assignment, ("first_half", "interleaved", "random", "initial_weights"))
+        limit = math.inf if self.threshold == "mean" else 1  # above max|w| nothing would be effectual
+        if not _is_number(self.delta_factor) or not 0 <= self.delta_factor < limit:
+            raise ValueError(f"delta_factor = {self.delta_factor!r}; allowed: 0 <= delta_factor < {limit}")
         if not _is_number(self.positive_fraction) or not 0 <= self.positive_fraction <= 1:
             raise ValueError(f"positive_fraction = {self.positive_fraction!r}; allowed: 0 to 1")
         if type(self.region_channels) is not int or self.region_channels < 0:
             raise ValueError(f"region_channels = {self.region_channels!r}; allowed: 0 (all channels) or a divisor of C")
-        if type(self.channel_signs) is not bool:
-            raise ValueError(f"channel_signs = {self.channel_signs!r}; allowed: True, False")
+        if not _is_number(self.swap_at) or not 0 <= self.swap_at < 1:
+            raise ValueError(f"swap_at = {self.swap_at!r}; allowed: 0 (never) <= swap_at < 1")
+        for name in ("channel_signs", "standardize"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: True, False")
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
             if field.name not in scheme.options and value != field.default:
@@ -70,10 +85,17 @@ class QuantizerConfig:
             raise ValueError(f"estimator = 'sb_ede' needs a threshold; {self.quantizer} allows: ste, ede")
         if self.delta_axis == "region" and scheme is not SignedBinary:
             raise ValueError(f"delta_axis = 'region' needs regions; {self.quantizer} allows: filter, layer")
+        if self.threshold == "learned" and self.delta_axis != "filter":
+            raise ValueError(f"delta_axis = {self.delta_axis!r} with threshold = 'learned'; allowed: filter")
 
     def effective(self) -> dict:
-        """The options this scheme uses, its key included: what decides the outcome of a run."""
-        return {name: getattr(self, name) for name in ("quantizer", *QUANTIZERS[self.quantizer].options)}
+        """The options this scheme uses, its key included: what decides the outcome of a run.
+
+        Those of RECORDED_IF_SET are left out while they have their default.
+        """
+        defaults = {field.name: field.default for field in fields(self) if field.name in RECORDED_IF_SET}
+        options = {name: getattr(self, name) for name in ("quantizer", *QUANTIZERS[self.quantizer].options)}
+        return {name: value for name, value in options.items() if name not in defaults or value != defaults[name]}
 
 
 def _require(name, value, allowed):
@@ -89,7 +111,7 @@ def _is_number(value) -> bool:
 
 
 class _Surrogate(torch.autograd.Function):
-    """Value `w_q`, already computed; gradient `slope` * g, to the latent weights alone."""
+    """Value `w_q`, already computed; gradient `slope` * g, to the first argument alone."""
 
     @staticmethod
     def forward(ctx, w: Tensor, w_q: Tensor, slope: Tensor) -> Tensor:
@@ -121,6 +143,14 @@ def ede_temperature(progress: float) -> tuple[float, float]:
 # --- quantizers -------------------------------------------------------------------------------------------------------
 
 
+def standardized(w: Tensor) -> Tensor:
+    """Each filter's weights minus their mean, over their standard deviation; finite where that is 0. Differentiable.
+
+    Reference: IR-Net (Qin et al., 2020), "balanced and standardized" weights; the deviation is the population's.
+    """
+    return F.layer_norm(w, w.shape[1:], eps=1e-12)  # the name of that operation when it normalises activations
+
+
 def mean_magnitude(w: Tensor, kept: Tensor) -> Tensor:
     """Mean |w| over the mask `kept`, per row of `w` flattened to rows (K, 1, ...); 1 where the mask is empty."""
     count = kept.flatten(1).sum(1)
@@ -147,6 +177,13 @@ def region_signs(K: int, B: int, fraction: float, assignment: str, generator: to
     return torch.from_numpy(np.where(positive, np.float32(1), np.float32(-1)))
 
 
+def ranked_signs(sums: Tensor, fraction: float) -> Tensor:
+    """Sign beta, float32 (K, B) like `sums`: the round(fraction K B) regions of largest sum are positive."""
+    beta = torch.full((sums.numel(),), -1.0)
+    beta[sums.flatten().argsort(descending=True, stable=True)[: round(Fraction(str(fraction)) * len(beta))]] = 1
+    return beta.reshape(sums.shape)
+
+
 class Quantizer(nn.Module):
     """Base, for latent weights of one `shape` (K, C, ...). `forward` and `codes` share a scheme's `quantize`."""
 
@@ -167,6 +204,9 @@ class Quantizer(nn.Module):
             raise ValueError(f"progress = {progress}; allowed: 0 to 1")
         self.t, self.k = ede_temperature(progress)
 
+    def initialize(self, w: Tensor) -> None:
+        """Fix what depends on the initial latent weights; to be called once they are drawn."""
+
     def quantize(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """(codes, alpha): codes in w's shape and dtype; alpha (K, 1, ...) or (1, 1, ...), None for 1."""
         raise NotImplementedError
@@ -175,8 +215,14 @@ class Quantizer(nn.Module):
         """The surrogate derivative of the codes."""
         return ste_slope(w) if self.config.estimator == "ste" else ede_slope(w, self.t, self.k)
 
+    def argument(self, w: Tensor) -> Tensor:
+        """What the surrogate slope is a derivative by: w, less whatever else is learned. Its value is not used."""
+        return w
+
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weights in w's shape and dtype, differentiable by the surrogate slope."""
+        if self.config.standardize:
+            w = standardized(w)
         codes, alpha = self.quantize(w.detach())
         factor = alpha
         if self.config.channel_signs:
@@ -186,12 +232,12 @@ class Quantizer(nn.Module):
         if not (torch.is_grad_enabled() and w.requires_grad):
             return w_q
         slope = self.slope(w.detach())
-        return _Surrogate.apply(w, w_q, slope if factor is None else factor * slope)
+        return _Surrogate.apply(self.argument(w), w_q, slope if factor is None else factor * slope)
 
     @torch.no_grad()
     def codes(self, w: Tensor) -> QuantizedWeight:
         """The exact integer form: `codes(w).dense()` equals float32 `forward(w)`. A linear layer has R = S = 1."""
-        codes, alpha = self.quantize(w)
+        codes, alpha = self.quantize(standardized(w) if self.config.standardize else w)
         return self._pack(codes, alpha)
 
     def _pack(self, codes: Tensor, alpha: Tensor | None, negative_alpha: Tensor | None = None) -> QuantizedWeight:
@@ -222,10 +268,10 @@ class Binary(Quantizer):
     """Values {-alpha, +alpha}, alpha = 1 or mean|w| per filter.
 
     Forward: alpha * sign(w), with sign(0) = +1. Gradient: alpha times the slope of `ste` or `ede`.
-    Reference: BWN (XNOR-Net, Rastegari et al., 2016); EDE from IR-Net (Qin et al., 2020).
+    Reference: BWN (XNOR-Net, Rastegari et al., 2016); EDE and `standardize` from IR-Net (Qin et al., 2020).
     """
 
-    options = ("estimator", "scale")
+    options = ("estimator", "scale", "standardize")
     weight_bits = 1.0
 
     def quantize(self, w):
@@ -238,10 +284,19 @@ class SignedBinary(Quantizer):
 
     alpha = 1, or the mean |w| of the filter's effectual weights (1 if it has none).
 
-    Forward: alpha * channel_sign * beta * u, u = [beta * w >= Delta], Delta = delta_factor * max|w| over the region,
-    filter or layer; hence all of an all-zero filter is effectual. A region is `region_channels` neighbouring input
-    channels of one filter, or all of it. beta is fixed before training.
+    Forward: alpha * channel_sign * beta * u, u = [beta * w >= Delta], Delta = delta_factor * max|w| (or mean|w|) over
+    the region, filter or layer; hence all of an all-zero filter is effectual. A region is `region_channels`
+    neighbouring input channels of one filter, or all of it. beta is fixed before training, unless `swap_at` says when
+    to negate all of it.
     Gradient: alpha * channel_sign times the slope of `ste`, `ede` or `sb_ede`.
+
+    threshold = 'learned': Delta_k = min(max(f_k, 0), 0.95) * max|w_k|, with a parameter f_k for filter k that starts
+    at delta_factor. The slope stands for du / d(beta w - Delta) times beta, hence
+
+        dw_q / df_k = -alpha * channel_sign * beta * slope * max|w_k|    for each weight of the filter,
+
+    and the gradient of f_k is the sum of these times g. It ignores the clamp, lest a factor that left the range stay
+    there for good.
     Reference: Kuhar et al., 2023; the released code's `STESign.forward`, and its `ede` with the forward's own Delta.
     There the gradient is also clamped to [-1, 1], and `ede` is never called. `channel_sign` is not in that code: a
     random sign per input channel, half of them negative, outside the codes, so that inference folds it into the
@@ -249,8 +304,8 @@ class SignedBinary(Quantizer):
     """
 
     options = (
-        "estimator", "scale", "delta_factor", "delta_axis", "region_channels", "positive_fraction", "assignment",
-        "channel_signs",
+        "estimator", "scale", "threshold", "delta_factor", "delta_axis", "region_channels", "positive_fraction",
+        "assignment", "swap_at", "channel_signs", "standardize",
     )  # fmt: skip
     weight_bits = 1.0
 
@@ -267,11 +322,29 @@ class SignedBinary(Quantizer):
         self.channel_sign = torch.ones(C)
         if config.channel_signs:
             self.channel_sign[torch.randperm(C, generator=generator)[: C // 2]] = -1
+        if config.threshold == "learned":
+            self.delta_factors = nn.Parameter(torch.full((self.shape[0], 1), float(config.delta_factor)))
+        if config.swap_at:
+            self.register_buffer("swapped", torch.tensor(False))  # kept, lest a resumed run negate beta again
 
     def _draw_beta(self, generator):
-        K, C = self.shape[:2]
+        K, B = self.shape[0], self.shape[1] // self.region_channels
         config = self.config
-        return region_signs(K, C // self.region_channels, config.positive_fraction, config.assignment, generator)
+        if config.assignment == "initial_weights":
+            return torch.full((K, B), math.nan)  # no signs before `initialize`
+        return region_signs(K, B, config.positive_fraction, config.assignment, generator)
+
+    @torch.no_grad()
+    def initialize(self, w: Tensor) -> None:
+        if self.config.assignment == "initial_weights":
+            sums = w.double().reshape(*self.beta.shape, -1).sum(2)
+            self.beta.copy_(ranked_signs(sums.cpu(), self.config.positive_fraction))
+
+    def set_progress(self, progress: float) -> None:
+        super().set_progress(progress)
+        if 0 < self.config.swap_at <= progress and not self.swapped:
+            self.beta.neg_()
+            self.swapped.fill_(True)
 
     def _spread(self, per_region: Tensor, w: Tensor) -> Tensor:
         """(K or 1, B or 1) -> broadcastable to w."""
@@ -279,10 +352,17 @@ class SignedBinary(Quantizer):
             per_region = per_region.repeat_interleave(self.region_channels, 1)  # (K, C)
         return per_region.reshape(*per_region.shape, *[1] * (w.ndim - 2))
 
-    def _delta(self, w: Tensor) -> Tensor:
+    def _magnitude(self, w: Tensor) -> Tensor:
+        """max|w| or mean|w|, (1, 1) of the layer, (K, 1) of its filters or (K, B) of its regions."""
         K, B = self.beta.shape
         rows = {"layer": (1, 1), "filter": (K, 1), "region": (K, B)}[self.config.delta_axis]
-        return self._spread(self.config.delta_factor * w.abs().reshape(*rows, -1).amax(2), w)
+        magnitude = w.abs().reshape(*rows, -1)
+        return magnitude.mean(2) if self.config.threshold == "mean" else magnitude.amax(2)
+
+    def _delta(self, w: Tensor) -> Tensor:
+        learned = self.config.threshold == "learned"
+        factor = self.delta_factors.detach().clamp(0, 0.95) if learned else self.config.delta_factor
+        return self._spread(factor * self._magnitude(w), w)
 
     def quantize(self, w):
         beta = self._spread(self.beta, w)
@@ -294,11 +374,16 @@ class SignedBinary(Quantizer):
             w = w - self._spread(self.beta, w) * self._delta(w)
         return super().slope(w)
 
+    def argument(self, w):
+        if self.config.threshold != "learned":
+            return w
+        return w - self._spread(self.beta, w) * self._spread(self.delta_factors * self._magnitude(w.detach()), w)
+
 
 class ZeroOne(SignedBinary):
     """Values {0, +alpha}: `SignedBinary` with beta = +1 everywhere, the paper's naive baseline. Gradient as there."""
 
-    options = ("estimator", "scale", "delta_factor", "delta_axis", "channel_signs")
+    options = ("estimator", "scale", "threshold", "delta_factor", "delta_axis", "channel_signs", "standardize")
 
     def _draw_beta(self, generator):
         return torch.ones(self.shape[0], 1)
@@ -385,9 +470,11 @@ def response(config: QuantizerConfig, points: int = 81) -> list[dict]:
 
     Returns one dict per kind of filter: {"beta", "w", "forward", "gradient_start", "gradient_middle", "gradient_end"},
     lists of floats; signed-binary has two, beta = +1 and -1, the others one with beta None. Statistics (max|w|,
-    mean|w|) are those of the sampled weights, which form one filter of one region; the channel signs are +1.
+    mean|w|) are those of the sampled weights, which form one filter of one region; the channel signs are +1, and a
+    learned threshold is where it starts. With `standardize`, w is the weight after standardization.
     """
-    quantizer = make_quantizer(replace(config, region_channels=0), (1, 1, points), torch.Generator())
+    plain = replace(config, region_channels=0, swap_at=0.0, standardize=False)
+    quantizer = make_quantizer(plain, (1, 1, points), torch.Generator())
     curves = []
     for beta in (1.0, -1.0) if config.quantizer == "signed_binary" else (None,):
         if beta is not None:

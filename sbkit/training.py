@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sbkit import records
+from sbkit import records, robustness
 from sbkit.conv import save_weights
 from sbkit.data import AUGMENTATIONS, Dataset, batches, load
 from sbkit.models import (
@@ -54,6 +54,8 @@ ALLOWED = {
     "precision": ("fp32", "bf16"),
 }
 PROGRESS = ("auto", "bar", "lines", "none")
+CHECKPOINTS = {"distill_from": "teacher_sha256", "start_from": "start_sha256"}  # options that name one: in a provenance
+RECORDED_IF_SET = ("l1", "start_from")  # younger than the first records, whose ids must not change
 HISTOGRAM_BINS = 41
 STEPS_PER_CHECK = 20
 
@@ -74,10 +76,13 @@ class TrainConfig:
     optimizer: str = "adam"  # adam | sgd (Nesterov momentum 0.9)
     learning_rate: float = 1e-2  # peak
     weight_decay: float = 0.0  # L2 penalty, all parameters
+    l1: float = 0.0  # L1 penalty on the latent weights of quantized layers: l1 * sum |w| is added to the loss
     schedule: str = "one_cycle"  # one_cycle | cosine
     precision: str = "fp32"  # fp32 | bf16 (autocast)
     channels_last: bool = True  # memory layout of activations and weights; faster on CPUs
-    distill_from: str = ""  # checkpoint of a full-precision run kept with keep_state; empty: labels alone
+    distill_from: str = ""  # checkpoint of a full-precision run, the teacher; empty: labels alone
+    start_from: str = ""  # checkpoint of a run whose latent weights, and all else that fits, to start from; empty: none
+    robustness: bool = False  # test on corrupted and adversarial images, too
     seed: int = 0  # initial weights, fixed signs, subset, order, augmentation
 
     def __post_init__(self):
@@ -89,8 +94,9 @@ class TrainConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}; allowed: {least} or more")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate = {self.learning_rate}; allowed: a number > 0")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay = {self.weight_decay}; allowed: a number >= 0")
+        for name in ("weight_decay", "l1"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)}; allowed: a number >= 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +105,8 @@ class TrainResult:
 
     history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
     over all quantized weights (flip: the code differs from an epoch before), seconds leave the test out, latent counts
-    the latent weights of three layers in equal bins from -limit to limit, by the sign of their region.
+    the latent weights of three layers in equal bins from -limit to limit, by the sign of their region. Losses are
+    cross-entropies (train_loss with a teacher: the divergence from it), without penalties.
     """
 
     model: nn.Module
@@ -110,12 +117,19 @@ class TrainResult:
 
 
 def effective(config: TrainConfig, quantizer: QuantizerConfig) -> dict[str, Any]:
-    """All options that decide the outcome, as a record holds them: of paths, only the last part."""
+    """All options that decide the trained network, as a record holds them.
+
+    Of a data set's path only the last part, and of a checkpoint's the name of the run, without `-s<seed>` where that is
+    this run's own seed: the seed is then all that sets the runs of one group apart. Options of RECORDED_IF_SET are left
+    out while they have their default.
+    """
     options = asdict(config) | quantizer.effective()
+    del options["robustness"]  # it measures the network
     kind, colon, path = config.dataset.partition(":")
     options["dataset"] = kind + colon + Path(path).name
-    options["distill_from"] = Path(config.distill_from).stem
-    return options
+    for name in CHECKPOINTS:
+        options[name] = Path(options[name]).stem.removesuffix(f"-s{config.seed}")
+    return {name: value for name, value in options.items() if name not in RECORDED_IF_SET or value}
 
 
 def schedule_lr(config: TrainConfig, step: int, total: int) -> float:
@@ -167,6 +181,8 @@ def train(
         )
     model = _build(config, quantizer, data).to(device)
     teacher = _load_teacher(config.distill_from, data, device) if config.distill_from else None
+    if config.start_from:
+        _start_from(config.start_from, model, config, device)
     optimizer = _optimizer(config, model)
     order = torch.Generator().manual_seed(config.seed)
     identity = {"config": effective(config, quantizer), "data_sha256": data.sha256}
@@ -201,7 +217,7 @@ def train(
                 set_progress(model, step / total)
                 loss = _loss(network, teacher, _layout(x, config), y, config)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                (loss + config.l1 * _l1_norm(model) if config.l1 else loss).backward()
                 optimizer.step()
                 loss_sum += loss.detach()
                 bar.update()
@@ -257,6 +273,8 @@ def train(
         "per_class_percent": tested["per_class_percent"],
         "classes": list(data.classes),
     }
+    if config.robustness:
+        history["robustness"] = robustness.measure(model, data, seed=config.seed)
     return TrainResult(model, metrics, history, data.sha256, data.label)
 
 
@@ -311,6 +329,11 @@ def _loss(network: nn.Module, teacher: nn.Module | None, x: Tensor, y: Tensor, c
             target = teacher(x)
     target, logits = target.float().log_softmax(1), logits.float().log_softmax(1)
     return F.kl_div(logits, target, log_target=True, reduction="batchmean")
+
+
+def _l1_norm(model: nn.Module) -> Tensor:
+    """Sum of |w| over the latent weights of quantized layers."""
+    return sum(layer.weight.abs().sum() for layer in quant_layers(model).values())
 
 
 def _check_finite(loss_sum: Tensor, step: int, config: TrainConfig) -> None:
@@ -445,22 +468,48 @@ def _load_state(path: str | os.PathLike, device: torch.device) -> dict[str, Any]
         raise ValueError(f"{path} is not a readable checkpoint; delete it to start afresh") from error
 
 
-def _load_teacher(path: str, data: Dataset, device: torch.device) -> nn.Module:
-    """The full-precision network that `run(..., keep_state=True)` kept at `path`: frozen, in evaluation mode."""
+def _load_kept(option: str, path: str, device: torch.device) -> tuple[TrainConfig, QuantizerConfig, dict[str, Tensor]]:
+    """What `run` kept at `path`, which `option` names: the two configurations and the state of the model."""
     if not Path(path).exists():
-        raise FileNotFoundError(f"distill_from = {path!r} does not exist; run full_precision with keep_state first")
+        raise FileNotFoundError(f"{option} = {path!r} does not exist; allowed: checkpoints/<name>.pt of a finished run")
     state = _load_state(path, device)
     if not {"train_config", "quantizer_config", "model"} <= set(state):
-        raise ValueError(f"distill_from = {path!r} is not a checkpoint kept with keep_state")
-    config, quantizer = TrainConfig(**state["train_config"]), QuantizerConfig(**state["quantizer_config"])
+        raise ValueError(f"{option} = {path!r} is not the checkpoint of a finished run, checkpoints/<name>.pt")
+    return TrainConfig(**state["train_config"]), QuantizerConfig(**state["quantizer_config"]), state["model"]
+
+
+def _load_teacher(path: str, data: Dataset, device: torch.device) -> nn.Module:
+    """The full-precision network that `run` kept at `path`: frozen, in evaluation mode."""
+    config, quantizer, state = _load_kept("distill_from", path, device)
     if quantizer.quantizer != "full_precision":
         raise ValueError(f"distill_from = {path!r} is a {quantizer.quantizer} network; allowed: full_precision")
     teacher = _build(config, quantizer, data).to(device)
     try:
-        teacher.load_state_dict(state["model"])
+        teacher.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"distill_from = {path!r} was trained on other channels, classes or image sizes") from error
     return teacher.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _start_from(path: str, model: nn.Module, config: TrainConfig, device: torch.device) -> None:
+    """Give the model the weights that `run` kept at `path`, of any scheme, and the signs that follow from them.
+
+    Taken are all parameters and the statistics of batch norms that both networks have, by name and shape; the signs of
+    regions and channels stay those of this run. Raises ValueError where a layer's latent weights do not fit.
+    """
+    kept, _, state = _load_kept("start_from", path, device)
+    own, layers = model.state_dict(), quant_layers(model)
+    fixed = {f"{name}.quantizer.{buffer}" for name in layers for buffer, _ in layers[name].quantizer.named_buffers()}
+    fits = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape and key not in fixed}
+    if missing := [f"{name}.weight" for name in layers if f"{name}.weight" not in fits]:
+        raise ValueError(
+            f"start_from = {path!r} is a {kept.model} of width {kept.width}, which lacks {missing[0]} of this "
+            f"{config.model} of width {config.width}; allowed: the same model and width"
+        )
+    model.load_state_dict(own | fits)
+    for layer in layers.values():
+        layer.quantizer.initialize(layer.weight)
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -480,12 +529,11 @@ def run(
     folder: str | os.PathLike,
     *,
     name: str = "",
-    keep_state: bool = False,
     progress: str = "auto",
     threads: int | None = None,
 ) -> records.Record:
-    """Train and write, below `folder`: records/train/<name>.json, weights/<name>.npz (none in full precision) and, with
-    `keep_state`, checkpoints/<name>.pt, which `distill_from` takes. `name` is the record's id unless given.
+    """Train and write, below `folder`: records/train/<name>.json, weights/<name>.npz (none in full precision) and
+    checkpoints/<name>.pt, which `distill_from` and `start_from` take. `name` is the record's id unless given.
 
     A killed run goes on from checkpoints/<name>.partial.pt, which goes away with success. Of several processes, rank 0
     writes.
@@ -504,8 +552,9 @@ def run(
         "processes": world_size,
         "weights_sha256": weights_sha256(result.model),
     }
-    if config.distill_from:
-        extra["teacher_sha256"] = hashlib.sha256(Path(config.distill_from).read_bytes()).hexdigest()
+    for option, key in CHECKPOINTS.items():
+        if path := getattr(config, option):
+            extra[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     provenance = records.provenance(
         threads=torch.get_num_threads(),
         started=started,
@@ -518,9 +567,8 @@ def run(
         weights = quantized_weights(result.model)
         if weights:
             save_weights(folder / "weights" / f"{name}.npz", weights)
-        if keep_state:
-            state = {"train_config": asdict(config), "quantizer_config": asdict(quantizer)}
-            _save_state(folder / "checkpoints" / f"{name}.pt", state | {"model": result.model.state_dict()})
+        state = {"train_config": asdict(config), "quantizer_config": asdict(quantizer)}
+        _save_state(folder / "checkpoints" / f"{name}.pt", state | {"model": result.model.state_dict()})
         records.write(record, folder / "records" / "train" / f"{name}.json")
         partial.unlink(missing_ok=True)
     return record
@@ -543,7 +591,6 @@ def _parser() -> argparse.ArgumentParser:
                 group.add_argument(flag, default=value, type=type(value), help=" ")
     parser.add_argument("--folder", required=True, help="where records, weights and checkpoints go")
     parser.add_argument("--name", default="", help="name of the files; the record's id if empty")
-    parser.add_argument("--keep-state", action="store_true", help="keep the final weights as checkpoints/<name>.pt")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads in each process")
     parser.add_argument("--progress", default="auto", choices=PROGRESS, help=" ")
     return parser
@@ -559,7 +606,7 @@ def main(arguments: list[str] | None = None) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         configs = [kind(**{f.name: options[f.name] for f in fields(kind)}) for kind in (TrainConfig, QuantizerConfig)]
-        rest = {key: options[key] for key in ("folder", "name", "keep_state", "threads", "progress")}
+        rest = {key: options[key] for key in ("folder", "name", "threads", "progress")}
         record = run(*configs, **rest)
         print(f"rank {_group()[0]}: top-1 {record.metrics['top1_percent']:.2f} %, ", end="")
         print(f"weights {record.provenance['weights_sha256']}", flush=True)

@@ -217,7 +217,7 @@ def test_a_finished_run_is_compiled_from_what_it_leaves(tmp_path):
         dataset="digits", width=4, image_size=0, train_images=256, epochs=1, learning_rate=5e-3
     )
     quantizer = QuantizerConfig("ternary_ttq")
-    training.run(config, quantizer, tmp_path, name="a", keep_state=True, progress="none", threads=1)
+    training.run(config, quantizer, tmp_path, name="a", progress="none", threads=1)
     state = torch.load(tmp_path / "checkpoints" / "a.pt", weights_only=True)["model"]
     x = data.load("digits").x_test[:50].float() / 16
     model = build_model("resnet8", quantizer=quantizer, in_channels=1, image_size=8, width=4)
@@ -268,6 +268,10 @@ def test_bad_models_are_named():
         compile(settled("resnet8", FULL), image=image("resnet8"))
     with pytest.raises(TypeError, match=r"model is a Conv2d; allowed: a network of build_model"):
         compile(nn.Conv2d(3, 3, 1), image=image("resnet8"))
+    for name in ("mlp", "transformer"):
+        model = build_model(name, quantizer=SCHEMES["binary"], image_size=7, width=8)
+        with pytest.raises(TypeError, match=r"with the linear quantized layers .*; allowed: .* quantizes convolutions"):
+            compile(model, image=(3, 7, 7))
     with pytest.raises(TypeError, match=r"model nests its layers \['0.layer1.0.conv1'.*; allowed: a network"):
         compile(nn.Sequential(settled("resnet8", SCHEMES["binary"])), image=image("resnet8"))
     with pytest.raises(ValueError, match=r"image = \(3, 12, 12\); allowed: what the model runs on"):

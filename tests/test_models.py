@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES
+from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, RESNET32_SHAPES, RESNET34_SHAPES
 from sbkit.models import (
     EXPECTED_PARAMETERS,
     MODELS,
@@ -26,13 +27,21 @@ FULL = QuantizerConfig("full_precision")
 
 @pytest.mark.parametrize("name", MODELS)
 def test_sizes_are_the_stated_ones(name):
-    big = name in ("resnet18", "resnet34")
-    model = build_model(name, quantizer=FULL, classes=1000 if big else 10, image_size=224 if big else 32)
+    classes, image_size = {"resnet18": (1000, 224), "resnet34": (1000, 224), "transformer": (10, 28)}.get(
+        name, (10, 32)
+    )
+    model = build_model(name, quantizer=FULL, classes=classes, image_size=image_size)
     assert tuple(parameter_counts(model).values()) == EXPECTED_PARAMETERS[name]
 
 
 @pytest.mark.parametrize(
-    "name, size, expected", [("resnet20", 32, RESNET20_SHAPES), ("resnet18", 224, RESNET18_SHAPES)]
+    "name, size, expected",
+    [
+        ("resnet20", 32, RESNET20_SHAPES),
+        ("resnet32", 32, RESNET32_SHAPES),
+        ("resnet18", 224, RESNET18_SHAPES),
+        ("resnet34", 224, RESNET34_SHAPES),
+    ],
 )
 def test_shapes_are_those_of_the_table(name, size, expected):
     shapes = conv_shapes(build_model(name, quantizer=QuantizerConfig(), image_size=size), 3, size)
@@ -40,7 +49,9 @@ def test_shapes_are_those_of_the_table(name, size, expected):
     assert shapes == list(expected)
 
 
-@pytest.mark.parametrize("name, channels, size", [("resnet8", 1, 8), ("resnet20", 1, 14), ("vgg_small", 3, 16)])
+@pytest.mark.parametrize(
+    "name, channels, size", [("resnet8", 1, 8), ("resnet20", 1, 14), ("vgg_small", 3, 16), ("mlp", 1, 8)]
+)
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 def test_forward_for_small_and_grey_images(name, channels, size, nonlinearity):
     model = build_model(
@@ -51,16 +62,62 @@ def test_forward_for_small_and_grey_images(name, channels, size, nonlinearity):
     assert logits.shape == (2, 7) and logits.isfinite().all()
 
 
-def test_the_same_seed_gives_every_scheme_the_same_latent_weights():
-    models = {key: build_model("resnet8", quantizer=QuantizerConfig(key), seed=3) for key in QUANTIZERS}
+@pytest.mark.parametrize("name, in_channels, size", [("mlp", 3, 5), ("transformer", 1, 14), ("transformer", 3, 7)])
+def test_networks_of_linear_layers(name, in_channels, size):
+    options = {"in_channels": in_channels, "classes": 7, "image_size": size, "width": 16}
+    model = build_model(name, quantizer=QuantizerConfig(region_channels=4, assignment="random"), **options)
+    x = torch.randn(2, in_channels, size, size)
+    logits = model(x)
+    assert logits.shape == (2, 7) and logits.isfinite().all()
+    layers = quant_layers(model)
+    assert len(layers) == {"mlp": 3, "transformer": 12}[name]
+    assert all(isinstance(layer, QuantLinear) for layer in layers.values())
+    assert {layer.quantizer.beta.shape[1] for layer in layers.values()} == {"mlp": {4}, "transformer": {4, 16}}[name]
+    # Full precision at both ends, and each layer's weights count.
+    logits.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for n, parameter in model.named_parameters() if n != "1.bias")
+    inner = {"mlp": (nn.Flatten, nn.Linear), "transformer": (nn.Conv2d,)}[name]
+    assert isinstance(next(iter(model.children())), inner) and not isinstance(list(model.children())[-1], QuantLinear)
+
+
+def test_the_transformer_sees_where_a_patch_is_and_every_patch():
+    model = build_model("transformer", quantizer=QuantizerConfig(scale="mean"), image_size=14, width=8).eval()
+    x = torch.randn(1, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    moved = x.roll(2, 3)  # by one patch
+    with torch.no_grad():
+        assert not torch.allclose(model(x), model(moved), atol=1e-4)
+        model.positions.zero_()
+        torch.testing.assert_close(model(x), model(moved))
+        for row in range(0, 14, 2):
+            changed = x.clone()
+            changed[0, :, row, row] += 1
+            assert not torch.allclose(model(x), model(changed), atol=1e-6)
+
+
+def test_attention_is_the_stated_formula():
+    model = build_model("transformer", quantizer=FULL, image_size=7, width=8)
+    block, x = model.blocks[0], torch.randn(1, 49, 8)
+    y = F.layer_norm(x, (8,))
+    q, k, v = (y @ layer.weight.T for layer in (block.query, block.key, block.value))
+    heads = [slice(2 * head, 2 * head + 2) for head in range(4)]
+    attended = [(q[..., h] @ k[..., h].mT / 2**0.5).softmax(2) @ v[..., h] for h in heads]
+    between = x + torch.cat(attended, 2) @ block.output.weight.T
+    expected = between + F.gelu(F.layer_norm(between, (8,)) @ block.up.weight.T) @ block.down.weight.T
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize("name, size", [("resnet8", 32), ("mlp", 32), ("transformer", 28)])
+def test_the_same_seed_gives_every_scheme_the_same_latent_weights(name, size):
+    options = {"image_size": size, "seed": 3}
+    models = {key: build_model(name, quantizer=QuantizerConfig(key), **options) for key in QUANTIZERS}
     random = QuantizerConfig(assignment="random", region_channels=4, channel_signs=True)
-    models["random signs"] = build_model("resnet8", quantizer=random, seed=3)
+    models["random signs"] = build_model(name, quantizer=random, **options)
     reference = dict(models.pop("full_precision").named_parameters())
     for key, model in models.items():
         parameters = {n: p for n, p in model.named_parameters() if "quantizer" not in n}
         assert parameters.keys() == reference.keys()
         assert all(torch.equal(p, reference[n]) for n, p in parameters.items()), key
-    other = build_model("resnet8", quantizer=FULL, seed=4)
+    other = build_model(name, quantizer=FULL, image_size=size, seed=4)
     assert not torch.equal(next(other.parameters()), next(iter(reference.values())))
 
 
@@ -72,6 +129,17 @@ def test_fixed_signs_are_reproducible_and_differ_between_seeds_and_layers():
     )
     assert all(map(torch.equal, one, same)) and not all(map(torch.equal, one, other))
     assert not torch.equal(one[0], one[1])
+
+
+def test_a_linear_layer_has_one_output_position_a_token():
+    shapes = conv_shapes(build_model("transformer", quantizer=FULL, image_size=14, width=8), 3, 14)
+    assert {(s.C, s.K, s.P, s.Q, s.R, s.S) for s in shapes} == {
+        (8, 8, 49, 1, 1, 1),
+        (8, 32, 49, 1, 1, 1),
+        (32, 8, 49, 1, 1, 1),
+    }
+    shapes = conv_shapes(build_model("mlp", quantizer=FULL, image_size=8, width=16), 3, 8)
+    assert [(s.C, s.K, s.P, s.Q, s.R, s.S) for s in shapes] == 3 * [(16, 16, 1, 1, 1, 1)]
 
 
 @pytest.mark.parametrize("name, size", [("vgg_small", 14), ("resnet18", 33), ("resnet8", 7)])
@@ -126,6 +194,14 @@ def test_quant_linear_is_a_linear_layer_of_its_quantized_weight():
     torch.testing.assert_close(layer(x), x @ torch.where(layer.weight >= 0, 1.0, -1.0).T)
 
 
+def test_signs_can_follow_from_the_initial_weights():
+    config = QuantizerConfig(assignment="initial_weights", region_channels=8)
+    for layer in quant_layers(build_model("resnet8", quantizer=config, seed=2)).values():
+        beta = layer.quantizer.beta
+        sums = layer.weight.detach().reshape(*beta.shape, -1).sum(2)
+        assert (beta > 0).sum() == beta.numel() // 2 and sums[beta > 0].min() > sums[beta < 0].max()
+
+
 def test_progress_reaches_every_quantizer():
     model = build_model("resnet8", quantizer=QuantizerConfig("binary", estimator="ede"))
     set_progress(model, 1.0)
@@ -142,6 +218,12 @@ def test_progress_reaches_every_quantizer():
         ({"width": -1}, "width = -1; allowed: >= 0"),
         ({"classes": 0}, "classes = 0; allowed: >= 1"),
         ({"name": "vgg_small", "image_size": 4}, "image_size = 4 for vgg_small; allowed: >= 8"),
+        ({"name": "transformer", "image_size": 32}, "image_size = 32 for transformer; allowed: multiples of 7"),
+        ({"name": "transformer", "image_size": 14, "width": 30}, "width = 30 for transformer; allowed: multiples of 4"),
+        (
+            {"name": "transformer", "image_size": 14, "nonlinearity": "prelu"},
+            "nonlinearity = 'prelu' has no effect on transformer, which has GELU; allowed: relu",
+        ),
         ({"quantizer": QuantizerConfig(region_channels=3)}, "region_channels = 3 does not divide C = 16"),
     ],
 )

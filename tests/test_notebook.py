@@ -474,6 +474,36 @@ def test_expand(root):
         ]
     ]
     assert expand("full") == []
+
+
+def test_a_checkpoint_is_that_of_another_table_with_the_same_seed(root):
+    path = root / "notebooks" / "experiments.toml"
+
+    def expanded(binary, signed_binary):
+        path.write_text(
+            EXPERIMENTS.replace('quantizer = "binary"', f'quantizer = "binary"\n{binary}').replace(
+                "epochs = 2", f"epochs = 2\n{signed_binary}"
+            )
+        )
+        return {run["name"]: run["parameters"] for run in expand("small")}
+
+    runs = expanded("seeds = [5, 6]", 'start_from = "binary"\ndistill_from = "binary"')
+    assert runs["signed_binary-s5"]["start_from"] == "results/small/checkpoints/binary-s5.pt"
+    assert runs["signed_binary-s5"]["distill_from"] == "results/small/checkpoints/binary-s5.pt"
+    assert not {"start_from", "distill_from"} & runs["binary-s5"].keys()
+    for named in ("binary", "other", "signed_binary"):  # without the seed, unknown, itself
+        message = (
+            rf"small.train.signed_binary.start_from = '{named}'; allowed: a training table with seed 5, here: none"
+        )
+        with pytest.raises(ValueError, match=message):
+            expanded("", f'start_from = "{named}"')
+    with pytest.raises(
+        ValueError, match=r"distill_from = 'other'; allowed: a training table with seed 5, here: binary"
+    ):
+        expanded("seeds = [5]", 'distill_from = "other"')
+
+
+def test_an_unknown_profile_names_the_allowed_ones(root):
     with pytest.raises(ValueError, match=r"profile = 'other'; allowed: small, full"):
         expand("other")
 

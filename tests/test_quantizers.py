@@ -1,6 +1,7 @@
 """Quantizers: exact codes, surrogate gradients against independently written formulas, fixed signs, bad input."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +20,20 @@ SIGNED = [
     {"region_channels": 2, "assignment": "interleaved"},
     {"channel_signs": True, "estimator": "sb_ede"},
     {"positive_fraction": 0.25, "delta_factor": 0.3},
+    {"assignment": "initial_weights", "region_channels": 4},
+    {"swap_at": 0.5, "scale": "mean"},
+]
+STANDARDIZED = {"standardize": True, "scale": "mean"}
+THRESHOLDS = [
+    {"threshold": "mean", "delta_factor": 1.2},
+    {"threshold": "mean", "delta_factor": 0.7, "delta_axis": "layer"},
+    {"threshold": "learned", "delta_factor": 0.3, "scale": "mean"},
+    {"threshold": "learned", "estimator": "sb_ede", "channel_signs": True, "standardize": True},
 ]
 CONFIGS = [
-    *(QuantizerConfig("binary", scale=scale) for scale in ("none", "mean")),
+    *(QuantizerConfig("binary", **options) for options in ({}, {"scale": "mean"}, STANDARDIZED)),
     *(QuantizerConfig("zero_one", **options) for options in ({}, {"scale": "mean"}, {"channel_signs": True})),
+    *(QuantizerConfig(key, **o) for key in ("zero_one", "signed_binary") for o in (STANDARDIZED, *THRESHOLDS)),
     QuantizerConfig("ternary_twn"),
     QuantizerConfig("ternary_ttq"),
     *(QuantizerConfig("signed_binary", **options) for options in SIGNED),
@@ -34,7 +45,9 @@ def _id(config):
 
 
 def _make(config, shape, seed=0):
-    return make_quantizer(config, shape, torch.Generator().manual_seed(seed))
+    quantizer = make_quantizer(config, shape, torch.Generator().manual_seed(seed))
+    quantizer.initialize(_latent(shape, seed))
+    return quantizer
 
 
 def _latent(shape, seed=0, spread=0.5):
@@ -79,6 +92,54 @@ def test_delta_axis_decides_what_the_maximum_is_taken_over():
         np.testing.assert_array_equal(_make(config, w.shape)(w), expected, err_msg=axis)
 
 
+def test_mean_threshold_by_hand():
+    w = torch.tensor([[1.0, 0.5, 0.3, 0.2], [-2.0, -2.0, -1.0, 3.0]])  # mean|w| 0.5 and 2, of the layer 1.25
+    for axis, factor, expected in (
+        ("filter", 1.0, [[1, 1, 0, 0], [-1, -1, 0, 0]]),
+        ("filter", 0.5, [[1, 1, 1, 0], [-1, -1, -1, 0]]),
+        ("filter", 1.5, [[1, 0, 0, 0], [0, 0, 0, 0]]),
+        ("layer", 0.4, [[1, 1, 0, 0], [-1, -1, -1, 0]]),  # Delta 0.5
+    ):
+        config = QuantizerConfig(threshold="mean", delta_factor=factor, delta_axis=axis)
+        np.testing.assert_array_equal(_make(config, w.shape)(w), expected, err_msg=f"{axis} {factor}")
+    config = QuantizerConfig(threshold="mean", delta_factor=1.0, delta_axis="region", region_channels=2)
+    np.testing.assert_array_equal(_make(config, w.shape)(w), [[1, 0, 1, 0], [-1, -1, 0, 0]])
+
+
+def test_learned_thresholds_start_as_the_fixed_ones_and_then_differ_by_filter():
+    w = torch.tensor([[1.0, 0.5, 0.3, 0.2], [-4.0, -2.0, -1.0, 3.0]])
+    quantizer = _make(QuantizerConfig(threshold="learned", delta_factor=0.25), w.shape)
+    assert torch.equal(quantizer(w), _make(QuantizerConfig(delta_factor=0.25), w.shape)(w))
+    for factors, expected in (
+        ((0.4, 0.75), [[1, 1, 0, 0], [-1, 0, 0, 0]]),
+        ((-7.0, 9.0), [[1, 1, 1, 1], [-1, 0, 0, 0]]),  # clamped to 0 and 0.95
+    ):
+        with torch.no_grad():
+            quantizer.delta_factors.copy_(torch.tensor(factors).reshape(2, 1))
+        np.testing.assert_array_equal(quantizer(w).detach(), expected)
+
+
+def test_learned_thresholds_travel_in_the_state_dict_and_exist_when_used():
+    config = QuantizerConfig(threshold="learned")
+    source, target = _make(config, (3, 4)), _make(config, (3, 4))
+    torch.nn.init.constant_(source.delta_factors, 0.5)
+    target.load_state_dict(source.state_dict())
+    assert target.delta_factors.flatten().tolist() == [0.5] * 3
+    for other in (QuantizerConfig(), QuantizerConfig(threshold="mean"), QuantizerConfig("zero_one")):
+        assert not list(_make(other, (3, 4)).parameters())
+
+
+def test_standardized_values_by_hand():
+    w = torch.tensor([[1.0, 3.0, 5.0, 7.0], [0.25, 0.25, 0.25, 0.25]])  # mean 4, deviation sqrt(5); a constant filter
+    x = np.array([-3.0, -1.0, 1.0, 3.0]) / math.sqrt(5)
+    binary = QuantizerConfig("binary", standardize=True, scale="mean")
+    np.testing.assert_allclose(_make(binary, w.shape)(w)[0], np.sign(x) * np.abs(x).mean(), rtol=1e-6)
+    for key, expected in (("zero_one", [0, 0, 0, 1]), ("signed_binary", [0, 0, 0, 1])):
+        config = QuantizerConfig(key, standardize=True, delta_factor=0.5)
+        np.testing.assert_array_equal(_make(config, w.shape)(w)[0], expected)
+    assert _make(binary, w.shape)(w)[1].isfinite().all()
+
+
 @pytest.mark.parametrize("fraction, positive", [(0.5, 3), (0.0, 0), (1.0, 7), (0.3, 2)])
 def test_first_half_rounds_down_as_the_released_code_does(fraction, positive):
     beta = _make(QuantizerConfig(positive_fraction=fraction), (7, 4)).beta
@@ -111,6 +172,69 @@ def test_interleaved_is_a_checkerboard_and_random_has_the_exact_count():
     assert beta.shape == (10, 4) and (beta > 0).sum() == 12
     assert not torch.equal(beta, _make(config, (10, 8, 3, 3), seed=1).beta)
     assert torch.equal(beta, _make(config, (10, 8, 3, 3)).beta)
+
+
+# Regions {0, 1}, {2, 3} of two filters; the sums of their latent weights are -3, 4, 2, 1.
+RANKED = torch.tensor([[-5.0, 2.0, 3.0, 1.0], [1.0, 1.0, -8.0, 9.0]])
+
+
+@pytest.mark.parametrize(
+    "fraction, beta",
+    [(0.0, [[-1, -1], [-1, -1]]), (0.25, [[-1, 1], [-1, -1]]), (0.5, [[-1, 1], [1, -1]]), (0.75, [[-1, 1], [1, 1]])],
+)
+def test_the_regions_of_largest_initial_weight_are_positive(fraction, beta):
+    config = QuantizerConfig(assignment="initial_weights", region_channels=2, positive_fraction=fraction)
+    quantizer = make_quantizer(config, RANKED.shape, torch.Generator())
+    assert quantizer.beta.isnan().all()  # without its weights it has no signs, and says so
+    quantizer.initialize(RANKED)
+    np.testing.assert_array_equal(quantizer.beta, beta)
+    quantizer(RANKED)
+    quantizer(-RANKED)
+    np.testing.assert_array_equal(quantizer.beta, beta)  # what the weights become later moves no sign
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.29, 0.5, 0.7, 1.0])
+def test_initial_weights_make_as_many_regions_positive_as_random_does(fraction):
+    positive = {}
+    for assignment in ("random", "initial_weights"):
+        config = QuantizerConfig(assignment=assignment, region_channels=2, positive_fraction=fraction)
+        positive[assignment] = int((_make(config, (5, 10, 3, 3)).beta > 0).sum())
+    assert positive["random"] == positive["initial_weights"] == round(25 * fraction)
+
+
+def test_initial_weights_change_no_other_assignment():
+    for assignment in ("first_half", "interleaved", "random"):
+        quantizer = _make(QuantizerConfig(assignment=assignment, region_channels=2), RANKED.shape)
+        before = quantizer.beta.clone()
+        quantizer.initialize(RANKED)
+        assert torch.equal(quantizer.beta, before)
+
+
+def test_signs_are_swapped_once_when_their_time_has_come():
+    quantizer = _make(QuantizerConfig(swap_at=0.5, assignment="interleaved"), (4, 4))
+    start = quantizer.beta.clone()
+    for progress, sign in ((0.0, 1), (0.49, 1), (0.5, -1), (0.51, -1), (1.0, -1), (0.2, -1)):
+        quantizer.set_progress(progress)
+        assert torch.equal(quantizer.beta, sign * start), progress
+
+
+def test_signs_are_never_swapped_by_default():
+    quantizer = _make(QuantizerConfig(), (4, 4))
+    start = quantizer.beta.clone()
+    quantizer.set_progress(1.0)
+    assert torch.equal(quantizer.beta, start) and "swapped" not in quantizer.state_dict()
+
+
+@pytest.mark.parametrize("saved_at, sign", [(0.25, 1), (0.75, -1)])
+def test_a_resumed_run_swaps_once_too(saved_at, sign):
+    config = QuantizerConfig(swap_at=0.5)
+    source, resumed = _make(config, (4, 4)), _make(config, (4, 4))
+    start = source.beta.clone()
+    source.set_progress(saved_at)
+    resumed.load_state_dict(source.state_dict())
+    assert torch.equal(resumed.beta, sign * start)
+    resumed.set_progress(0.8)
+    assert torch.equal(resumed.beta, -start)
 
 
 def test_fixed_signs_travel_in_the_state_dict():
@@ -184,6 +308,79 @@ def test_binary_mean_scale_gradient_is_scaled_and_clipped():
     np.testing.assert_allclose(grad, [[0.75, 0.0, 2.25, 3.0]])  # mean|w| = 0.75, no gradient beyond |w| = 1
 
 
+@pytest.mark.parametrize("key", ["signed_binary", "zero_one"])
+@pytest.mark.parametrize("estimator", ["ste", "ede", "sb_ede"])
+@pytest.mark.parametrize("scale", ["none", "mean"])
+def test_gradient_of_the_learned_thresholds(key, estimator, scale):
+    shape, progress = (6, 8, 3, 3), 0.6
+    regions = {"assignment": "interleaved", "region_channels": 4} if key == "signed_binary" else {}
+    config = QuantizerConfig(key, estimator, scale, "learned", delta_factor=0.2, channel_signs=True, **regions)
+    quantizer, w, upstream = _make(config, shape), _latent(shape, spread=0.7), _latent(shape, 1)
+    factors = torch.tensor([0.1, 0.2, 0.3, 0.4, -0.1, 1.2])  # the last two out of range: the clamp stops no gradient
+    with torch.no_grad():
+        quantizer.delta_factors.copy_(factors.reshape(-1, 1))
+    quantizer.set_progress(progress)
+    grad = _gradient(quantizer, w, upstream).numpy()
+    t, k = _temperature(progress)
+    for row in range(shape[0]):
+        x, g = w[row].double().numpy(), upstream[row].double().numpy()
+        beta = np.repeat(quantizer.beta[row].numpy(), 8 // quantizer.beta.shape[1]).reshape(8, 1, 1)
+        limit = np.abs(x).max()
+        delta = limit * min(max(factors[row].item(), 0), 0.95)
+        kept = beta * x >= delta
+        alpha = np.abs(x)[kept].mean() if scale == "mean" else 1.0
+        sign = quantizer.channel_sign.numpy().reshape(8, 1, 1)
+        shift = beta * delta if estimator == "sb_ede" else 0.0
+        slope = k * t * (1 - np.tanh(t * (x - shift)) ** 2) if estimator != "ste" else np.abs(x) <= 1
+        np.testing.assert_allclose(grad[row], alpha * sign * slope * g, rtol=1e-4, atol=1e-6)
+        expected = (-alpha * sign * beta * slope * limit * g).sum()
+        assert quantizer.delta_factors.grad[row].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_training_moves_the_learned_thresholds():
+    """The upstream gradient asks for fewer weights, so every filter's threshold rises."""
+    w = torch.nn.Parameter(_latent((6, 16)))
+    quantizer = _make(QuantizerConfig(threshold="learned", positive_fraction=1.0), w.shape)
+    optimizer = torch.optim.SGD(quantizer.parameters(), lr=1e-3)
+    before = quantizer(w).sum().item()
+    for _ in range(10):
+        optimizer.zero_grad()
+        quantizer(w).sum().backward()
+        optimizer.step()
+    assert (quantizer.delta_factors > 0.05).all() and quantizer(w).sum().item() < before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quantizer": "binary", "scale": "mean"},
+        {"estimator": "sb_ede", "delta_factor": 0.3},
+        {"quantizer": "zero_one", "threshold": "mean", "delta_factor": 0.7, "estimator": "ede"},
+    ],
+    ids=str,
+)
+def test_the_gradient_passes_through_the_standardization(options):
+    """Against the same quantizer on weights standardized outside it, by the formula, and torch's own autograd."""
+    shape = (5, 8, 3, 3)
+    w, upstream = _latent(shape, spread=0.1) + 0.05, _latent(shape, 1)
+    inside = _make(QuantizerConfig(**options, standardize=True), shape)
+    outside = _make(QuantizerConfig(**options), shape)
+    leaf = w.double().requires_grad_()
+    flat = leaf.flatten(1)
+    deviation = (flat - flat.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
+    x = ((flat - flat.mean(1, keepdim=True)) / deviation).reshape(shape)
+    np.testing.assert_allclose(inside(w), outside(x.detach().float()), rtol=1e-5)
+    x.backward(_gradient(outside, x.detach().float(), upstream).double())
+    np.testing.assert_allclose(_gradient(inside, w, upstream), leaf.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_a_constant_filter_survives_standardization():
+    w = torch.full((2, 9), 0.25)
+    for key in ("binary", "zero_one", "signed_binary"):
+        quantizer = _make(QuantizerConfig(key, standardize=True, scale="mean"), w.shape)
+        assert quantizer(w).isfinite().all() and _gradient(quantizer, w, torch.ones(2, 9)).isfinite().all()
+
+
 def test_twn_threshold_and_gradient_by_hand():
     w = torch.tensor([[1.0, -0.5, 0.1, -1.2]])  # 0.7 mean|w| = 0.49
     quantizer = _make(QuantizerConfig("ternary_twn"), w.shape)
@@ -250,6 +447,31 @@ def test_response_shows_both_signs_of_signed_binary():
 
 
 @pytest.mark.parametrize(
+    "options", [{"swap_at": 0.3}, {"standardize": True}, {"assignment": "initial_weights"}, {"threshold": "learned"}]
+)
+def test_response_is_that_of_one_filter_before_swap_and_after_standardization(options):
+    plain = QuantizerConfig(estimator="sb_ede")
+    assert response(replace(plain, **options)) == response(plain)
+
+
+def test_response_follows_the_mean_threshold():
+    curves = response(QuantizerConfig("zero_one", threshold="mean", delta_factor=1.0), points=31)
+    w = np.array(curves[0]["w"])
+    np.testing.assert_array_equal(curves[0]["forward"], (w >= np.abs(w).mean()).astype(float))
+
+
+def test_options_younger_than_the_records_are_recorded_only_if_set():
+    assert QuantizerConfig().effective() == {
+        "quantizer": "signed_binary", "estimator": "ste", "scale": "none", "delta_factor": 0.05,
+        "delta_axis": "filter", "region_channels": 0, "positive_fraction": 0.5, "assignment": "first_half",
+        "channel_signs": False,
+    }  # fmt: skip
+    assert QuantizerConfig("binary").effective() == {"quantizer": "binary", "estimator": "ste", "scale": "none"}
+    for name, value in {"threshold": "learned", "swap_at": 0.5, "standardize": True}.items():
+        assert QuantizerConfig(**{name: value}).effective() == QuantizerConfig().effective() | {name: value}
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
         ({"quantizer": "sb"}, "quantizer = 'sb'; allowed: full_precision, binary"),
@@ -262,7 +484,28 @@ def test_response_shows_both_signs_of_signed_binary():
         ({"region_channels": True}, "region_channels = True"),
         ({"delta_factor": "0.1"}, "delta_factor = '0.1'; allowed: 0 <= delta_factor < 1"),
         ({"channel_signs": 1}, "channel_signs = 1; allowed: True, False"),
-        ({"assignment": "last_half"}, "assignment = 'last_half'; allowed: first_half, interleaved, random"),
+        ({"assignment": "last"}, "assignment = 'last'; allowed: first_half, interleaved, random, initial_weights"),
+        ({"threshold": "median"}, "threshold = 'median'; allowed: max, mean, learned"),
+        ({"threshold": "learned", "delta_factor": 1.0}, "delta_factor = 1.0; allowed: 0 <= delta_factor < 1"),
+        ({"threshold": "mean", "delta_factor": -0.1}, "delta_factor = -0.1; allowed: 0 <= delta_factor < inf"),
+        ({"threshold": "mean", "delta_factor": math.inf}, "delta_factor = inf; allowed: 0 <= delta_factor < inf"),
+        ({"threshold": "mean", "delta_factor": math.nan}, "delta_factor = nan"),
+        (
+            {"threshold": "learned", "delta_axis": "layer"},
+            "delta_axis = 'layer' with threshold = 'learned'; allowed: filter",
+        ),
+        ({"quantizer": "binary", "threshold": "mean"}, "threshold = 'mean' has no effect on binary"),
+        ({"quantizer": "ternary_ttq", "threshold": "learned"}, "it applies to: zero_one, signed_binary"),
+        ({"swap_at": 1.0}, "swap_at = 1.0; allowed: 0 (never) <= swap_at < 1"),
+        ({"swap_at": -0.5}, "swap_at = -0.5"),
+        ({"swap_at": "0.5"}, "swap_at = '0.5'"),
+        ({"quantizer": "zero_one", "swap_at": 0.5}, "swap_at = 0.5 has no effect on zero_one; it applies to: signed_b"),
+        ({"quantizer": "zero_one", "assignment": "initial_weights"}, "has no effect on zero_one"),
+        ({"standardize": 1}, "standardize = 1; allowed: True, False"),
+        (
+            {"quantizer": "ternary_twn", "standardize": True},
+            "standardize = True has no effect on ternary_twn; it applies to: binary, zero_one, signed_binary",
+        ),
         ({"quantizer": "zero_one", "delta_axis": "region"}, "zero_one allows: filter, layer"),
         ({"quantizer": "binary", "delta_factor": 0.1}, "delta_factor = 0.1 has no effect on binary; it applies to:"),
         ({"quantizer": "binary", "estimator": "sb_ede"}, "binary allows: ste, ede"),

@@ -1,11 +1,13 @@
+import hashlib
 import json
 import math
 import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -159,6 +161,8 @@ def test_a_diverging_run_says_so():
         ({"learning_rate": 0.0}, "> 0"),
         ({"learning_rate": math.nan}, "> 0"),
         ({"weight_decay": -1.0}, ">= 0"),
+        ({"l1": -1.0}, "l1 = -1.0; allowed: a number >= 0"),
+        ({"l1": math.inf}, "l1 = inf; allowed"),
     ],
 )
 def test_a_wrong_recipe_is_refused_at_construction(options, message):
@@ -169,8 +173,9 @@ def test_a_wrong_recipe_is_refused_at_construction(options, message):
 def test_what_does_not_fit_the_data_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="batch_size = 512"):
         run(replace(TINY, batch_size=512), SIGNED, tmp_path, **QUIET)
-    with pytest.raises(FileNotFoundError, match="keep_state"):
-        run(replace(TINY, distill_from="absent.pt"), SIGNED, tmp_path, **QUIET)
+    for option in ("distill_from", "start_from"):
+        with pytest.raises(FileNotFoundError, match=rf"{option} = 'absent.pt' does not exist; allowed: checkpoints/"):
+            run(replace(TINY, **{option: "absent.pt"}), SIGNED, tmp_path, **QUIET)
     with pytest.raises(ValueError, match="progress"):
         train(TINY, SIGNED, progress="loud")
     assert list(tmp_path.iterdir()) == []
@@ -223,11 +228,12 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
 # Records and distillation
 
 
-def test_a_run_leaves_a_record_and_codes_and_nothing_else(tmp_path):
+def test_a_run_leaves_a_record_and_codes_and_its_final_state(tmp_path):
     record = run(TINY, SIGNED, tmp_path, name="signed_binary-s0", **QUIET)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["records/train/signed_binary-s0.json", "weights/signed_binary-s0.npz"]
-    assert records.load(tmp_path / files[0]) == replace(record, history=json.loads(json.dumps(record.history)))
+    names = ["checkpoints/signed_binary-s0.pt", "records/train/signed_binary-s0.json", "weights/signed_binary-s0.npz"]
+    assert files == names
+    assert records.load(tmp_path / files[1]) == replace(record, history=json.loads(json.dumps(record.history)))
     (row,) = records.read(tmp_path, "train").to_dict("records")
     assert row["quantizer"] == "signed_binary" and row["dataset"] == "digits" and row["learning_rate"] == 5e-3
     assert row["name"] == "signed_binary-s0" and row["id"] == record.id and row["provenance_data_label"] == "Digits"
@@ -243,20 +249,39 @@ def test_an_id_names_the_effective_recipe_alone(tmp_path):
     elsewhere = [replace(TINY, dataset=f"image_folder:{folder}/pets") for folder in ("/a", "/b")]
     assert identity(elsewhere[0]) == identity(elsewhere[1])
     assert "delta_factor" not in training.effective(TINY, QuantizerConfig("binary"))
+    started = replace(TINY, start_from="results/a/checkpoints/binary-s0.pt", distill_from="b/full_precision-s0.pt")
+    assert training.effective(started, SIGNED)["start_from"] == "binary"
+    assert training.effective(started, SIGNED)["distill_from"] == "full_precision"
+    other_seed = training.effective(replace(started, seed=1), SIGNED)
+    assert other_seed["start_from"] == "binary-s0"
+    assert identity(replace(TINY, l1=1e-4)) != identity() == identity(replace(TINY, robustness=True))
+
+
+@pytest.mark.parametrize("name", ["full_precision-s0", "binary-s1", "ternary_ttq-s2", "signed_binary_regions-s0"])
+def test_committed_records_keep_their_configs_and_ids(name):
+    folder = Path(__file__).parents[1] / "results" / "reference" / "quick" / "records" / "train"
+    record = records.load(folder / f"{name}.json")
+    config, quantizer = (
+        kind(**{field.name: record.config[field.name] for field in fields(kind) if field.name in record.config})
+        for kind in (TrainConfig, QuantizerConfig)
+    )
+    assert training.effective(config, quantizer) == record.config
+    assert records.run_id(quantizer.quantizer, record.config) == record.id
 
 
 def test_distillation_follows_a_kept_full_precision_network(tmp_path):
-    run(replace(TINY, epochs=2), QuantizerConfig("full_precision"), tmp_path, name="teacher", keep_state=True, **QUIET)
-    teacher = tmp_path / "checkpoints" / "teacher.pt"
+    run(replace(TINY, epochs=2), QuantizerConfig("full_precision"), tmp_path, name="teacher-s0", **QUIET)
+    teacher = tmp_path / "checkpoints" / "teacher-s0.pt"
     assert teacher.exists() and not (tmp_path / "weights").exists()
     config = replace(TINY, distill_from=str(teacher))
     taught, plain = train(config, SIGNED, **QUIET), train(TINY, SIGNED, **QUIET)
     assert not same_weights(taught.model, plain.model)
     record = run(config, SIGNED, tmp_path, name="taught", **QUIET)
-    assert record.config["distill_from"] == "teacher" and len(record.provenance["teacher_sha256"]) == 64
+    assert record.config["distill_from"] == "teacher" and "start_from" not in record.config
+    assert record.provenance["teacher_sha256"] == hashlib.sha256(teacher.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match="other channels, classes or image sizes"):
         train(replace(config, dataset=_two_classes(tmp_path)), SIGNED, **QUIET)
-    run(TINY, SIGNED, tmp_path, name="student", keep_state=True, **QUIET)
+    run(TINY, SIGNED, tmp_path, name="student", **QUIET)
     with pytest.raises(ValueError, match="allowed: full_precision"):
         train(replace(TINY, distill_from=str(tmp_path / "checkpoints" / "student.pt")), SIGNED, **QUIET)
 
@@ -280,6 +305,113 @@ def test_the_distillation_loss_is_the_divergence_from_the_teacher():
     expected = (p * (p / q).log()).sum(1).mean()
     assert torch.allclose(training._loss(student, teacher, x, y, TINY), expected, atol=1e-6)
     assert training._loss(student, student, x, y, TINY).abs() < 1e-6
+
+
+# Starting points and penalties
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Finished runs, by name: paths of their checkpoints."""
+    folder = tmp_path_factory.mktemp("kept")
+    runs = {
+        "full_precision": (TINY, QuantizerConfig("full_precision")),
+        "ternary_ttq": (TINY, QuantizerConfig("ternary_ttq")),
+    }
+    runs["prelu"] = (replace(TINY, nonlinearity="prelu"), QuantizerConfig("binary"))
+    runs["swapped"] = (TINY, QuantizerConfig(swap_at=0.5, assignment="random", channel_signs=True))
+    for name, (config, quantizer) in runs.items():
+        run(config, quantizer, folder, name=name, **QUIET)
+    return {name: folder / "checkpoints" / f"{name}.pt" for name in runs}
+
+
+STILL = replace(TINY, learning_rate=1e-12, epochs=1)  # moves no weight
+
+
+def state_of(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+@pytest.mark.parametrize("name", ["full_precision", "ternary_ttq", "prelu", "swapped"])
+def test_a_run_starts_from_the_weights_of_another_scheme_and_keeps_its_own_signs(kept, name):
+    started = train(replace(STILL, start_from=str(kept[name])), SIGNED, **QUIET).model
+    fresh = train(STILL, SIGNED, **QUIET).model.state_dict()
+    theirs = state_of(kept[name])
+    for key, value in started.state_dict().items():
+        if key.endswith(("beta", "channel_sign")):
+            assert torch.equal(value, fresh[key]), key
+        elif not key.endswith(("running_mean", "running_var")):  # these go on to follow the activations
+            assert torch.allclose(value, theirs[key], atol=1e-9, rtol=0), key
+    assert started.state_dict()["stem.1.num_batches_tracked"] == theirs["stem.1.num_batches_tracked"] + 4
+
+
+def test_signs_that_follow_the_initial_weights_follow_those_it_starts_from(kept):
+    quantizer = QuantizerConfig(assignment="initial_weights", region_channels=2)
+    model = train(replace(STILL, start_from=str(kept["full_precision"])), quantizer, **QUIET).model
+    theirs = state_of(kept["full_precision"])
+    for name, layer in training.quant_layers(model).items():
+        sums = theirs[f"{name}.weight"].reshape(*layer.quantizer.beta.shape, -1).sum(2)
+        assert sums[layer.quantizer.beta > 0].min() >= sums[layer.quantizer.beta < 0].max()
+        assert (layer.quantizer.beta > 0).double().mean() == 0.5
+
+
+def test_a_start_that_does_not_fit_is_refused(kept, tmp_path):
+    start = {"start_from": str(kept["full_precision"])}
+    for options, message in (
+        ({"width": 8}, "a resnet8 of width 4, which lacks layer1.0.conv1.weight of this resnet8 of width 8; allowed"),
+        ({"model": "mlp"}, "a resnet8 of width 4, which lacks 4.weight of this mlp of width 4; allowed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(replace(TINY, **start, **options), SIGNED, **QUIET)
+    partial = tmp_path / "run.partial.pt"
+    train(TINY, SIGNED, checkpoint=partial, **QUIET)
+    for option in ("distill_from", "start_from"):
+        with pytest.raises(ValueError, match=f"{option} = .*partial.pt' is not the checkpoint of a finished run"):
+            train(replace(TINY, **{option: str(partial)}), SIGNED, **QUIET)
+
+
+def test_a_resumed_run_goes_on_from_where_it_was_and_its_record_names_the_start(kept, tmp_path, monkeypatch):
+    config = replace(TINY, start_from=str(kept["ternary_ttq"]))
+    record = run(config, SIGNED, tmp_path, name="a", **QUIET)
+    assert record.config["start_from"] == "ternary_ttq"
+    assert record.provenance["start_sha256"] == hashlib.sha256(kept["ternary_ttq"].read_bytes()).hexdigest()
+    checkpoint = tmp_path / "b.partial.pt"
+    once = train(config, SIGNED, checkpoint=checkpoint, **QUIET).model
+    assert same_weights(once, train(config, SIGNED, checkpoint=checkpoint, **QUIET).model)
+
+
+def test_the_l1_penalty_adds_its_gradient_and_stays_out_of_the_reported_loss(monkeypatch):
+    """One step of SGD from the same weights: the difference is learning rate * l1 * sign(w), where w is penalized."""
+    config = replace(TINY, optimizer="sgd", train_images=64, learning_rate=25e-3, weight_decay=0.0)
+    rate = schedule_lr(config, 0, 1)  # times 1.9 in the first step with Nesterov momentum 0.9
+    plain, penalized = (train(replace(config, l1=l1), SIGNED, **QUIET) for l1 in (0.0, 0.01))
+    initial = training._build(config, SIGNED, training.load("digits")).state_dict()
+    for (key, value), other in zip(plain.model.named_parameters(), penalized.model.parameters(), strict=True):
+        expected = (
+            1.9 * rate * 0.01 * initial[key].sign() if key.endswith(("conv1.weight", "conv2.weight")) else 0 * value
+        )
+        torch.testing.assert_close(value - other, expected, atol=1e-7, rtol=1e-3)
+    assert plain.history["epochs"][0]["train_loss"] == penalized.history["epochs"][0]["train_loss"]
+
+
+def test_robustness_is_measured_on_request_and_changes_nothing_else():
+    plain, tested = (train(replace(TINY, robustness=value), SIGNED, **QUIET) for value in (False, True))
+    assert same_weights(plain.model, tested.model)
+    assert set(tested.history) - set(plain.history) == {"robustness"}
+    assert tested.history["robustness"]["images"] == 359
+    assert tested.history["robustness"]["top1_percent"] == pytest.approx(tested.metrics["top1_percent"], abs=0.3)
+
+
+@pytest.mark.parametrize("model, image_size", [("mlp", 0), ("transformer", 7)])
+def test_networks_of_linear_layers_train_and_leave_codes(tmp_path, model, image_size):
+    config = replace(TINY, model=model, image_size=image_size, width=16)
+    record = run(config, QuantizerConfig(scale="mean"), tmp_path, name="a", **QUIET)
+    weights = load_weights(tmp_path / "weights" / "a.npz")
+    assert record.metrics["quantized_weights"] == sum(weight.codes.size for weight in weights.values())
+    assert {weight.codes.shape[2:] for weight in weights.values()} == {(1, 1)}
+    assert [layer["name"] for layer in record.history["layers"]] == list(weights)
+    again = train(config, QuantizerConfig(scale="mean"), **QUIET)
+    assert record.provenance["weights_sha256"] == training.weights_sha256(again.model)
 
 
 # Command line and several processes
