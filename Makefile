@@ -10,7 +10,7 @@ RULE    ?= all
 CONDA_BIN := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -I -c 'import sys, pathlib, sbkit; \
 	sys.exit(not pathlib.Path(sbkit.__file__).parent.samefile("sbkit"))' 2>/dev/null && echo "$$CONDA_PREFIX/bin")
 LOCK := "$(PYTHON)" workflow/lock.py .lock
-LIGHT := jinja2 ipykernel pandas papermill psutil scipy seaborn snakemake tabulate
+LIGHT := jinja2 ipykernel pandas papermill psutil rocrate scipy seaborn snakemake tabulate
 
 ifneq ($(origin BIN),command line)
 ifneq ($(CONDA_BIN),)
@@ -33,15 +33,15 @@ endif
 endif
 
 help:  ## this list
-	@echo "make TARGET [PROFILE=smoke|quick|cifar|imagenet] [PYTHON=python3.12] [BIN=folder]"
+	@echo "make TARGET [PROFILE=smoke|quick|review|cifar|imagenet] [PYTHON=python3.12] [BIN=folder]"
 	@echo "ARGS=... goes to the program behind a target: ARGS=-n shows what reproduce would run, RULE=accuracy runs part of it"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
-reproduce: setup  ## every run, figure and table of PROFILE into results/PROFILE; again: only what changed
+reproduce: setup  ## every run, figure, table and the page of PROFILE into results/PROFILE; again: only what changed
 	@$(LOCK) $(MAKE) --no-print-directory snakemake
 	@echo "figures   results/$(PROFILE)/figures"
 	@echo "tables    results/$(PROFILE)/tables"
-	@echo "overview  results/$(PROFILE)/executed/00_overview.ipynb"
+	@echo "overview  results/$(PROFILE)/index.html"
 
 bench: setup  ## only the benchmarks of PROFILE
 	@$(LOCK) $(MAKE) --no-print-directory snakemake RULE=benchmarks
@@ -53,7 +53,7 @@ figures:  ## redraw results/reference/PROFILE from its committed records: no tra
 		ARGS="--forceall $(ARGS)"
 	@echo "figures   results/reference/$(PROFILE)/figures"
 	@echo "tables    results/reference/$(PROFILE)/tables"
-	@echo "overview  results/reference/$(PROFILE)/executed/00_overview.ipynb"
+	@echo "overview  results/reference/$(PROFILE)/index.html"
 
 test: setup  ## linters and the test suite, a smoke reproduction included
 	"$(BIN)/ruff" check sbkit tests notebooks workflow

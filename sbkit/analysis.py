@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,19 +23,30 @@ import pandas as pd
 from pandas import DataFrame
 
 from sbkit import records, repetition
-from sbkit.conv import QuantizedWeight, load_weights, mixes_signs
+from sbkit.conv import (
+    RESNET18_SHAPES,
+    RESNET20_SHAPES,
+    RESNET32_SHAPES,
+    RESNET34_SHAPES,
+    QuantizedWeight,
+    load_weights,
+    mixes_signs,
+)
 
 # The fields of QuantizerConfig: a recipe is everything else but the seed. (quantizers.py needs torch; a test compares.)
 QUANTIZER_OPTIONS = (
     "quantizer",
     "estimator",
     "scale",
+    "threshold",
     "delta_factor",
     "delta_axis",
     "region_channels",
     "positive_fraction",
     "assignment",
+    "swap_at",
     "channel_signs",
+    "standardize",
 )
 
 Weights = Mapping[str, Mapping[str, QuantizedWeight]]
@@ -52,14 +65,14 @@ class Evidence(NamedTuple):
 
 def interval(values: Iterable[float]) -> tuple[float, float]:
     """Mean and half width of its 95 % t-interval; the half width is NaN for n = 1."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats would take a second to import
 
     values = np.asarray(list(values), float)
     if values.size == 0:
         raise ValueError("the interval of no values; allowed: at least one")
     if values.size == 1:
         return float(values[0]), math.nan
-    return float(values.mean()), float(t.ppf(0.975, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size))
+    return float(values.mean()), float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / math.sqrt(values.size))
 
 
 def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:
@@ -67,6 +80,11 @@ def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:
     if n == 1:
         return f"{mean:.{digits}f} ({'exact' if half_width == 0 else 'n=1'})"
     return f"{mean:.{digits}f} ± {half_width:.{digits}f} (n={n})"
+
+
+def beyond(mean: float, half_width: float, neutral: float = 0.0) -> int:
+    """The side of `neutral` on which the whole interval lies, +1 or -1; 0 where it holds `neutral` or is not known."""
+    return int(mean - half_width > neutral) - int(mean + half_width < neutral)
 
 
 # Training runs
@@ -77,6 +95,15 @@ def differing_options(configs: Iterable[Mapping[str, Any]], ignored: Iterable[st
     configs = list(configs)
     keys = {key for config in configs for key in config} - set(ignored)
     return sorted(key for key in keys if len({repr(config.get(key)) for config in configs}) > 1)
+
+
+def changed_options(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Options but the seed that two configs set differently, where absence counts as a value.
+
+    Of two quantizers the options that only one of them has are its own and do not count.
+    """
+    own = (ours.keys() ^ theirs.keys()) & set(QUANTIZER_OPTIONS) if ours["quantizer"] != theirs["quantizer"] else ()
+    return differing_options([ours, theirs], ("seed", *own))
 
 
 def group_runs(train: DataFrame) -> DataFrame:
@@ -99,8 +126,11 @@ def group_runs(train: DataFrame) -> DataFrame:
 
 
 def without_ablations(train: DataFrame) -> DataFrame:
-    """The runs that compare schemes: all but those named `ablate_<what>`, which vary one scheme."""
-    return train[~train["name"].str.startswith("ablate_")]
+    """The runs that compare schemes.
+
+    Left out are those named `ablate_<what>`, which vary one scheme, and `review_<what>`, which answer a reviewer.
+    """
+    return train[~train["name"].str.startswith(("ablate_", "review_"))]
 
 
 def scheme_runs(train: DataFrame) -> DataFrame:
@@ -123,7 +153,11 @@ def seed_table(train: DataFrame) -> DataFrame:
 
 
 def accuracy_table(train: DataFrame) -> DataFrame:
-    """One row per group: top-1 mean, 95 % half width, extremes, and the mean density and size of its models."""
+    """One row per group: top-1 mean, 95 % half width, extremes, and the density and size of its models.
+
+    `effectual_weights` are the non-zero ones of the quantized layers, mean over runs; `total_parameters` all that the
+    network trains, layers in full precision included.
+    """
     rows = []
     for label, group in group_runs(train).groupby("label"):
         mean, half_width = interval(group["top1_percent"])
@@ -139,6 +173,7 @@ def accuracy_table(train: DataFrame) -> DataFrame:
                 "top1_max_percent": group["top1_percent"].max(),
                 "density": group["density"].mean(),
                 "effectual_weights": group["effectual_weights"].mean(),
+                "total_parameters": group["total_parameters"].iloc[0],
                 "weight_bits": group["weight_bits"].iloc[0],
             }
         )
@@ -148,8 +183,8 @@ def accuracy_table(train: DataFrame) -> DataFrame:
 def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
     """Top-1 of each group minus that of `baseline` with the same seed, over the seeds that both have.
 
-    `differs` lists the options that both configs have with different values: a difference has one cause only if it
-    names one. Options that only one of two quantizers has are its own.
+    `differs` lists the `changed_options`: a difference has one cause only if it names one. `total_ratio` is the number
+    of parameters over the baseline's, `effectual_ratio` that of effectual weights.
     Groups without a common seed are left out. Raises ValueError for a baseline that is not among the labels.
     """
     runs = group_runs(train)
@@ -163,8 +198,7 @@ def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
         differences = paired_differences(group, groups[baseline])
         if not len(differences):
             continue
-        configs = [group["config"].iloc[0], groups[baseline]["config"].iloc[0]]
-        own = configs[0].keys() ^ configs[1].keys()
+        base = groups[baseline]
         mean, half_width = interval(differences)
         rows.append(
             {
@@ -174,7 +208,9 @@ def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
                 "difference": shown(mean, half_width, len(differences)),
                 "difference_mean_points": mean,
                 "difference_half_width_points": half_width,
-                "differs": ", ".join(differing_options(configs, ("seed", *own))),
+                "total_ratio": group["total_parameters"].iloc[0] / base["total_parameters"].iloc[0],
+                "effectual_ratio": group["effectual_weights"].mean() / base["effectual_weights"].mean(),
+                "differs": ", ".join(changed_options(group["config"].iloc[0], base["config"].iloc[0])),
             }
         )
     return DataFrame(rows)
@@ -183,6 +219,110 @@ def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
 def paired_differences(group: DataFrame, baseline: DataFrame, metric: str = "top1_percent") -> np.ndarray:
     ours, theirs = (frame.set_index("seed")[metric] for frame in (group, baseline))
     return (ours - theirs).dropna().to_numpy(float)
+
+
+def size_reading(train: DataFrame) -> str:
+    """A sentence: signed binary against the binary network nearest in total, and the one nearest in effectual weights.
+
+    Raises KeyError without runs of both.
+    """
+    groups = dict(list(group_runs(train).groupby("label")))
+    ours = groups["signed_binary"]
+    rivals = [group for group in groups.values() if group["quantizer"].iloc[0] == "binary"]
+    parts = []
+    for size, column in (("total parameters", "total_parameters"), ("effectual weights", "effectual_weights")):
+        rival = min(rivals, key=lambda group: abs(math.log(group[column].mean() / ours[column].mean())))
+        differences = paired_differences(ours, rival)
+        mean, half_width = interval(differences)
+        found = {1: "more accurate", -1: "less accurate", 0: "not told apart"}[beyond(mean, half_width)]
+        name = rival["label"].iloc[0].replace("_", " ")
+        parts.append(
+            f"has {ours[column].mean() / rival[column].mean():.2f} times the {size} of {name} and is {found} "
+            f"({shown(mean, half_width, len(differences))} points)"
+        )
+    return f"Signed binary {'; it '.join(parts)}."
+
+
+# The options that each question is about, in the order in which tables show them. Which of Tables 3 and 5 is about the
+# estimator and which about the threshold is not known, nor that they are. A run belongs to the last question that one
+# of the options it changes belongs to: regions are assigned at random, but are no test of the assignment.
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "assignment and split (Tables 2, 4)": ("positive_fraction", "assignment", "swap_at"),
+    "estimator (Tables 3, 5?)": ("estimator", "standardize"),
+    "threshold (Tables 3, 5?)": ("threshold", "delta_factor", "delta_axis"),
+    "non-linearity": ("nonlinearity",),
+    "regularisation": ("l1", "weight_decay"),
+    "scale": ("scale",),
+    "distillation": ("distill_from",),
+    "regions and signs (beyond the paper)": ("region_channels", "channel_signs"),
+}
+OTHER = "other options"
+
+
+def _question(options: Iterable[str]) -> str:
+    options = set(options)
+    return ([OTHER] + [question for question, own in QUESTIONS.items() if options & set(own)])[-1]
+
+
+def ablation_table(train: DataFrame, baseline: str = "signed_binary") -> DataFrame:
+    """`paired_table` of the baseline's quantizer by question, the best first: what one change of the design is worth.
+
+    Runs named `review_<what>` are left out. `setting` is what the run sets otherwise, `density` the mean of its models.
+    Empty where nothing was changed.
+    """
+    runs = group_runs(train[~train["name"].str.startswith("review_")])
+    runs = runs[runs["quantizer"] == runs.loc[runs["label"] == baseline, "quantizer"].max()]
+    table = paired_table(runs.drop(columns=["label", "config"]), baseline)
+    if table.empty:
+        return table
+    configs = runs.drop_duplicates("label").set_index("label")["config"]
+    density = runs.groupby("label")["density"].mean()
+    table = table.assign(
+        quantizer=runs["quantizer"].iloc[0],
+        question=table["differs"].str.split(", ").map(_question),
+        setting=[
+            ", ".join(f"{option} = {configs[row.label].get(option, 'default')}" for option in row.differs.split(", "))
+            for row in table.itertuples()
+        ],
+        density=table["label"].map(density),
+    )
+    order = {question: place for place, question in enumerate([*QUESTIONS, OTHER])}
+    table = table.sort_values("difference_mean_points", ascending=False)
+    table = table.sort_values("question", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    first = ["question", "label", "quantizer", "setting"]
+    return table[first + [column for column in table if column not in first]]
+
+
+_DENSITY_FAMILIES = {
+    "threshold": QUESTIONS["threshold (Tables 3, 5?)"],
+    "L1": ("l1",),
+    "weight decay": ("weight_decay",),
+}
+
+
+def density_accuracy_table(train: DataFrame, baseline: str = "signed_binary") -> DataFrame:
+    """Density and top-1 of the baseline and of the groups that change its threshold or its regularisation alone.
+
+    One row per group and family (`threshold`, `L1`, `weight decay`), the baseline in each family that has another
+    member; means and 95 % half widths over seeds, densest last.
+    """
+    groups = dict(list(group_runs(train[~train["name"].str.startswith("review_")]).groupby("label")))
+    base = groups.pop(baseline)
+    rows = []
+    for family, options in _DENSITY_FAMILIES.items():
+        members = [base]
+        for group in groups.values():
+            changed = changed_options(group["config"].iloc[0], base["config"].iloc[0])
+            members += [group] if changed and set(changed) <= set(options) else []
+        for group in members if len(members) > 1 else ():
+            spread = {name: interval(group[name]) for name in ("density", "top1_percent")}
+            rows.append(
+                {"family": family, "label": group["label"].iloc[0], "quantizer": group["quantizer"].iloc[0]}
+                | {"n": len(group), "density": spread["density"][0], "density_half_width": spread["density"][1]}
+                | {"top1_mean_percent": spread["top1_percent"][0]}
+                | {"top1_half_width_percent": spread["top1_percent"][1]}
+            )
+    return DataFrame(rows).sort_values(["family", "density"], ignore_index=True) if rows else DataFrame()
 
 
 def pareto_front(cost: Iterable[float], value: Iterable[float]) -> np.ndarray:
@@ -199,6 +339,36 @@ def pareto_table(train: DataFrame) -> DataFrame:
     columns = ["label", "quantizer", "n", "effectual_weights", "top1_mean_percent", "top1_half_width_percent"]
     front = pareto_front(table["effectual_weights"], table["top1_mean_percent"])
     return table[columns].assign(front=front).sort_values("effectual_weights", ignore_index=True)
+
+
+NETWORKS = {
+    "resnet18": RESNET18_SHAPES,
+    "resnet34": RESNET34_SHAPES,
+    "resnet20": RESNET20_SHAPES,
+    "resnet32": RESNET32_SHAPES,
+}
+"""By model, the quantized layers of the published networks."""
+
+
+def anchors_table(path: str | Path) -> DataFrame:
+    """Published accuracies of anchors.toml against the effectual weights of their networks' quantized layers.
+
+    `bound` marks those whose source states no density: they have at most that many.
+    Raises ValueError naming an anchor whose network is not one of NETWORKS.
+    """
+    rows = []
+    for anchor in tomllib.loads(Path(path).read_text(encoding="utf-8"))["anchor"]:
+        if anchor["network"] not in NETWORKS:
+            raise ValueError(f"network = {anchor['network']!r} of {anchor['method']}; allowed: {', '.join(NETWORKS)}")
+        weights = sum(shape.weights for shape in NETWORKS[anchor["network"]])
+        rows.append(
+            {key: anchor[key] for key in ("data", "network", "method", "scheme")}
+            | {"top1_percent": anchor.get("top1_percent", 100 - anchor.get("error_percent", math.nan))}
+            | {"quantized_weights": weights, "density": anchor.get("density", math.nan)}
+            | {"effectual_weights": weights * anchor.get("density", 1.0), "bound": "density" not in anchor}
+            | {key: anchor[key] for key in ("setting", "source")}
+        )
+    return DataFrame(rows)
 
 
 def _from_history(train: DataFrame, rows_of: Callable[[dict], Iterable[dict]]) -> DataFrame:
@@ -251,6 +421,148 @@ def latent_table(train: DataFrame) -> DataFrame:
     return _from_history(train, rows_of)
 
 
+PARTS = ("all", "effectual", "ineffectual")
+
+
+def _latent_fits(latent: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Bins and fits of `latent_bins` and `latent_fits`; one row of fits for each run of bins."""
+    keys = ["label", "quantizer", "seed", "layer"]
+    sums = latent.groupby([*keys, "left", "right"], sort=False, as_index=False)[["count", "effectual"]].sum()
+    wide = pd.concat([latent, sums.assign(region="both")], ignore_index=True).rename(columns={"count": "all"})
+    wide["ineffectual"] = wide["all"] - wide["effectual"]
+    keys += ["region"]
+    bins = wide.melt([*keys, "left", "right"], PARTS, "part", "count")
+    keys += ["part"]
+    bins = bins[bins.groupby(keys)["count"].transform("sum") > 0]
+    bins = bins.sort_values([*keys, "left"], kind="stable", ignore_index=True)
+    fits = bins[keys].drop_duplicates().reset_index(drop=True)
+    shape = (len(fits), len(bins) // max(len(fits), 1))
+    left, right, counts = (bins[name].to_numpy(float).reshape(shape) for name in ("left", "right", "count"))
+    weights = counts.sum(axis=1)
+    middle = (left + right) / 2
+    mean = (counts * middle).sum(axis=1) / weights
+    fits["weights"] = weights.astype(int)
+    fits["mean"] = mean
+    fits["std"] = np.sqrt((counts * (middle - mean[:, None]) ** 2).sum(axis=1) / weights)
+    below = counts.cumsum(axis=1) / weights[:, None]
+    for family in _CDF:
+        probability, likelihood = _maximum_likelihood(counts, np.column_stack([left, right[:, -1:]]), family)
+        bins[family] = (probability * weights[:, None]).ravel()
+        fits[f"ks_{family}"] = np.abs(probability.cumsum(axis=1) - below).max(axis=1)
+        fits[f"likelihood_{family}"] = likelihood / weights
+    fits["difference"] = fits.pop("likelihood_gaussian") - fits.pop("likelihood_laplacian")
+    return bins, fits[(counts > 0).sum(axis=1) >= 3].reset_index(drop=True)
+
+
+def _gaussian_cdf(z: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtr
+
+    return ndtr(z)
+
+
+def _laplacian_cdf(z: np.ndarray) -> np.ndarray:
+    tail = np.exp(-np.abs(z)) / 2
+    return np.where(z < 0, tail, 1 - tail)
+
+
+_CDF = {"gaussian": _gaussian_cdf, "laplacian": _laplacian_cdf}  # of location 0 and scale 1
+
+
+def _maximum_likelihood(counts: np.ndarray, edges: np.ndarray, family: str) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of each bin (fits, bins), the outermost being open, and log-likelihood in nats (fits,) of a family.
+
+    Location and log scale climb in steps that halve where none of the eight neighbours is better: the likelihood of
+    binned data has one maximum in both families, whose densities are log-concave.
+    """
+
+    def probabilities(location: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        z = (edges - location[..., None]) / scale[..., None]
+        z[..., 0], z[..., -1] = -np.inf, np.inf
+        left, right = z[..., :-1], z[..., 1:]
+        mirrored = left > 0  # both families are symmetric, and the lower tail keeps its digits
+        cdf = _CDF[family]
+        found = cdf(np.where(mirrored, -left, right)) - cdf(np.where(mirrored, -right, left))
+        return np.maximum(found, 1e-300)
+
+    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    weights = counts.sum(axis=1)
+    location = (counts * middle).sum(axis=1) / weights
+    scale = (
+        np.sqrt((counts * (middle - location[:, None]) ** 2).sum(axis=1) / weights) + np.diff(edges).mean(axis=1) / 9
+    )
+    step = np.full(len(counts), 0.5)
+    moves = np.array([(0, 0), *((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b)], float)[:, :, None]
+    for _ in range(40):
+        locations, scales = location + scale * step * moves[:, 0], scale * np.exp(step * moves[:, 1])
+        likelihood = (counts * np.log(probabilities(locations, scales))).sum(axis=-1)
+        best = likelihood.argmax(axis=0), np.arange(len(counts))
+        step = np.where(best[0] == 0, step / 2, step)
+        location, scale = locations[best], scales[best]
+    found = probabilities(location, scale)
+    return found, (counts * np.log(found)).sum(axis=1)
+
+
+def latent_bins(latent: DataFrame) -> DataFrame:
+    """The histograms of `latent_table` in parts, each bin beside what a fitted Gaussian and Laplacian would hold.
+
+    One row per run, layer, region (`positive`, `negative` or `both` together), part (`all` weights, the `effectual` or
+    the `ineffectual` ones) and bin. `gaussian` and `laplacian` are the numbers of weights that the distribution of the
+    largest likelihood, given the counts, expects in the bin.
+    """
+    return _latent_fits(latent)[0]
+
+
+def latent_fits(latent: DataFrame) -> DataFrame:
+    """How well a Gaussian and a Laplacian fit, over all runs: a row per group, layer, region and part of `latent_bins`.
+
+    n runs of `weights` weights in the mean; `mean` and `std` of a weight with the mean's half width over runs; largest
+    distance of each fitted distribution function from the counts' at a bin's edge (Kolmogorov-Smirnov); and
+    `difference`, log-likelihood of the Gaussian minus that of the Laplacian, nats per weight. `better` is the family
+    that the interval of the difference favours. Parts with fewer than three occupied bins are left out.
+    """
+    fits = _latent_fits(latent)[1]
+    rows = []
+    for keys, runs in fits.groupby(["label", "quantizer", "layer", "region", "part"], sort=False):
+        mean, mean_half = interval(runs["mean"])
+        difference, half = interval(runs["difference"])
+        rows.append(
+            dict(zip(("label", "quantizer", "layer", "region", "part"), keys, strict=True))
+            | {"n": len(runs), "weights": runs["weights"].mean()}
+            | {"mean": mean, "mean_half_width": mean_half, "std": runs["std"].mean()}
+            | {"ks_gaussian": runs["ks_gaussian"].mean(), "ks_laplacian": runs["ks_laplacian"].mean()}
+            | {"difference": difference, "difference_half_width": half}
+            | {"better": {1: "Gaussian", -1: "Laplacian", 0: "undecided"}[beyond(difference, half)]}
+        )
+    return DataFrame(rows)
+
+
+def latent_reading(fits: DataFrame) -> str:
+    """Whether the paper's statement on latent weights holds in the layers of `latent_fits`, in words."""
+    n = fits["n"].min()
+    together = {part: fits[(fits["region"] == "both") & (fits["part"] == part)] for part in PARTS}
+    regions = fits[(fits["region"] != "both") & (fits["part"] == "all")]
+    off_zero = [beyond(row.mean, row.mean_half_width) != 0 for row in regions.itertuples()]
+    statements = {
+        "the effectual weights of both regions together are nearer a Laplacian in": (
+            together["effectual"]["better"] == "Laplacian",
+            together["effectual"]["ks_laplacian"],
+        ),
+        "the ineffectual ones nearer a Gaussian in": (
+            together["ineffectual"]["better"] == "Gaussian",
+            together["ineffectual"]["ks_gaussian"],
+        ),
+        "a single region has a mean other than zero in": (np.array(off_zero), None),
+        "and is not Laplacian but nearer a Gaussian in": (regions["better"] == "Gaussian", regions["ks_gaussian"]),
+    }
+    parts = []
+    for text, (holds, distance) in statements.items():
+        off = "" if distance is None else f" (distance {distance.median():.2f})"
+        parts.append(f"{text} {int(holds.sum())} of {len(holds)}{off}")
+    shares = [holds.mean() for holds, _ in statements.values()]
+    verdict = "holds" if min(shares) == 1 else "does not hold" if max(shares) == 0 else "holds in part"
+    return f"Over {n} runs the paper's statement {verdict}: {', '.join(parts)}."
+
+
 # Codes
 
 
@@ -297,6 +609,86 @@ def unique_table(weights: Weights) -> DataFrame:
     return DataFrame(rows)
 
 
+PAPER_UNIQUE = {"binary": 512, "signed_binary": 1024, "ternary_twn": 19683}
+"""By scheme, the distinct 3x3 filters that the paper counts on in a [3, 3, 256, 256] layer."""
+
+
+def shuffled(layers: Mapping[str, QuantizedWeight], seed: int = 0) -> dict[str, QuantizedWeight]:
+    """The codes with those of each filter in a random order: no density and no sign of a filter changes."""
+    generator = np.random.default_rng(seed)
+    found = {}
+    for name, weight in layers.items():
+        filters = generator.permuted(weight.codes.reshape(len(weight.codes), -1), axis=1)
+        found[name] = replace(weight, codes=filters.reshape(weight.codes.shape))
+    return found
+
+
+def _redrawn(layers: Mapping[str, QuantizedWeight], seed: int = 0) -> dict[str, QuantizedWeight]:
+    """Random codes of the same scheme, shape and density."""
+    generator = np.random.default_rng(seed)
+    return {
+        name: repetition.random_codes(weight.scheme, weight.codes.shape, weight.density, generator)
+        for name, weight in layers.items()
+    }
+
+
+def origins_table(weights: Weights) -> DataFrame:
+    """`unique_table` of trained codes, of random ones of the same density, and of the trained ones shuffled.
+
+    `codes` says which. Shuffling is within each filter. `paper` is the paper's number of distinct filters, which it
+    gives for [3, 3, 256, 256] layers; for each of its schemes that has weights a layer of that size with random codes
+    of their mean density comes last.
+    """
+    made = {"trained": weights}
+    made |= {
+        codes: {name: remake(layers, seed) for seed, (name, layers) in enumerate(weights.items())}
+        for codes, remake in (("random", _redrawn), ("shuffled", shuffled))
+    }
+    tables = [unique_table(found).assign(codes=codes) for codes, found in made.items()]
+    densities = tables[0].groupby("scheme")["density"].mean() if len(tables[0]) else {}
+    for scheme in [scheme for scheme in PAPER_UNIQUE if scheme in densities]:
+        codes = repetition.random_codes(scheme, (256, 256, 3, 3), densities[scheme], np.random.default_rng(0))
+        tables.append(unique_table({scheme: {"random": codes}}).assign(codes="random", paper=PAPER_UNIQUE[scheme]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def repetition_table(origins: DataFrame) -> DataFrame:
+    """`origins_table` by scheme and layer size: distinct filters, mean and 95 % interval over runs.
+
+    A run's number is the mean of its layers of that size. `bound` is how many the scheme can tell apart, which makes
+    `least_repetition` the fewest times that a filter occurs on average; `over_random` and `over_shuffled` are the
+    trained number over the others of the same run. Below 1, training has made filters repeat.
+    """
+    rows = []
+    for (scheme, filters), found in origins.groupby(["scheme", "filters"], sort=True):
+        unique = found.groupby(["codes", "name"])["unique"].mean().unstack(0)
+        bound = found["bound"].iloc[0]
+        row = {"scheme": scheme, "filters": filters, "bound": bound, "least_repetition": filters / bound}
+        row |= {"paper": found["paper"].max() if "paper" in found else math.nan, "n": len(unique)}
+        for codes in ("trained", "random", "shuffled"):
+            row[codes] = shown(*interval(unique[codes]), len(unique), 1) if codes in unique else math.nan
+        for codes in ("random", "shuffled"):
+            ratio = interval(unique["trained"] / unique[codes]) if "trained" in unique else (math.nan, math.nan)
+            row |= {f"over_{codes}": ratio[0], f"over_{codes}_half_width": ratio[1]}
+        rows.append(row)
+    return DataFrame(rows)
+
+
+def repetition_reading(origins: DataFrame, scheme: str = "binary") -> str:
+    """Whether training makes the 3x3 filters of a scheme's networks repeat, in words."""
+    ours = origins[(origins["scheme"] == scheme) & origins["paper"].isna()]
+    largest = ours["filters"].max()
+    parts = []
+    for size, layers in (("all layers", ours), (f"the largest layers ({largest:,})", ours[ours["filters"] == largest])):
+        sums = layers.groupby(["codes", "name"])["unique"].sum().unstack(0)
+        ratios = {codes: interval(sums["trained"] / sums[codes]) for codes in ("random", "shuffled")}
+        sides = {beyond(*ratio, 1.0) for ratio in ratios.values()}
+        found = {(-1,): "fewer than either", (1,): "more than either"}.get(tuple(sides), "not fewer than both")
+        texts = [f"{shown(*ratio, len(sums))} times those of {codes} ones" for codes, ratio in ratios.items()]
+        parts.append(f"in {size} {' and '.join(texts)}, {found}")
+    return f"Distinct 3x3 filters of trained {scheme.replace('_', ' ')} codes: {'; '.join(parts)}."
+
+
 # The paper's toy example: two latent filters over six inputs, quantized by each scheme. Signed binary's first filter
 # takes {0,+1}, its second {0,-1}; its graph is the one the paper prints.
 TOY_FILTERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -331,6 +723,23 @@ def graphs_table(filters: Mapping[str, Iterable[tuple[int, ...]]] = TOY_FILTERS)
             found.append({"kind": "output", "name": f"y{number + 1}", "parts": parts, "codes": shown_codes})
         adds = sum(max(len(row["parts"].split()) - 1, 0) for row in found)
         rows += [{"scheme": scheme, "adds": adds} | row for row in found]
+    return DataFrame(rows)
+
+
+PAPER_TOY_ADDS = {"binary": 8, "signed_binary": 4, "ternary_twn": 6}
+"""The additions that the paper counts in a toy example whose filters it does not give."""
+
+
+def toy_adds_table(graphs: DataFrame) -> DataFrame:
+    """Additions of each scheme's toy graph in `graphs_table`, without sharing, and as the paper counts its own toy."""
+    rows = []
+    for scheme, graph in graphs.groupby("scheme", sort=False):
+        codes = graph.loc[graph["kind"] == "output", "codes"]
+        apart = sum(len(re.findall(r"[-+]", row)) - 1 for row in codes)
+        rows.append(
+            {"scheme": scheme, "filters": " | ".join(codes), "adds_without_sharing": apart}
+            | {"adds": graph["adds"].iloc[0], "paper": PAPER_TOY_ADDS.get(scheme, math.nan)}
+        )
     return DataFrame(rows)
 
 
@@ -443,25 +852,40 @@ def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
     return DataFrame(rows, columns=["layer", "scheme", "encoding", "codes", "density", "paper", *ways])
 
 
-def layers_table(bench: DataFrame) -> DataFrame:
+def layer_reductions(bench: DataFrame) -> DataFrame:
     """Arithmetic reduction of every layer of a network, from a benchmark of the study of operations.
 
-    A row per network and distinct layer, with `count`, how often the network has it, and one per network for all its
-    layers together; a column per way. Empty without such a benchmark.
+    A row per network, distinct layer and way, and in place of a layer "all" for those of the network together. `count`
+    is how often the network has the layer. `paper` is the paper's value, where it names the layer and the way.
+    Empty without such a benchmark.
     """
     if bench.empty:
         return DataFrame()
-    table = labelled(bench)
-    rows = []
-    for network, layers in table.groupby("shapes", sort=False):
-        parts = [(layer, found, found["count"].iloc[0]) for layer, found in layers.groupby("layer", sort=False)]
-        for layer, found, count in [*parts, ("all", layers, sum(count for *_, count in parts))]:
-            total = found.assign(
-                dense=2 * found["macs"] * found["count"], own=(found["adds"] + found["multiplies"]) * found["count"]
-            )
-            sums = total.groupby("label", sort=False)[["dense", "own"]].sum()
-            rows.append({"network": network, "layer": layer, "count": count} | (sums["dense"] / sums["own"]).to_dict())
-    return DataFrame(rows)
+    table = labelled(bench).rename(columns={"shapes": "network", "contender": "algorithm"})
+    table["dense"] = 2 * table["macs"] * table["count"]
+    table["own"] = (table["adds"] + table["multiplies"]) * table["count"]
+    way = ["label", "algorithm", "scheme", "encoding", "skip_zeros"]
+    whole = table.groupby(["network", *way], sort=False, as_index=False)[["count", "dense", "own"]].sum()
+    tables = []
+    for network, layers in table.groupby("network", sort=False):
+        tables += [layers, whole[whole["network"] == network].assign(layer="all", K=0, C=0)]
+    found = pd.concat(tables, ignore_index=True)
+    paper = [
+        _paper_reduction(row.scheme, row.C if row.C == row.K else 0, re.sub(r" \w+", "", row.label, count=1))
+        for row in found.itertuples()
+    ]
+    found = found.assign(reduction=found["dense"] / found["own"], paper=paper).astype({"count": int})
+    return found[["network", "layer", "count", *way, "density", "reduction", "paper"]]
+
+
+def layers_table(reductions: DataFrame) -> DataFrame:
+    """`layer_reductions` for people: a row per network and layer, a column per way."""
+    if reductions.empty:
+        return reductions
+    place = ["network", "layer", "count"]
+    wide = reductions.pivot(index=place, columns="label", values="reduction")
+    order = reductions[place].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(order), reductions["label"].unique()].reset_index().rename_axis(columns=None)
 
 
 # Quantizers

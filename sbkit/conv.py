@@ -88,10 +88,23 @@ RESNET18_SHAPES: tuple[ConvShape, ...] = tuple(
 )
 """The 16 quantized 3x3 convolutions of ResNet-18 at 224x224 input: 10,985,472 weights."""
 
+RESNET34_SHAPES: tuple[ConvShape, ...] = tuple(
+    _stage("layer1", 3, 64, 64, 56, 1)
+    + _stage("layer2", 4, 64, 128, 56, 2)
+    + _stage("layer3", 6, 128, 256, 28, 2)
+    + _stage("layer4", 3, 256, 512, 14, 2)
+)
+"""The 32 quantized 3x3 convolutions of ResNet-34 at 224x224 input: 21,086,208 weights."""
+
 RESNET20_SHAPES: tuple[ConvShape, ...] = tuple(
     _stage("layer1", 3, 16, 16, 32, 1) + _stage("layer2", 3, 16, 32, 32, 2) + _stage("layer3", 3, 32, 64, 16, 2)
 )
 """The 18 quantized 3x3 convolutions of the CIFAR ResNet-20 at 32x32 input: 267,264 weights."""
+
+RESNET32_SHAPES: tuple[ConvShape, ...] = tuple(
+    _stage("layer1", 5, 16, 16, 32, 1) + _stage("layer2", 5, 16, 32, 32, 2) + _stage("layer3", 5, 32, 64, 16, 2)
+)
+"""The 30 quantized 3x3 convolutions of the CIFAR ResNet-32 at 32x32 input: 460,800 weights."""
 
 
 @dataclass(frozen=True, eq=False)

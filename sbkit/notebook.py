@@ -222,11 +222,12 @@ class Run:
         """Where this profile's records, weights, figures and tables lie."""
         return self.root / "results" / self.profile
 
-    @property
-    def kinds(self) -> set[str]:
-        """Which of READS this profile's folder holds."""
+    def drawn(self) -> dict[str, dict[str, Any]]:
+        """The catalogue's entries that the records and weights in this profile's folder are enough for."""
         patterns = {kind: f"records/{kind}/*.json" for kind in NOTEBOOKS} | {"weights": "weights/*.npz"}
-        return {kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))}
+        kinds = [kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))]
+        runs = [records.load(path).config for path in self.folder.glob("records/*/*.json")]
+        return drawn(load_catalogue(self.root), kinds, runs)
 
     @property
     def label(self) -> str:
@@ -254,8 +255,7 @@ class Run:
 
         _check_stem("stem", stem)
         formats = ("png", "pdf", "svg") if self.save else ("png",)
-        # Saving one figure object twice gives other bytes the second time, hence a fresh figure for each format.
-        files = {format: _render(fig_function(table, **options), format, stem, self.label) for format in formats}
+        files = _render(fig_function(table, **options), formats, stem, self.label)
         display(Image(files["png"], width=640, alt=stem))
         if caption := self._caption(f"figures/{stem}"):
             display(Markdown(caption))
@@ -263,15 +263,15 @@ class Run:
             files["csv"] = _csv(table)
             self._write("figures", stem, files)
 
-    def table(self, frame: DataFrame, stem: str, caption: str = "") -> None:
-        """Show a table; if `save`, write tables/<stem>.{csv,md,tex}, the CSV in full precision, the others rounded.
+    def table(self, frame: DataFrame, stem: str) -> None:
+        """Show a table with the catalogue's caption.
 
-        Without a caption it bears the catalogue's.
+        If `save`, write tables/<stem>.{csv,md,tex}, the CSV in full precision, the others rounded.
         """
         from IPython.display import Markdown, display
 
         _check_stem("stem", stem)
-        caption = " — ".join(text for text in (caption or self._caption(f"tables/{stem}"), self.label) if text)
+        caption = " — ".join(text for text in (self._caption(f"tables/{stem}"), self.label) if text)
         markdown = _markdown(frame, caption)
         display(Markdown(markdown))
         if self.save:
@@ -301,8 +301,11 @@ _METADATA = {
 _FOOTER_POINTS = 6
 
 
-def _render(figure: Figure, format: str, stem: str, label: str) -> bytes:
-    """The figure as a file's bytes, the label in grey below it, and the figure closed."""
+def _render(figure: Figure, formats: Iterable[str], stem: str, label: str) -> dict[str, bytes]:
+    """The figure as a file's bytes in each format, the label in grey below it, and the figure closed.
+
+    A figure that was saved before may give other bytes: the order of the formats counts.
+    """
     import matplotlib
     from matplotlib import pyplot
     from matplotlib.transforms import Bbox
@@ -313,16 +316,20 @@ def _render(figure: Figure, format: str, stem: str, label: str) -> bytes:
     strip = len(lines) * 1.6 * _FOOTER_POINTS / 72  # inches; whole pixels at 300 dpi, or the page would be blurred
     figure.text(0.5, -strip / height, "\n".join(lines), size=_FOOTER_POINTS, color="0.4", ha="center", va="bottom")
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout stays as it is now
-    for legend in figure.legends:  # a figure's legend follows the saved page, not the figure, unless told where
-        if legend.get_bbox_to_anchor() is figure.bbox:
-            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": stem, "svg.fonttype": "none", "pdf.fonttype": 42}):
-        page = Bbox([[0, -strip], [width, height]])
-        figure.savefig(buffer, format=format, dpi=300, bbox_inches=page, metadata=_METADATA[format])
+    page, files = Bbox([[0, -strip], [width, height]]), {}
+    settings = {"svg.hashsalt": stem, "svg.fonttype": "none", "pdf.fonttype": 42}
+    # The layout stays as it is now: with any engine left, saving would draw everything once more to find it.
+    with matplotlib.rc_context(settings | {"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)
+        for legend in figure.legends:  # a figure's legend follows the saved page, not the figure, unless told where
+            if legend.get_bbox_to_anchor() is figure.bbox:
+                legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+        for format in formats:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=format, dpi=300, bbox_inches=page, metadata=_METADATA[format])
+            files[format] = buffer.getvalue()
     pyplot.close(figure)
-    return buffer.getvalue()
+    return files
 
 
 def _has_index(frame: DataFrame) -> bool:
@@ -444,7 +451,7 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
     lists them in reading order.
 
     Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
-    empty), caption, reads (of READS), needs (options that a benchmark must have).
+    empty), caption, reads (of READS), needs (options that a run of the profile must have).
     Raises ValueError naming the entry and what is wrong with it.
     """
     path = (root or find_root()) / "notebooks" / "catalogue.toml"
@@ -466,19 +473,20 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
     return catalogue
 
 
-def drawn(profile: str, kinds: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The catalogue's entries that a profile with records of these kinds draws.
+def drawn(
+    catalogue: Mapping[str, dict[str, Any]], kinds: Collection[str], runs: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The entries of a catalogue that a profile with these kinds of records, of runs with these options, draws.
 
-    An entry is drawn if the profile has any of the kinds that it reads and, where it needs options, lists a benchmark
-    that has them; one that reads nothing is drawn beside the others of its notebook.
+    An entry is drawn if there is any of the kinds that it reads and, where it needs options, a run with them. One that
+    reads nothing is drawn beside the others of its notebook.
     """
-    bench = [run["parameters"] for run in expand(profile.rpartition("/")[2]) if run["notebook"] == NOTEBOOKS["bench"]]
-    catalogue = load_catalogue()
-    readers = {entry["notebook"] for entry in catalogue.values() if set(entry["reads"]) & set(kinds)}
+    kinds, runs = set(kinds), list(runs)
+    readers = {entry["notebook"] for entry in catalogue.values() if kinds.intersection(entry["reads"])}
     return {
         name: entry
         for name, entry in catalogue.items()
         if entry["notebook"] in readers
-        and (not entry["reads"] or set(entry["reads"]) & set(kinds))
-        and (not entry["needs"] or any(entry["needs"].items() <= parameters.items() for parameters in bench))
+        and (not entry["reads"] or kinds.intersection(entry["reads"]))
+        and (not entry["needs"] or any(entry["needs"].items() <= run.items() for run in runs))
     }

@@ -1,7 +1,7 @@
 """Tables into figures: `fig_<stem>(table)` returns a matplotlib Figure of a table of `sbkit.analysis`. Opens no file.
 
-One scheme has one colour, marker and hatch in every figure; colours are seaborn's colour-blind safe ones. Values of the
-paper are hollow markers. Sizes are those of a paper's column (3.25 in) or page (6.75 in) at 8 points.
+One scheme has one colour, marker and hatch in every figure; colours are those of seaborn's colour-blind safe palette.
+Values of the paper are hollow markers. Sizes are those of a paper's column (3.25 in) or page (6.75 in) at 8 points.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from pandas import DataFrame
 
 COLUMN = 3.25  # inches
 PAGE = 6.75  # inches
-
-_COLORS = sns.color_palette("colorblind").as_hex()
 
 
 class Style(NamedTuple):
@@ -35,11 +34,11 @@ class Style(NamedTuple):
 
 STYLE: dict[str, Style] = {
     "full_precision": Style("#4d4d4d", "P", "", "full precision"),
-    "binary": Style(_COLORS[0], "s", "///", "binary"),
-    "ternary_twn": Style(_COLORS[2], "^", "\\\\\\", "ternary (TWN)"),
-    "ternary_ttq": Style(_COLORS[9], "v", "xxx", "ternary (TTQ)"),
-    "zero_one": Style(_COLORS[1], "D", "...", "{0,1}"),
-    "signed_binary": Style(_COLORS[4], "o", "", "signed binary"),
+    "binary": Style("#0173b2", "s", "///", "binary"),
+    "ternary_twn": Style("#029e73", "^", "\\\\\\", "ternary (TWN)"),
+    "ternary_ttq": Style("#56b4e9", "v", "xxx", "ternary (TTQ)"),
+    "zero_one": Style("#de8f05", "D", "...", "{0,1}"),
+    "signed_binary": Style("#cc78bc", "o", "", "signed binary"),
 }
 """By quantizer, in the order in which figures show them."""
 
@@ -126,13 +125,20 @@ def _plain_log(axis: Axis, low: float, high: float) -> None:
 
 
 def _spread(positions: np.ndarray, gap: float) -> np.ndarray:
-    """Positions moved as little as possible (least squares) to be `gap` apart, their order kept."""
-    from scipy.optimize import isotonic_regression
+    """Positions moved as little as possible (least squares) to be `gap` apart, their order kept.
 
+    Isotonic regression of the positions less their place in a row: neighbours out of order are pooled to their mean.
+    """
     order = np.argsort(positions, kind="stable")
     grid = gap * np.arange(len(order))
+    pools: list[list[float]] = []
+    for value in np.asarray(positions, float)[order] - grid:
+        pools.append([value])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
     moved = np.empty(len(order))
-    moved[order] = isotonic_regression(np.asarray(positions, float)[order] - grid).x + grid
+    moved[order] = np.concatenate([[np.mean(pool)] * len(pool) for pool in pools] or [[]]) + grid
     return moved
 
 
@@ -202,24 +208,51 @@ def fig_accuracy(table: DataFrame) -> Figure:
 
 @_figure
 def fig_ablation(table: DataFrame) -> Figure:
-    """Paired top-1 differences of `paired_table`, best first, each with its 95 % interval, 0 being the baseline."""
-    table = table.sort_values("difference_mean_points")
-    figure, axis = plt.subplots(figsize=(COLUMN, 0.6 + 0.22 * len(table)))
+    """Paired top-1 differences of `ablation_table` with their 95 % intervals, by question and best first.
+
+    The line at 0 is the baseline.
+    """
+    names, headings, places, y = {}, [], {}, 0
+    for question, rows in table.groupby("question", sort=False):
+        names[y] = question
+        headings.append(y)
+        for row in rows.itertuples():
+            y -= 1
+            places[row.label], names[y] = y, f"{_name(row.label)} (n={row.n})"
+        y -= 1.3
+    figure, axis = plt.subplots(figsize=(PAGE, 0.55 + 0.165 * -y))
     axis.axvline(0, color="black", linewidth=0.7)
-    look = STYLE["signed_binary"]
-    for row, group in enumerate(table.itertuples()):
-        mean, half_width = group.difference_mean_points, group.difference_half_width_points
+    for row in table.itertuples():
+        look, mean, half_width = STYLE[row.quantizer], row.difference_mean_points, row.difference_half_width_points
         if half_width == half_width:
-            axis.plot([mean - half_width, mean + half_width], [row, row], color=look.color)
-        axis.plot(mean, row, look.marker, color=look.color)
-    names = [f"{_name(group.label)} (n={group.n})" for group in table.itertuples()]
-    axis.set_yticks(range(len(table)), names)
-    axis.set_ylim(-0.6, len(table) - 0.4)
+            axis.plot([mean - half_width, mean + half_width], [places[row.label]] * 2, color=look.color)
+        axis.plot(mean, places[row.label], look.marker, color=look.color)
+    axis.set_yticks(list(names), list(names.values()))
+    for tick, text in zip(names, axis.get_yticklabels(), strict=True):
+        text.set_fontweight("bold" if tick in headings else "normal")
+    axis.set_ylim(y + 0.7, 0.6)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color="0.9", linewidth=0.5)
     axis.set_axisbelow(True)
-    figure.supxlabel(f"top-1 over {_name(table['baseline'].iloc[0])}, points", fontsize=8)
+    axis.set_xlabel(f"top-1 over {_name(table['baseline'].iloc[0])}, points")
     return figure
+
+
+def _label_points(axis: Axes, names: list[str], colors: list[str], x: np.ndarray, y: np.ndarray, at: float) -> None:
+    """A name for every point, on a leader in a column that begins at x = `at`, moved apart where names would overlap.
+
+    The x axis is drawn up to there.
+    """
+    axis.spines["bottom"].set_bounds(axis.get_xlim()[0], at)
+    bottom, top = axis.get_ylim()
+    gap = (top - bottom) * 0.16 / axis.figure.get_figheight()
+    heights = _spread(y, gap)
+    axis.set_ylim(min(bottom, heights.min() - gap / 2), max(top, heights.max() + gap / 2))
+    line = {"relpos": (0, 0.5), "arrowstyle": "-", "color": "0.85", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
+    for name, color, *point, height in zip(names, colors, x, y, heights, strict=True):
+        axis.annotate(
+            name, point, (at, height), textcoords="data", fontsize=7, va="center", color=color, arrowprops=line
+        )
 
 
 @_figure
@@ -246,28 +279,99 @@ def fig_pareto(table: DataFrame) -> Figure:
     low, high = table["effectual_weights"].min(), table["effectual_weights"].max()
     axis.set_xlim(low / 1.25, high * (high / low) ** 0.75 * 1.6)  # room for the labels right of the last point
     _plain_log(axis.xaxis, low / 1.25, high * 1.25)
-    bottom, top = max(axis.get_ylim()[0], 0), min(axis.get_ylim()[1], 100)
-    gap = (top - bottom) * 0.16 / figure.get_figheight()
-    heights = _spread(table["top1_mean_percent"].to_numpy(), gap)
-    axis.set_ylim(min(bottom, heights.min() - gap / 2), max(top, heights.max() + gap / 2))
-    for row, height in zip(table.itertuples(), heights, strict=True):
-        axis.annotate(
-            _name(row.label),
-            (row.effectual_weights, row.top1_mean_percent),
-            xytext=(high * 1.3, height),
-            textcoords="data",
-            fontsize=7,
-            va="center",
-            color=STYLE[row.quantizer].color,
-            arrowprops={
-                "relpos": (0, 0.5),
-                "arrowstyle": "-",
-                "color": "0.85",
-                "linewidth": 0.5,
-                "shrinkA": 1,
-                "shrinkB": 3,
-            },
+    axis.set_ylim(max(axis.get_ylim()[0], 0), min(axis.get_ylim()[1], 100))
+    colors = [STYLE[scheme].color for scheme in table["quantizer"]]
+    x, y = (table[name].to_numpy() for name in ("effectual_weights", "top1_mean_percent"))
+    _label_points(axis, list(map(_name, table["label"])), colors, x, y, high * 1.3)
+    return figure
+
+
+@_figure
+def fig_pareto_published(table: DataFrame) -> Figure:
+    """Published accuracies of `anchors_table` against effectual weights, one panel per data set, all hollow.
+
+    An arrow to the left: the source states no density, and the point is the most weights that can be effectual.
+    """
+    data = list(dict.fromkeys(table["data"]))
+    _schemes(table["scheme"])
+    rows = table["data"].value_counts().max()
+    figure, axes = plt.subplots(1, len(data), figsize=(PAGE, max(2.4, 0.8 + 0.16 * rows)), squeeze=False)
+    for axis, name in zip(axes[0], data, strict=True):
+        points = table[table["data"] == name]
+        axis.set_xscale("log")
+        low, high = points["effectual_weights"].min() / 1.4, points["effectual_weights"].max()
+        for row in points.itertuples():
+            look = STYLE[row.scheme]
+            if row.bound:
+                axis.annotate(
+                    "",
+                    (row.effectual_weights / 1.25, row.top1_percent),
+                    (row.effectual_weights, row.top1_percent),
+                    arrowprops={"arrowstyle": "->", "color": look.color, "linewidth": 0.8},
+                )
+            hollow = {"markerfacecolor": "white", "markeredgewidth": 1.2, "markersize": 5}
+            axis.plot(row.effectual_weights, row.top1_percent, look.marker, color=look.color, **hollow)
+        names = [f"{row.method}, {row.network.replace('resnet', 'ResNet-')}" for row in points.itertuples()]
+        colors = [STYLE[scheme].color for scheme in points["scheme"]]
+        axis.margins(y=0.12)
+        at = high * (high / low) ** 0.2
+        axis.set_xlim(low, at * (at / low) ** 1.6)  # as much room for names as for points
+        _plain_log(axis.xaxis, low, high * 1.02)
+        x, y = (points[column].to_numpy() for column in ("effectual_weights", "top1_percent"))
+        _label_points(axis, names, colors, x, y, at)
+        axis.set_title(name)
+    axes[0, 0].set_ylabel("top-1 accuracy, %")
+    figure.supxlabel("effectual weights of the quantized layers (published: no run of this profile)", fontsize=8)
+    shown = [
+        Line2D(
+            [],
+            [],
+            color=STYLE[s].color,
+            marker=STYLE[s].marker,
+            linestyle="",
+            label=STYLE[s].label,
+            markerfacecolor="white",
+            markeredgewidth=1.2,
         )
+        for s in _schemes(table["scheme"])
+    ]
+    figure.legend(handles=shown, loc="outside upper center", ncols=len(shown))
+    return figure
+
+
+_FAMILY_LINES = {"threshold": "-", "L1": "--", "weight decay": ":"}
+
+
+@_figure
+def fig_density_accuracy(table: DataFrame) -> Figure:
+    """Top-1 against density of `density_accuracy_table`, every point labelled, a line through each family."""
+    figure, axis = plt.subplots(figsize=(COLUMN, _height(2.6, table)))
+    for family in [family for family in _FAMILY_LINES if family in set(table["family"])]:
+        rows = table[table["family"] == family].sort_values("density")
+        color = STYLE[rows["quantizer"].iloc[0]].color
+        style = {"color": color, "linestyle": _FAMILY_LINES[family], "linewidth": 0.8}
+        axis.plot(rows["density"], rows["top1_mean_percent"], label=family, **style)
+    points = table.drop_duplicates("label")
+    for row in points.itertuples():
+        look = STYLE[row.quantizer]
+        widths = {"xerr": row.density_half_width, "yerr": row.top1_half_width_percent}
+        widths = {name: width for name, width in widths.items() if width == width}
+        axis.errorbar(
+            row.density, row.top1_mean_percent, fmt=look.marker, color=look.color, elinewidth=0.6, zorder=3, **widths
+        )
+    axis.set_xlabel("density (non-zero fraction)")
+    axis.set_ylabel("top-1 accuracy, %")
+    low, high = axis.get_xlim()
+    low = max(low, 0)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    ticks = [tick for tick in axis.get_xticks() if low <= tick <= min(high, 1)]
+    axis.set_xlim(low, high + 1.0 * (high - low))  # room for the names
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    names = [_name(label) for label in points["label"]]
+    colors = [STYLE[scheme].color for scheme in points["quantizer"]]
+    x, y = (points[name].to_numpy() for name in ("density", "top1_mean_percent"))
+    _label_points(axis, names, colors, x, y, high + 0.06 * (high - low))
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -332,35 +436,58 @@ def fig_density(table: DataFrame) -> Figure:
     return figure
 
 
+_LATENT_PANELS = (  # region, part, title
+    ("positive", "all", "positive regions"),
+    ("negative", "all", "negative regions"),
+    ("both", "effectual", "both, effectual"),
+    ("both", "ineffectual", "both, ineffectual"),
+)
+_FIT_LINES = {"gaussian": ("-", "Gaussian"), "laplacian": ("--", "Laplacian")}
+
+
 @_figure
 def fig_latent(table: DataFrame) -> Figure:
-    """Latent-weight histograms of `latent_table`: one run's layers in rows, its regions in columns.
+    """Latent weights of `latent_bins` with fitted Gaussian and Laplacian: one run's layers in rows.
 
-    Filled: effectual weights; open: ineffectual ones. Give a table of one run.
+    Columns: the regions of each sign, then both together, effectual and ineffectual weights apart. Filled: effectual.
+    Numbers: the largest distance of either fit's distribution function from that of the weights.
     """
     if len(table[["label", "seed"]].drop_duplicates()) != 1:
         raise ValueError("fig_latent draws one run; allowed: a table with one label and seed")
-    regions = [region for region in ("positive", "negative") if region in set(table["region"])]
+    panels = table.set_index(["layer", "region", "part"]).sort_index()
     layers = list(dict.fromkeys(table["layer"]))
-    look = STYLE[table["quantizer"].iloc[0]]
+    color = STYLE[table["quantizer"].iloc[0]].color
     figure, axes = plt.subplots(
-        len(layers), len(regions), figsize=(PAGE, 0.6 + 1.1 * len(layers)), squeeze=False, sharex="row", sharey="row"
+        len(layers), len(_LATENT_PANELS), figsize=(PAGE, 0.75 + 1.15 * len(layers)), squeeze=False, sharex="row"
     )
     for i, layer in enumerate(layers):
-        for j, region in enumerate(regions):
-            axis = axes[i, j]
-            bins = table[(table["layer"] == layer) & (table["region"] == region)]
-            edges = np.append(bins["left"], bins["right"].iloc[-1])
-            effectual = bins["effectual"].to_numpy()
-            ineffectual = bins["count"].to_numpy() - effectual
-            axis.stairs(effectual, edges, fill=True, color=look.color, label="effectual")
-            axis.stairs(ineffectual, edges, color="0.35", linewidth=0.8, label="ineffectual")
+        for axis, (region, part, title) in zip(axes[i], _LATENT_PANELS, strict=True):
+            if i == 0:
+                axis.set_title(title)
+            axis.set_yticks([])
             axis.axvline(0, color="0.8", linewidth=0.5, zorder=0)
-            if i == 0 and len(regions) == 2:
-                axis.set_title(f"{region} regions")
-        axes[i, 0].set_ylabel(f"{layer}\nweights", fontsize=7)
-    axes[0, -1].legend(loc="upper right", handlelength=1.2)
-    figure.supxlabel("latent weight", fontsize=8)
+            if (layer, region, part) not in panels.index:
+                continue
+            bins = panels.loc[(layer, region, part)]
+            edges = np.append(bins["left"], bins["right"].iloc[-1])
+            if part == "all" and (layer, region, "effectual") in panels.index:
+                axis.stairs(panels.loc[(layer, region, "effectual"), "count"], edges, fill=True, color=color, alpha=0.6)
+            axis.stairs(bins["count"], edges, fill=part == "effectual", color=color, alpha=0.6, linewidth=0.8)
+            texts = []
+            for family, (line, name) in _FIT_LINES.items():
+                inner = bins[1:-1]  # the fits' outermost bins hold their tails
+                middle = (inner["left"] + inner["right"]) / 2
+                axis.plot(middle, inner[family], color="black", linestyle=line, linewidth=0.7)
+                distance = (bins[family].cumsum() - bins["count"].cumsum()).abs().max() / bins["count"].sum()
+                texts.append(f"{name[0]} {distance:.3f}")
+            axis.text(0.02, 0.97, "\n".join(texts), fontsize=6, ha="left", va="top", transform=axis.transAxes)
+            axis.xaxis.set_major_locator(MaxNLocator(3))
+        axes[i, 0].set_ylabel(layer, fontsize=7)
+    handles = [Line2D([], [], color="black", linestyle=line, linewidth=0.7, label=n) for line, n in _FIT_LINES.values()]
+    handles.append(Patch(facecolor=color, alpha=0.6, label="effectual"))
+    handles.append(Patch(facecolor="none", edgecolor=color, alpha=0.6, label="all weights, or ineffectual ones"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    figure.supxlabel("latent weight (number: distance of the fit, Kolmogorov-Smirnov)", fontsize=8)
     return figure
 
 
@@ -369,38 +496,51 @@ def fig_latent(table: DataFrame) -> Figure:
 
 @_figure
 def fig_unique_filters(table: DataFrame) -> Figure:
-    """Distinct 3x3 filters of `unique_table` against all filters of the layer; dashed: how many a scheme can have.
+    """Distinct 3x3 filters of `origins_table` against all filters of the layer; dashed: how many a scheme can have.
 
-    Points are means over layers of one size and over runs.
+    Solid: trained codes; dotted: random ones of the same density; hollow: the paper's. Points are means over layers of
+    one size and over runs.
     """
-    figure, axis = plt.subplots(figsize=(COLUMN, 2.5))
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.9))
     axis.set_xscale("log")
     axis.set_yscale("log")
-    ends = []
-    for scheme in _schemes(table["scheme"]):
-        means = table[table["scheme"] == scheme].groupby("filters")["unique"].mean()
-        look = STYLE[scheme]
-        axis.plot(means.index, means, look.marker, color=look.color, linestyle="-", linewidth=0.8)
-        ends.append((scheme, look.color, means.index[-1], means.iloc[-1]))
     low, high = table["filters"].min() / 1.5, table["filters"].max()
-    bottom, top = table["unique"].min() / 1.5, max(table["bound"].max(), high) * 2
-    axis.plot([low, high], [low, high], color="0.8", linewidth=0.6, zorder=0)
-    axis.text(high, high * 1.15, "all different", color="0.5", fontsize=6, ha="right", va="bottom")
+    bottom, top = table["unique"].min() / 1.5, max(table["bound"].max(), table["unique"].max()) * 2
     for bound, schemes in table.groupby("bound")["scheme"]:
         color = STYLE[_schemes(schemes)[0]].color
-        axis.plot([low, high], [bound, bound], color=color, linewidth=0.8, linestyle="--", zorder=0)
+        axis.plot([low, high], [bound, bound], color=color, linewidth=0.6, linestyle="--", zorder=0)
         axis.text(low, bound, f"{bound:,}", fontsize=6.5, va="bottom", color=color)
-    heights = 10 ** _spread(np.log10([y for *_, y in ends]), np.log10(top / bottom) * 0.07)
-    for (scheme, color, x, _), height in zip(ends, heights, strict=True):
+    ends = []
+    for scheme in _schemes(table["scheme"]):
+        look, rows = STYLE[scheme], table[table["scheme"] == scheme]
+        for codes, line in (("random", ":"), ("trained", "-")):
+            means = rows[rows["codes"] == codes].groupby("filters")["unique"].mean()
+            marker = look.marker if codes == "trained" else ""
+            axis.plot(means.index, means, marker=marker, color=look.color, linestyle=line, linewidth=0.8)
+            end = (look.color, means.iloc[-1])
+        for paper in rows[rows["paper"].notna()].itertuples():
+            axis.plot(paper.filters, paper.paper, "D", color="black", markerfacecolor="white", markersize=4.5)
+        ends.append((scheme, *end))
+    axis.plot([low, top], [low, top], color="0.8", linewidth=0.6, zorder=0)
+    axis.text(top / 3, top / 3, "all different ", color="0.5", fontsize=6, ha="right", va="bottom")
+    heights = 10 ** _spread(np.log10([y for *_, y in ends]), np.log10(top / bottom) * 0.06)
+    last = table.loc[table["codes"] == "trained", "filters"].max()
+    for (scheme, color, _), height in zip(ends, heights, strict=True):
         axis.annotate(
-            _name(scheme), (x, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7, va="center"
-        )
-    axis.set_xlim(low, high * 1.1)
+            _name(scheme), (last, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7,
+            va="center", bbox=_ABOVE_LINES,
+        )  # fmt: skip
+    axis.set_xlim(low, high * 1.25)
     axis.set_ylim(bottom, top)
     _plain_log(axis.xaxis, low, high)
     _plain_log(axis.yaxis, bottom, top)
     axis.set_xlabel("3x3 filters in the layer")
     axis.set_ylabel("distinct filters")
+    handles = [
+        Line2D([], [], color="0.4", linestyle=line, label=name) for line, name in (("-", "trained"), (":", "random"))
+    ]
+    handles.append(Line2D([], [], color="black", marker="D", markerfacecolor="white", linestyle="", label="paper"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -504,6 +644,62 @@ def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
 
 
 _ENCODING_LINES = {"two_group": "-", "rewritten": "--", "signed": ":"}
+_ENCODING_NAMES = {"two_group": "two groups", "rewritten": "rewritten", "signed": "signed"}
+
+
+@_figure
+def fig_reductions_layers(table: DataFrame, network: str = "") -> Figure:
+    """Arithmetic reduction of every layer of a network (the first) of `layer_reductions`, a panel per algorithm.
+
+    Lines: the encoding of the codes, thin where zeros are kept. Hollow: the paper's values, on the ways that keep -1
+    and +1 apart; whether it skips zeros there it does not say.
+    """
+    networks = list(dict.fromkeys(table["network"]))
+    network = network or networks[0]
+    if network not in networks:
+        raise ValueError(f"network = {network!r}; allowed: {', '.join(networks)}")
+    table = table[(table["network"] == network) & (table["layer"] != "all")]
+    layers = table.drop_duplicates("layer")
+    places = {layer: place for place, layer in enumerate(layers["layer"])}
+    algorithms = [algorithm for algorithm in ("dataflow", "table") if algorithm in set(table["algorithm"])]
+    schemes = _schemes(table["scheme"])
+    figure, axes = plt.subplots(
+        len(algorithms), 1, figsize=(PAGE, 0.9 + 1.9 * len(algorithms)), sharex=True, sharey=True, squeeze=False
+    )
+    encodings, kept = set(), False
+    for axis, algorithm in zip(axes[:, 0], algorithms, strict=True):
+        of_algorithm = table[table["algorithm"] == algorithm]
+        for scheme in schemes:
+            look = STYLE[scheme]
+            rows = of_algorithm[of_algorithm["scheme"] == scheme]
+            for (encoding, skips), line in rows.groupby(["encoding", "skip_zeros"], sort=False):
+                encodings.add(encoding)
+                kept |= not skips
+                width = {"linewidth": 1.2, "markersize": 4} if skips else {"linewidth": 0.5, "markersize": 2.5}
+                x = [places[layer] for layer in line["layer"]]
+                style = {"color": look.color, "marker": look.marker, "linestyle": _ENCODING_LINES[encoding]}
+                axis.plot(x, line["reduction"], **style, **width)
+            papers = rows[rows["paper"].notna() & rows["skip_zeros"]].drop_duplicates("layer")
+            hollow = {"markerfacecolor": "white", "markeredgewidth": 1.2, "markersize": 6, "zorder": 4}
+            x = [places[layer] for layer in papers["layer"]]
+            axis.plot(x, papers["paper"], look.marker, color=look.color, **hollow)
+        axis.set_title(algorithm)
+        axis.set_ylim(0, table[["reduction", "paper"]].max().max() * 1.05)
+        axis.grid(axis="y", color="0.9", linewidth=0.5)
+    names = [f"{row.layer}\n×{row.count}" if row.count > 1 else row.layer for row in layers.itertuples()]
+    axes[-1, 0].set_xticks(list(places.values()), names)
+    figure.supylabel(f"arithmetic reduction, {network.replace('resnet', 'ResNet-')}", fontsize=8)
+    handles = [Line2D([], [], color=STYLE[s].color, marker=STYLE[s].marker, label=STYLE[s].label) for s in schemes]
+    handles += [
+        Line2D([], [], color="0.4", linestyle=line, label=_ENCODING_NAMES[encoding])
+        for encoding, line in _ENCODING_LINES.items()
+        if encoding in encodings
+    ]
+    handles += [Line2D([], [], color="0.4", linewidth=0.5, label="zeros kept")] if kept else []
+    hollow = {"marker": "o", "color": "black", "markerfacecolor": "white", "linestyle": ""}
+    handles += [Line2D([], [], label="paper", **hollow)] if table["paper"].notna().any() else []
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    return figure
 
 
 @_figure
@@ -765,4 +961,334 @@ def fig_roofline(table: DataFrame) -> Figure:
     axis.tick_params(axis="x", length=0)
     axis.set_ylabel("dense-equivalent GMAC/s")
     figure.legend(loc="outside upper center", ncols=4)
+    return figure
+
+
+# Accelerator model
+
+_VARIANTS = {
+    "dense": "every weight (dense)",
+    "sparse": "effectual weights (sparse)",
+    "repetition": "data-flow graphs (repetition)",
+}
+_ENERGY_PARTS = {"arithmetic": 1.0, "buffer": 0.62, "dram": 0.3, "static": 0.0}  # strength of the scheme's colour
+_PAPER = {"marker": "D", "color": "black", "markerfacecolor": "white", "linestyle": "", "markersize": 4.5, "zorder": 4}
+
+
+def _tint(color: str, strength: float) -> tuple[float, float, float]:
+    """The colour mixed with white."""
+    return tuple(1 - strength * (1 - part) for part in to_rgb(color))
+
+
+@_figure
+def fig_energy(table: DataFrame) -> Figure:
+    """Energy and throughput of a network of `energy_table`, by what the array exploits and by scheme.
+
+    Energy is split into its parts, dark to light; behind each bar its ratio to binary in two groups. Full precision is
+    left to the table: its bar would dwarf the others.
+    """
+    rows = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
+    order = _schemes(rows["scheme"])
+    y, names, headings, places = 0, {}, [], []
+    for variant, heading in _VARIANTS.items():
+        of_variant = rows[rows["variant"] == variant]
+        if len(of_variant):
+            names[y] = heading
+            headings.append(y)
+            y -= 1
+        for row in sorted(of_variant.itertuples(), key=lambda row: order.index(row.scheme)):
+            names[y] = STYLE[row.scheme].label + ("" if row.encoding == "two_group" else f", {row.encoding}")
+            places.append((y, row))
+            y -= 1
+    figure, (energy, speed) = plt.subplots(1, 2, figsize=(PAGE, 0.85 + 0.165 * len(names)), sharey=True)
+    for y, row in places:
+        color, left = STYLE[row.scheme].color, 0.0
+        for part, strength in _ENERGY_PARTS.items():
+            length = getattr(row, f"{part}_uj") / 1e3
+            edge = {"edgecolor": "white" if strength else color, "linewidth": 0.3}
+            energy.barh(y, length, 0.8, left=left, color=_tint(color, strength), **edge)
+            left += length
+        hatch = STYLE[row.scheme].hatch
+        speed.barh(y, row.images_per_second, 0.8, color=color, hatch=hatch, edgecolor="white", linewidth=0.3)
+        for axis, value, text, ratio in (
+            (energy, left, f"{left:.2f}", row.energy_over_binary),
+            (speed, row.images_per_second, f"{row.images_per_second:,.0f}", row.throughput_over_binary),
+        ):
+            text += "" if ratio != ratio else f" ({ratio:.2f}×)"
+            axis.annotate(text, (value, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6)
+    energy.set_yticks(list(names), list(names.values()))
+    for tick, text in zip(names, energy.get_yticklabels(), strict=True):
+        text.set_fontweight("bold" if tick in headings else "normal")
+    energy.set_ylim(min(names) - 0.6, 0.6)
+    for axis, name in ((energy, "energy of an image, mJ"), (speed, "images a second")):
+        axis.set_xlim(0, axis.dataLim.x1 * 1.33)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlabel(name)
+    grey = STYLE["full_precision"].color
+    handles = [
+        Patch(facecolor=_tint(grey, strength), edgecolor=grey, linewidth=0.3, label={"dram": "DRAM"}.get(part, part))
+        for part, strength in _ENERGY_PARTS.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+@_figure
+def fig_energy_sensitivity(table: DataFrame) -> Figure:
+    """How far each assumption of `sensitivity_table` moves the ratios of energy and throughput, most moving first.
+
+    One scheme over another. Solid line: all base assumptions, which the names give in brackets; markers: what one
+    alternative gives, the outermost named; dashed line and hollow marker: the paper's ratio.
+    """
+    if len(table[["scheme", "over"]].drop_duplicates()) != 1:
+        raise ValueError("fig_energy_sensitivity draws one pair of schemes; allowed: a table with one scheme and over")
+    assumptions = list(dict.fromkeys(table["assumption"]))
+    look, over = STYLE[table["scheme"].iloc[0]], STYLE[table["over"].iloc[0]].label
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 0.85 + 0.19 * len(assumptions)), sharey=True)
+    for axis, ratio in zip(axes, ("energy", "throughput"), strict=True):
+        base = table.loc[table["base"], ratio].iloc[0]
+        width = table[ratio].max() - table[ratio].min()
+        for y, assumption in enumerate(assumptions):
+            tried = table[(table["assumption"] == assumption) & ~table["base"]]
+            low, high = min(tried[ratio].min(), base), max(tried[ratio].max(), base)
+            axis.plot([low, high], [-y, -y], color=look.color, linewidth=4, alpha=0.35, solid_capstyle="butt")
+            axis.plot(tried[ratio], [-y] * len(tried), look.marker, color=look.color, markersize=3.5)
+            for outermost, side in ((low, "right"), (high, "left")):
+                if abs(outermost - base) > 0.01 * width:
+                    values = tried.loc[tried[ratio] == outermost, "value"]
+                    shift = -5 if side == "right" else 5
+                    axis.annotate(
+                        values.iloc[0],
+                        (outermost, -y),
+                        xytext=(shift, 0),
+                        textcoords="offset points",
+                        ha=side,
+                        va="center",
+                        fontsize=6,
+                        bbox=_ABOVE_LINES,
+                    )
+        axis.axvline(base, color=look.color, linewidth=0.8, zorder=0)
+        paper = table[f"paper_{ratio}"].iloc[0]
+        low, high = np.nanmin([*table[ratio], paper]), np.nanmax([*table[ratio], paper])
+        axis.set_xlim(low - 0.28 * (high - low), high + 0.28 * (high - low))  # room for the names of the outermost
+        if paper == paper:
+            axis.axvline(paper, color="black", linestyle="--", linewidth=0.7, zorder=0)
+            axis.plot(paper, 1, **_PAPER)
+            left = paper > (low + high) / 2  # where there is room
+            beside = {"xytext": (-6 if left else 6, 0), "ha": "right" if left else "left", "bbox": _ABOVE_LINES}
+            axis.annotate(
+                f"paper {paper:.2f}", (paper, 1), textcoords="offset points", va="center", fontsize=6.5, **beside
+            )
+        axis.set_ylim(-len(assumptions) + 0.4, 1.6)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlabel(f"{ratio}, {over} = 1 (line: {base:.2f})")
+    bases = table[table["base"]].set_index("assumption")["value"]
+    axes[0].set_yticks(
+        -np.arange(len(assumptions)), [f"{assumption} ({bases[assumption]})" for assumption in assumptions]
+    )
+    return figure
+
+
+_ADVANTAGES = {
+    "energy": "energy\nefficiency",
+    "throughput": "throughput",
+    "density": "sparsity,\n1 / density",
+    "latency": "speed,\n1 / latency",
+    "accuracy": "accuracy",
+}
+
+
+@_figure
+def fig_radar(table: DataFrame) -> Figure:
+    """Signed binary over binary in the quantities of `radar_table`: as a radar and as bars.
+
+    The radar shows advantages, larger being better, binary the circle at 1, and of a quantity that has several sources
+    the first as a corner and the others as marks. The bars show the ratios themselves with their 95 % intervals, on a
+    log axis from 1. Hollow: the paper's values.
+    """
+    table = table[table["value"].notna()]
+    if table.empty:
+        raise ValueError("fig_radar got no value; there is nothing to draw")
+    look, binary = STYLE["signed_binary"], STYLE["binary"]
+    figure = plt.figure(figsize=(PAGE, 2.7))
+    radar = figure.add_subplot(1, 2, 1, projection="polar")
+    bars = figure.add_subplot(1, 2, 2)
+
+    quantities = [quantity for quantity in _ADVANTAGES if quantity in set(table["quantity"])]
+    angles = dict(zip(quantities, 2 * np.pi * np.arange(len(quantities)) / len(quantities), strict=True))
+    advantage = {True: lambda ratio: ratio, False: lambda ratio: 1 / ratio}
+    turn = np.linspace(0, 2 * np.pi, 200)
+    radar.plot(turn, np.ones_like(turn), color=binary.color)
+    corners = table.drop_duplicates("quantity").set_index("quantity").loc[quantities]
+    for column, line in (
+        ("value", {"color": look.color, "marker": look.marker}),
+        ("paper", {"linewidth": 0.7} | _PAPER | {"linestyle": "--"}),
+    ):
+        sides = [advantage[row.higher_is_better](getattr(row, column)) for row in corners.itertuples()]
+        # A side that is not known leaves a gap: a line past it would cut through other quantities.
+        radar.plot([*angles.values(), 0], [*sides, sides[0]], **line)
+        if column == "value":
+            radar.fill(list(angles.values()), sides, color=look.color, alpha=0.15)
+    for row in table[table["quantity"].duplicated()].itertuples():
+        side = advantage[row.higher_is_better](row.value)
+        radar.plot(angles[row.quantity], side, "X", color=look.color, markersize=5)
+    radar.set_theta_offset(np.pi / 2)
+    radar.set_theta_direction(-1)
+    radar.set_xticks(list(angles.values()), [_ADVANTAGES[quantity] for quantity in quantities])
+    radar.tick_params(axis="x", pad=9)
+    radar.set_ylim(0, 1.06 * radar.dataLim.y1)
+    radar.yaxis.set_major_locator(FixedLocator(range(1, int(radar.get_ylim()[1]) + 1)))
+    radar.tick_params(axis="y", labelsize=6, labelcolor="0.4")
+    radar.set_rlabel_position(180 / len(quantities))
+    radar.grid(color="0.9", linewidth=0.5)
+    radar.spines["polar"].set_visible(False)
+
+    bars.set_xscale("log")
+    for y, row in enumerate(table.itertuples()):
+        bars.barh(-y, row.value - 1, 0.7, left=1, color=look.color)
+        if row.half_width == row.half_width:
+            ends = [row.value - row.half_width, row.value + row.half_width]
+            bars.plot(ends, [-y, -y], color="black", linewidth=0.8)
+        if row.paper == row.paper:
+            bars.plot(row.paper, -y, **_PAPER)
+        texts = f"{row.value:.2f}" + ("" if row.paper != row.paper else f"; paper {row.paper:.2f}")
+        bars.text(1.02, -y, texts, transform=bars.get_yaxis_transform(), fontsize=6.5, va="center")
+    bars.axvline(1, color=binary.color)
+    bars.set_yticks(-np.arange(len(table)), [f"{row.quantity}\n({row.source})" for row in table.itertuples()])
+    bars.tick_params(axis="y", length=0)
+    low, high = np.nanmin(table[["value", "paper"]]), np.nanmax(table[["value", "paper"]])
+    bars.set_xlim(min(low, 1) / 1.2, max(high, 1) * 1.2)
+    _plain_log(bars.xaxis, min(low, 1) / 1.2, max(high, 1) * 1.2)
+    bars.set_xlabel("signed binary over binary")
+    handles = [
+        Line2D([], [], color=look.color, marker=look.marker, label=look.label),
+        Line2D([], [], color=binary.color, label=binary.label),
+        Line2D([], [], label="paper", **_PAPER),
+    ]
+    if table["quantity"].duplicated().any():
+        handles.insert(1, Line2D([], [], linestyle="", color=look.color, marker="X", label="measured on this CPU"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+# The open review
+
+
+@_figure
+def fig_review_differences(table: DataFrame) -> Figure:
+    """Paired top-1 differences of `differences_table` with their 95 % intervals, a bold heading per question.
+
+    Pale: intervals that hold zero, and single runs, which have none. The axis is linear to 2 points, then logarithmic.
+    """
+    groups = [rows for _, rows in table.groupby(["question", "over"], sort=False)]
+    sizes = np.array([1 + len(rows) for rows in groups])  # with the heading
+    first = 1 + int(np.argmin(np.abs(np.cumsum(sizes) - sizes.sum() / 2)))  # groups in the left column
+    columns = [half for half in (groups[:first], groups[first:]) if half]
+    lines = max(sum(1 + len(rows) for rows in half) for half in columns)
+    figure, axes = plt.subplots(1, len(columns), figsize=(PAGE, 0.5 + 0.145 * lines), sharex=True, squeeze=False)
+    for axis, half in zip(axes[0], columns, strict=True):
+        axis.set_xscale("symlog", linthresh=2, linscale=1.5)
+        axis.axvline(0, color="black", linewidth=0.7)
+        reach = 3 * max(len(what) for rows in half for what in rows["what"])  # points that the names surely take
+        names = []
+        for rows in half:
+            head = rows.iloc[0]
+            over = "" if head.over == "signed binary" else f", over {head.over}"
+            axis.annotate(
+                f"{head.question} {head.topic}{over}",
+                (0, -len(names)),
+                xycoords=axis.get_yaxis_transform(),
+                xytext=(-reach, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=6.5,
+                fontweight="bold",
+                bbox=_ABOVE_LINES,
+            ).set_in_layout(False)
+            names.append("")
+            for row in rows.itertuples():
+                mean, half_width = row.difference_mean_points, row.difference_half_width_points
+                look = {"color": STYLE[row.quantizer].color, "alpha": 1.0 if abs(mean) > half_width else 0.4}
+                ends = [mean - half_width, mean + half_width]
+                axis.plot(ends, [-len(names)] * 2, **look)  # nothing where n = 1 leaves the interval open
+                axis.plot(mean, -len(names), STYLE[row.quantizer].marker, markersize=3.5, markeredgewidth=0, **look)
+                names.append(row.what)
+        axis.set_yticks(-np.arange(len(names)), names, fontsize=6.5)
+        axis.set_ylim(0.6 - lines, 0.6)
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", color="0.9", linewidth=0.5)
+        axis.set_axisbelow(True)
+    low, high = axes[0, 0].get_xlim()
+    places = [place for place in (-50, -10, -2, -1, 0, 1, 2, 10, 50) if low <= place <= high]
+    axes[0, 0].set_xticks(places, [f"{place:+d}" if place else "0" for place in places])
+    axes[0, 0].xaxis.set_minor_locator(NullLocator())
+    figure.supxlabel(
+        "top-1 over signed binary, or over what is named: points, 95 % interval (pale: holds 0, or n = 1)", fontsize=8
+    )
+    return figure
+
+
+@_figure
+def fig_robustness(table: DataFrame) -> Figure:
+    """Accuracy of `robustness_table` against the strength of each corruption and attack, with 95 % intervals.
+
+    Strength 0 is the same images as they are. Drawn are the schemes in their plain form.
+    """
+    table = table[table["label"] == table["quantizer"]]
+    schemes = _schemes(table["quantizer"])
+    tests = list(dict.fromkeys(zip(table["kind"], table["test"], strict=True)))
+    wide = min(4, len(tests))
+    tall = -(-len(tests) // wide)
+    figure, axes = plt.subplots(tall, wide, figsize=(PAGE, 0.5 + 1.6 * tall), sharey=True, squeeze=False)
+    for axis in axes.flat[len(tests) :]:
+        axis.set_visible(False)
+    for axis, (kind, test) in zip(axes.flat, tests, strict=False):
+        rows = table[(table["kind"] == kind) & (table["test"] == test)].sort_values("strength")
+        for scheme in schemes:
+            line, look = rows[rows["label"] == scheme], STYLE[scheme]
+            axis.errorbar(
+                255 * line["strength"] if kind == "attack" else line["strength"],
+                line["top1_mean_percent"],
+                yerr=line["top1_half_width_percent"],
+                fmt=f"{look.marker}-",
+                color=look.color,
+                markersize=2.5,
+                linewidth=0.9,
+                elinewidth=0.6,
+                label=look.label,
+            )
+        axis.set_title(test.upper() if kind == "attack" else test.replace("_", " "))
+        axis.set_xlabel("ε, of 255" if kind == "attack" else "severity")
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.grid(axis="y", color="0.9", linewidth=0.5)
+        axis.set_axisbelow(True)
+    axes[0, 0].set_ylim(max(axes[0, 0].get_ylim()[0], 0), min(axes[0, 0].get_ylim()[1], 100))
+    figure.supylabel("top-1 accuracy, %", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(schemes))
+    return figure
+
+
+@_figure
+def fig_linear(table: DataFrame) -> Figure:
+    """Top-1 of every run of `linear_table`, a panel per network, with each group's mean and 95 % interval beside."""
+    models = list(dict.fromkeys(table["model"]))
+    groups = _ordered_labels(table)
+    figure, axes = plt.subplots(1, len(models), figsize=(PAGE, 0.6 + 0.26 * len(groups)), sharey=True, squeeze=False)
+    for axis, model in zip(axes[0], models, strict=True):
+        for place, (label, scheme) in enumerate(groups):
+            runs = table[(table["model"] == model) & (table["label"] == label)]
+            look = STYLE[scheme]
+            axis.plot(runs["top1_percent"], [0.18 - place] * len(runs), look.marker, color=look.color, alpha=0.5, ms=3)
+            for run in runs.head(1).itertuples():
+                ends = [run.top1_mean_percent + side * run.top1_half_width_percent for side in (-1, 1)]
+                axis.plot(ends, [-0.1 - place] * 2, color=look.color)  # nothing where n = 1 leaves the interval open
+                axis.plot(run.top1_mean_percent, -0.1 - place, look.marker, color=look.color, ms=5)
+        axis.set_title({"mlp": "MLP"}.get(model, model))
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", color="0.9", linewidth=0.5)
+        axis.set_axisbelow(True)
+    axes[0, 0].set_yticks(-np.arange(len(groups)), [_name(label) for label, _ in groups])
+    axes[0, 0].set_ylim(0.6 - len(groups), 0.6)
+    figure.supxlabel("top-1 accuracy, %", fontsize=8)
     return figure

@@ -7,6 +7,7 @@ that the plans of `sbkit.kernels` execute; a test holds the two equal.
 from __future__ import annotations
 
 import functools
+import heapq
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -53,7 +54,8 @@ class UniqueFilters(NamedTuple):
 def unique_filters(codes: np.ndarray) -> UniqueFilters:
     """Distinct 2-D filters (R x S patterns) among the K·C of a layer."""
     K, C, R, S = codes.shape
-    return UniqueFilters(len(np.unique(codes.reshape(K * C, R * S), axis=0)), K * C)
+    patterns = np.ascontiguousarray(codes).reshape(K * C, R * S).view(f"V{codes.itemsize * R * S}")
+    return UniqueFilters(len(np.unique(patterns)), K * C)
 
 
 def pattern_bound(scheme: str, taps: int = 9) -> int:
@@ -149,29 +151,59 @@ class DataflowGraph(NamedTuple):
 
 
 def dataflow_graph(sets: Sequence[Sequence[int]], inputs: int) -> DataflowGraph:
-    """Greedy merging of shared pairs, in its plainest form; sets hold numbers of inputs, each at most once.
+    """Greedy merging of shared pairs; sets hold numbers of inputs, each at most once.
 
     While some pair of values occurs in two sets or more, the most frequent (ties: the smallest first value, then the
     smallest second) becomes a node and replaces the pair in every set that holds both.
+
+    How many sets hold a pair can only fall once both its values exist. So a pair waits under the count it had when it
+    was last looked at, and is counted anew when its turn comes.
     """
-    member = np.zeros((len(sets), inputs), np.float32)  # [i, v] is 1 where set i holds value v
-    for row, values in zip(member, sets, strict=True):
-        row[list(values)] = 1
-    together = np.triu(member.T @ member, 1)  # [v, w]: how many sets hold both, v < w
+    holders = [0] * inputs  # of each value the sets that hold it, set i being bit i
+    for i, values in enumerate(sets):
+        for value in values:
+            holders[value] |= 1 << i
+    waiting: list[list[int]] = [[] for _ in range(len(sets) + 1)]  # pairs, as numbers that sort like pairs
+
+    def wait(second: int, held: int) -> None:
+        """Line up each earlier value's pair with `second`, which the sets `held` hold."""
+        for first, bits in enumerate(holders[:second]):
+            if bits := bits & held:
+                waiting[bits.bit_count()].append(first << 32 | second)
+
+    for value, held in enumerate(holders):
+        wait(value, held)
     nodes = []
-    while together.max(initial=0) >= 2:
-        first, second = np.unravel_index(together.argmax(), together.shape)  # the first of the largest
-        both = member[:, first] * member[:, second]
-        member[:, [first, second]] -= both[:, None]
-        member = np.column_stack([member, both])
-        nodes.append((int(first), int(second)))
-        values = member.shape[1]
-        smaller, together = together, np.zeros((values, values), np.float32)
-        together[:-1, :-1] = smaller
-        for value in (first, second, values - 1):
-            counts = member.T @ member[:, value]
-            together[:value, value], together[value, value + 1 :] = counts[:value], counts[value + 1 :]
-    return DataflowGraph(nodes, [np.flatnonzero(row).tolist() for row in member])
+    for most in range(len(sets), 1, -1):
+        queue = []
+        for pair in waiting[most]:
+            count = (holders[pair >> 32] & holders[pair & 0xFFFFFFFF]).bit_count()
+            (queue if count == most else waiting[count]).append(pair)
+        heapq.heapify(queue)
+        waiting[most] = queue
+        while queue:
+            pair = heapq.heappop(queue)
+            first, second = pair >> 32, pair & 0xFFFFFFFF
+            both = holders[first] & holders[second]
+            if (count := both.bit_count()) < most:
+                waiting[count].append(pair)
+                continue
+            holders[first] ^= both
+            holders[second] ^= both
+            nodes.append((first, second))
+            length = len(queue)
+            wait(len(holders), both)
+            if len(queue) > length:  # some of the new pairs are as frequent as the one merged
+                heapq.heapify(queue)
+            holders.append(both)
+
+    sums: list[list[int]] = [[] for _ in sets]
+    for value, held in enumerate(holders):
+        while held:
+            last = held.bit_length() - 1
+            sums[last].append(value)
+            held ^= 1 << last
+    return DataflowGraph(nodes, sums)
 
 
 @functools.cache
@@ -234,7 +266,7 @@ def operations(
       table     channels in blocks of `group` (G); for each part, an addition per tap and block in which the part has a
                 weight or, with the zeros kept, per tap and block
       dataflow  channels in tiles of `group`; for each tile the additions of the `dataflow_graph` of all parts, those of
-                all filters. Slow here; the kernels' planner makes the same graphs
+                all filters. The kernels' planner makes the same graphs, faster
       all three a multiplication per row of each filter (the shared row being one of each) and an addition less than
                 that. With the zeros kept, 0 is one more value with a row of its own (but not of `table`)
     table also builds, at each input position a window touches (padding included) and for each block, the sums of all
@@ -297,7 +329,8 @@ def operations(
         entries = 0
         for start in starts:
             tile = every_part[:, start : start + group].reshape(len(every_part), -1)
-            entries += dataflow_graph([np.flatnonzero(part) for part in tile], tile.shape[1]).adds
+            sets = [list(itertools.compress(range(tile.shape[1]), part)) for part in tile.tolist()]
+            entries += dataflow_graph(sets, tile.shape[1]).adds
     joined = int(np.maximum(rows - 1, 0).sum())
     return Operations(outputs * (entries + joined) + built, outputs * int(rows.sum()))
 

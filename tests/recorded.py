@@ -44,6 +44,7 @@ def train_record(folder, label, seed, top1, *, codes=None, quantizer=None, **con
             "top1_percent": top1,
             "density": density,
             "effectual_weights": round(size * density),
+            "total_parameters": size + 2_000,
             "weight_bits": 2 if quantizer.startswith("ternary") else 32 if quantizer == "full_precision" else 1,
             "train_seconds": 10.0 + seed,
         },
@@ -73,6 +74,29 @@ def train_record(folder, label, seed, top1, *, codes=None, quantizer=None, **con
     records.write(record, folder / "records" / "train" / f"{label}-s{seed}.json")
     if codes:
         save_weights(folder / "weights" / f"{label}-s{seed}.npz", codes)
+
+
+# Runs that change signed binary, their top-1 above its, and their options.
+CHANGES = (
+    ("ablate_interleaved", 0.5, {"assignment": "interleaved"}),
+    ("ablate_swapped", -2.0, {"swap_at": 0.5}),
+    ("ablate_delta_0.2", 1.5, {"delta_factor": 0.2}),
+    ("ablate_threshold_learned", 0.2, {"threshold": "learned"}),
+    ("ablate_l1", -1.0, {"l1": 1e-4}),
+    ("ablate_epochs", 3.0, {"epochs": 9}),
+    ("signed_binary_regions", 2.5, {"region_channels": 4, "assignment": "random"}),
+    ("review_from_binary", 9.0, {"start_from": "binary"}),
+)
+
+
+def write_ablations(folder):
+    """Signed binary and the runs that change it, two seeds each; the n-th change gains n times 0.1 more in seed 1."""
+    own = {"quantizer": "signed_binary", "delta_factor": 0.05, "assignment": "first_half", "region_channels": 0}
+    for seed in (0, 1):
+        train_record(folder, "signed_binary", seed, 80.0 + seed, **own)
+        for place, (label, gain, options) in enumerate(CHANGES):
+            train_record(folder, label, seed, 80.0 + seed + gain + 0.1 * place * seed, **own | options)
+    return folder
 
 
 LAYERS = (("64→64 @56", 1.0), ("512→512 @7", 1.5))  # and milliseconds
@@ -209,7 +233,8 @@ def network_record(folder, batch):
     ):
         more = more | {"batch": batch, "model": "resnet18", "bound_ms": None, "roofline_fraction": None}
         timings.append(timing("network", *what, ms * batch * (1 if batch == 1 else 0.8), **more))
-    write_bench(folder, f"network_{batch}", timings, study="network", batch=batch)
+    name = "network" if batch == 1 else f"network_batch_{batch}"
+    write_bench(folder, name, timings, study="network", batch=batch)
 
 
 TOP1 = {

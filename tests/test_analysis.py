@@ -3,15 +3,18 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from recorded import KERNELS, TOP1, bench_record, density_record, timing, train_record, write_bench
+from recorded import KERNELS, TOP1, bench_record, density_record, timing, train_record, write_ablations, write_bench
 
 from sbkit import analysis, records
 from sbkit.conv import QuantizedWeight
 from sbkit.repetition import operations, random_codes, reduction
+
+ANCHORS = Path(__file__).parents[1] / "notebooks" / "anchors.toml"
 
 # Statistics
 
@@ -29,6 +32,11 @@ def test_shown_says_n_and_hides_a_missing_interval():
     assert analysis.shown(87.1, 0.4, 3) == "87.10 ± 0.40 (n=3)"
     assert analysis.shown(87.1, math.nan, 1) == "87.10 (n=1)"
     assert analysis.shown(87.1, 0.0, 1) == "87.10 (exact)"
+
+
+def test_beyond_asks_for_the_whole_interval():
+    assert [analysis.beyond(mean, 0.5) for mean in (0.6, 0.4, -0.4, -0.6)] == [1, 0, 0, -1]
+    assert analysis.beyond(1.2, 0.1, neutral=1.0) == 1 and analysis.beyond(5.0, math.nan) == 0
 
 
 # Groups
@@ -62,6 +70,7 @@ def test_accuracy_table(train):
     assert row["top1_half_width_percent"] == pytest.approx(analysis.interval([87.0, 87.4, 86.9])[1])
     assert (row["top1_min_percent"], row["top1_max_percent"]) == (86.9, 87.4)
     assert (row["density"], row["effectual_weights"], row["weight_bits"]) == (1, 75_000, 1)
+    assert row["total_parameters"] == 77_000
 
 
 def test_one_seed_has_no_interval(tmp_path):
@@ -82,11 +91,93 @@ def test_paired_table_uses_the_common_seeds(tmp_path):
     assert (row["n"], row["difference_mean_points"]) == (2, 1.25)
     assert row["difference_half_width_points"] == pytest.approx(analysis.interval([1.0, 1.5])[1])
     assert row["differs"] == "epochs, quantizer", "delta_factor is signed binary's own"
+    assert (row["total_ratio"], row["effectual_ratio"]) == (1, 0.35)
 
 
 def test_paired_table_names_the_possible_baselines(train):
     with pytest.raises(ValueError, match="baseline = 'bnn'; allowed: binary, binary_narrow"):
         analysis.paired_table(train, "bnn")
+
+
+def test_changed_options_count_absence_but_for_another_quantizer_s_own():
+    ours = {"quantizer": "signed_binary", "seed": 0, "l1": 1e-4, "delta_factor": 0.05, "epochs": 3}
+    base = {"quantizer": "signed_binary", "seed": 1, "delta_factor": 0.2, "epochs": 3}
+    assert analysis.changed_options(ours, base) == ["delta_factor", "l1"]
+    binary = {"quantizer": "binary", "seed": 0, "epochs": 3}
+    assert analysis.changed_options(ours, binary) == ["l1", "quantizer"], "only signed binary has a delta_factor"
+
+
+def test_size_reading_holds_signed_binary_against_both_equals(train):
+    reading = analysis.size_reading(train)
+    assert reading == (
+        "Signed binary has 1.00 times the total parameters of binary and is less accurate "
+        "(-3.53 ± 1.00 (n=3) points); it has 0.90 times the effectual weights of binary narrow and is more accurate "
+        "(1.27 ± 0.76 (n=3) points)."
+    )
+
+
+def test_comparisons_of_schemes_leave_ablations_and_reviews_out(tmp_path):
+    for label in ("binary", "ablate_ede", "review_mlp_binary", "binary_narrow"):
+        train_record(tmp_path, label, 0, 80.0, quantizer="binary")
+    train = analysis.without_ablations(records.read(tmp_path, "train"))
+    assert train["name"].tolist() == ["binary-s0", "binary_narrow-s0"]
+
+
+@pytest.fixture(scope="module")
+def changes(tmp_path_factory):
+    return records.read(write_ablations(tmp_path_factory.mktemp("ablations")), "train")
+
+
+def test_ablation_table_is_by_question_and_best_first(changes):
+    table = analysis.ablation_table(changes)
+    found = [(question, rows["label"].tolist()) for question, rows in table.groupby("question", sort=False)]
+    assert found == [
+        ("assignment and split (Tables 2, 4)", ["ablate_interleaved", "ablate_swapped"]),
+        ("threshold (Tables 3, 5?)", ["ablate_delta_0.2", "ablate_threshold_learned"]),
+        ("regularisation", ["ablate_l1"]),
+        ("regions and signs (beyond the paper)", ["signed_binary_regions"]),
+        ("other options", ["ablate_epochs"]),
+    ]
+    rows = table.set_index("label")
+    assert rows.loc["ablate_delta_0.2", "setting"] == "delta_factor = 0.2"
+    assert rows.loc["ablate_l1", ["differs", "setting"]].tolist() == ["l1", "l1 = 0.0001"]
+    assert rows.loc["ablate_l1", "difference_mean_points"] == pytest.approx(-1.0 + 0.1 * 4 / 2)
+    assert rows.loc["signed_binary_regions", "differs"] == "assignment, region_channels"
+    assert set(table["quantizer"]) == {"signed_binary"}
+
+
+def test_ablation_table_of_one_design_is_empty(train):
+    assert analysis.ablation_table(train).empty
+    assert analysis.density_accuracy_table(train).empty
+
+
+def test_density_accuracy_table_has_the_baseline_in_each_family(changes):
+    table = analysis.density_accuracy_table(changes)
+    families = {family: set(rows["label"]) for family, rows in table.groupby("family")}
+    assert families == {
+        "threshold": {"signed_binary", "ablate_delta_0.2", "ablate_threshold_learned"},
+        "L1": {"signed_binary", "ablate_l1"},
+    }
+    row = table[(table["label"] == "signed_binary") & (table["family"] == "L1")].iloc[0]
+    assert (row["n"], row["density"], row["top1_mean_percent"]) == (2, 0.35, 80.5)
+    assert row["top1_half_width_percent"] == pytest.approx(analysis.interval([80.0, 81.0])[1])
+
+
+def test_anchors_are_counted_from_their_networks():
+    table = analysis.anchors_table(ANCHORS).set_index(["method", "network", "scheme"])
+    assert table.loc[("IR-Net", "resnet18", "binary"), "effectual_weights"] == 10_985_472
+    assert table.loc[("paper, final", "resnet18", "signed_binary"), "effectual_weights"] == 0.35 * 10_985_472
+    ternary = table.loc[("TTQ", "resnet20", "ternary_ttq")]
+    assert ternary["bound"] and ternary["effectual_weights"] == 267_264, "the source states no density"
+    assert ternary["top1_percent"] == pytest.approx(100 - 8.87)
+    assert table[["top1_percent", "effectual_weights"]].notna().all(axis=None) and table["source"].str.len().min() > 0
+
+
+def test_an_anchor_of_an_unknown_network_is_refused(tmp_path):
+    text = ANCHORS.read_text(encoding="utf-8").replace('"resnet34"', '"resnet99"')
+    (tmp_path / "anchors.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="network = 'resnet99' of IR-Net; allowed: resnet18, resnet34"):
+        analysis.anchors_table(tmp_path / "anchors.toml")
 
 
 def test_pareto_front_keeps_the_unbeaten():
@@ -120,6 +211,82 @@ def test_history_tables_have_one_row_per_item(train):
     assert (latent["effectual"] <= latent["count"]).all()
 
 
+def histograms(positive, negative, seeds=(0, 1), weights=100_000):
+    """A `latent_table` of one layer whose regions have these distributions (scipy's), a weight beyond 0.1 effectual."""
+    edges = np.linspace(-2, 2, 42)
+    rows = []
+    for seed in seeds:
+        for region, family, sign in (("positive", positive, 1), ("negative", negative, -1)):
+            counts = np.round(weights * (1 + seed) * np.diff(family.cdf(edges)))
+            for left, right, count in zip(edges[:-1], edges[1:], counts, strict=True):
+                row = {"label": "signed_binary", "quantizer": "signed_binary", "seed": seed, "layer": "conv"}
+                row |= {"region": region, "left": left, "right": right, "count": count}
+                rows.append(row | {"effectual": count * (sign * left > 0.1 - 1e-9)})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("family, other", [("gaussian", "laplacian"), ("laplacian", "gaussian")])
+def test_fits_find_the_distribution_that_made_the_counts(family, other):
+    from scipy import stats
+
+    made = {"gaussian": stats.norm, "laplacian": stats.laplace}[family]
+    latent = histograms(made(0.1, 0.25), made(-0.15, 0.2))
+    bins = analysis.latent_bins(latent)
+    region = bins[(bins["region"] == "positive") & (bins["part"] == "all") & (bins["seed"] == 0)]
+    assert np.abs(region[family] - region["count"]).max() < 60 < np.abs(region[other] - region["count"]).max()
+    assert region["count"].sum() == pytest.approx(region[family].sum()), "the outermost bins are open"
+    fits = analysis.latent_fits(latent).set_index(["region", "part"])
+    row = fits.loc[("positive", "all")]
+    assert row[f"ks_{family}"] < 1e-3 < row[f"ks_{other}"]
+    assert row["better"] == family.capitalize() and (row["difference"] > 0) == (family == "gaussian")
+    assert (row["n"], row["weights"]) == (2, pytest.approx(150_000, rel=1e-3))
+    assert row["mean"] == pytest.approx(0.1, abs=2e-3)
+
+
+def test_fits_have_the_largest_likelihood():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    counts, edges = rng.integers(0, 50, (3, 12)), np.tile(np.linspace(-1, 2, 13), (3, 1))
+    for family, made in (("gaussian", stats.norm), ("laplacian", stats.laplace)):
+        _, found = analysis._maximum_likelihood(counts, edges, family)
+        for row, best in zip(counts, found, strict=True):
+            tried = []
+            for location in np.linspace(-0.5, 1.5, 81):
+                for scale in np.linspace(0.4, 3, 131):
+                    inner = made(location, scale).cdf(edges[0, 1:-1])
+                    tried.append((row * np.log(np.diff([0, *inner, 1]))).sum())
+            assert max(tried) <= best + 1e-9 and best < max(tried) + 0.1
+
+
+def test_fits_know_both_regions_together_and_leave_out_what_fills_too_few_bins():
+    from scipy import stats
+
+    latent = histograms(stats.norm(0.1, 0.25), stats.norm(-0.1, 0.25))
+    fits = analysis.latent_fits(latent).set_index(["region", "part"])
+    assert len(fits) == 9
+    both, apart = fits.loc[("both", "all")], fits.loc[[("positive", "all"), ("negative", "all")]]
+    assert both["weights"] == apart["weights"].sum() and both["mean"] == pytest.approx(0, abs=1e-9)
+    assert fits.loc[("both", "ineffectual"), "weights"] == both["weights"] - fits.loc[("both", "effectual"), "weights"]
+    few = latent.assign(effectual=latent["count"] * latent["left"].between(0.1, 0.2))
+    assert "effectual" not in set(analysis.latent_fits(few)["part"])
+
+
+def test_latent_reading_is_computed():
+    from scipy import stats
+
+    fits = analysis.latent_fits(histograms(stats.norm(0.3, 0.25), stats.norm(-0.3, 0.25)))
+    reading = analysis.latent_reading(fits)
+    assert "a single region has a mean other than zero in 2 of 2" in reading
+    assert "and is not Laplacian but nearer a Gaussian in 2 of 2 (distance 0.00)" in reading
+    assert "nearer a Laplacian in 0 of 1" in reading and "statement holds in part" in reading
+    assert "statement holds:" in analysis.latent_reading(
+        fits.assign(
+            better=np.where((fits["region"] == "both") & (fits["part"] == "effectual"), "Laplacian", "Gaussian")
+        )
+    )
+
+
 def test_response_table_has_a_curve_per_sign(train):
     table = analysis.response_table(train)
     signed = table[table["label"] == "signed_binary"]
@@ -146,6 +313,49 @@ def test_unique_table_takes_3x3_layers_only():
     assert analysis.unique_table(
         {"a-s0": {"fc": QuantizedWeight(np.ones((2, 2, 1, 1), np.int8), scheme="binary")}}
     ).empty
+
+
+def test_shuffled_codes_keep_every_filter_s_values():
+    layers = {"conv": random_codes("signed_binary", (8, 16, 3, 3), 0.4, np.random.default_rng(0))}
+    made = analysis.shuffled(layers)["conv"]
+    assert (np.sort(made.codes.reshape(8, -1)) == np.sort(layers["conv"].codes.reshape(8, -1))).all()
+    assert (made.codes != layers["conv"].codes).any() and made.scheme == "signed_binary"
+    assert (analysis.shuffled(layers, 1)["conv"].codes != made.codes).any()
+
+
+def trained_to_repeat(scheme, seed):
+    """A layer of 64 x 64 filters that are but 16 different ones."""
+    weight = random_codes(scheme, (64, 64, 3, 3), 1.0 if scheme == "binary" else 0.4, np.random.default_rng(seed))
+    codes = weight.codes.copy()
+    codes[:] = codes[:, :1]
+    return replace(weight, codes=codes)
+
+
+def test_origins_tell_learned_repetition_from_that_of_chance():
+    weights = {f"{scheme}-s{seed}": {"conv": trained_to_repeat(scheme, seed)}
+               for scheme in ("binary", "signed_binary") for seed in (0, 1)}  # fmt: skip
+    origins = analysis.origins_table(weights)
+    counts = origins.groupby(["codes", "scheme"])["unique"].max()
+    assert counts["trained", "binary"] <= 64 and counts["random", "binary"] == 512 == counts["shuffled", "binary"]
+    table = analysis.repetition_table(origins).set_index(["scheme", "filters"])
+    ours = table.loc[("binary", 4096)]
+    assert ours["n"] == 2 and ours["bound"] == 512 and ours["least_repetition"] == 8
+    assert ours["over_random"] < 0.2 and ours["over_shuffled"] < 0.2
+    papers = table.loc[("signed_binary", 65536)]
+    assert (papers["paper"], papers["bound"], papers["random"]) == (1024, 1023, "1023.0 (n=1)")
+    assert math.isnan(papers["over_random"]) and "ternary_twn" not in table.index.get_level_values("scheme")
+    reading = analysis.repetition_reading(origins)
+    assert reading.count("fewer than either") == 2 and "largest layers (4,096)" in reading
+    even = origins.assign(unique=origins["unique"].where(origins["codes"] != "trained", 512))
+    assert analysis.repetition_reading(even).count("not fewer than both") == 2
+
+
+def test_toy_adds_stand_beside_the_papers():
+    table = analysis.toy_adds_table(analysis.graphs_table()).set_index("scheme")
+    columns = ["adds_without_sharing", "adds", "paper"]
+    assert table.loc["binary", columns].tolist() == [10, 7, 8]
+    assert table.loc["ternary_twn", columns].tolist() == [7, 6, 6]
+    assert table.loc["signed_binary", columns].tolist() == [4, 3, 4]
 
 
 def test_operations_table_takes_the_best_group(evidence):
@@ -366,20 +576,32 @@ def test_speedup_summary_has_a_column_per_layer(speedup):
     assert ours["64→64 @56"] == "2.40 ± 0.00 (n=5)"
 
 
-def test_layers_table_sums_a_network_by_its_operations(tmp_path):
+def test_layer_reductions_sum_a_network_by_its_operations(tmp_path):
     rows = []
-    for layer, count, macs, adds in (("8→8 @8", 3, 100, 40), ("8→16 @8/2", 1, 300, 60)):
-        common = {"layer": layer, "count": count, "batch": 1, "macs": macs, "multiplies": 10, "density": 1.0}
+    for layer, C, K, count, macs, adds in (("64→64 @8", 64, 64, 3, 100, 40), ("64→128 @8/2", 64, 128, 1, 300, 60)):
+        common = {
+            "layer": layer,
+            "C": C,
+            "K": K,
+            "count": count,
+            "batch": 1,
+            "macs": macs,
+            "multiplies": 10,
+            "density": 1.0,
+        }
         for encoding, factor in (("two_group", 2), ("signed", 1)):
             way = {"contender": "table", "variant": "binary", "scheme": "binary", "encoding": encoding, "group": 3}
             rows.append(common | way | {"skip_zeros": True, "adds": factor * adds})
     write_bench(tmp_path, "operations", rows, study="operations", shapes="tiny")
     bench = records.read(tmp_path, "bench")
-    table = analysis.layers_table(analysis.newest(bench, "operations")).set_index("layer")
-    assert table["count"].to_dict() == {"8→8 @8": 3, "8→16 @8/2": 1, "all": 4}
+    reductions = analysis.layer_reductions(analysis.newest(bench, "operations"))
+    papers = reductions.set_index(["layer", "label"])["paper"].dropna()
+    assert papers.to_dict() == {("64→64 @8", "table binary"): 5.3}, "not of the signed encoding, nor of other layers"
+    table = analysis.layers_table(reductions).set_index("layer")
+    assert table["count"].to_dict() == {"64→64 @8": 3, "64→128 @8/2": 1, "all": 4}
     assert table["table binary, signed"].tolist() == [200 / 50, 600 / 70, (3 * 200 + 600) / (3 * 50 + 70)]
     assert table["table binary"].tolist() == [200 / 90, 600 / 130, (3 * 200 + 600) / (3 * 90 + 130)]
-    assert analysis.layers_table(analysis.newest(bench)).empty
+    assert analysis.layers_table(analysis.layer_reductions(analysis.newest(bench))).empty
 
 
 def test_the_columns_that_a_study_lacks_make_no_floats_of_another_s_counts(tmp_path):

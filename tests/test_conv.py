@@ -5,7 +5,16 @@ import os
 import numpy as np
 import pytest
 
-from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, ConvShape, QuantizedWeight, load_weights, save_weights
+from sbkit.conv import (
+    RESNET18_SHAPES,
+    RESNET20_SHAPES,
+    RESNET32_SHAPES,
+    RESNET34_SHAPES,
+    ConvShape,
+    QuantizedWeight,
+    load_weights,
+    save_weights,
+)
 
 
 def _codes(shape=(5, 3, 3, 3), seed=0):
@@ -21,7 +30,9 @@ def test_output_size_and_counts():
 
 def test_tables_hold_the_quantized_layers_of_the_networks():
     assert len(RESNET18_SHAPES) == 16 and sum(s.weights for s in RESNET18_SHAPES) == 10_985_472
+    assert len(RESNET34_SHAPES) == 32 and sum(s.weights for s in RESNET34_SHAPES) == 21_086_208
     assert len(RESNET20_SHAPES) == 18 and sum(s.weights for s in RESNET20_SHAPES) == 267_264
+    assert len(RESNET32_SHAPES) == 30 and sum(s.weights for s in RESNET32_SHAPES) == 460_800
 
 
 @pytest.mark.parametrize(

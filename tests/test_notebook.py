@@ -18,7 +18,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from sbkit import notebook, records
-from sbkit.notebook import Run, expand, find_root, load_experiments, parse_parameters, start
+from sbkit.notebook import Run, drawn, expand, find_root, load_catalogue, load_experiments, parse_parameters, start
 from sbkit.records import Record
 
 EXPERIMENTS = """
@@ -45,6 +45,40 @@ shapes = "tiny"
 title = "all"
 paper_scale = true
 seeds = [0]
+"""
+
+CATALOGUE = """
+["figures/curve"]
+notebook = "03_first"
+paper = "Fig. 1"
+caption = "A curve of `n`."
+reads = ["train"]
+
+["tables/table"]
+notebook = "03_first"
+paper = ""
+caption = "Top-1 & more"
+reads = ["train", "bench"]
+
+["figures/toy"]
+notebook = "03_first"
+paper = ""
+caption = "A toy."
+reads = []
+
+["figures/speed"]
+notebook = "08_second"
+paper = ""
+caption = "Speed."
+reads = ["bench"]
+needs = { shapes = "tiny" }
+
+["figures/large"]
+notebook = "08_second"
+paper = ""
+caption = "Speed of large layers."
+reads = ["bench"]
+needs = { shapes = "large" }
 """
 
 PARAMETERS = """\
@@ -80,6 +114,7 @@ def root(tmp_path, monkeypatch):
     folder = tmp_path / "repository"
     (folder / "notebooks").mkdir(parents=True)
     (folder / "notebooks" / "experiments.toml").write_text(EXPERIMENTS)
+    (folder / "notebooks" / "catalogue.toml").write_text(CATALOGUE)
     monkeypatch.setenv("SBKIT_ROOT", str(folder))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return folder
@@ -349,7 +384,9 @@ def test_figure_shows_and_writes(run, shown):
     run.figure(draw, TABLE, "curve", title="another")
     folder = run.folder / "figures"
     assert sorted(file.name for file in folder.iterdir()) == ["curve.csv", "curve.pdf", "curve.png", "curve.svg"]
-    assert [image.data for image in shown] == [(folder / "curve.png").read_bytes()]
+    image, caption = shown
+    assert image.data == (folder / "curve.png").read_bytes()
+    assert caption.data == "A curve of `n`."
     assert (folder / "curve.csv").read_text() == "scheme,n,top1_percent\nbinary,1,81.234567\nsigned|binary,23456,\n"
     svg = (folder / "curve.svg").read_text()
     assert ">another<" in svg
@@ -358,7 +395,7 @@ def test_figure_shows_and_writes(run, shown):
 
 
 def test_unsaved_figure_is_only_shown(run, shown):
-    replace(run, save=False).figure(draw, TABLE, "curve")
+    replace(run, save=False).figure(draw, TABLE, "aside")  # which no catalogue lists
     assert len(shown) == 1
     assert not run.folder.exists()
 
@@ -403,7 +440,7 @@ sys.path.insert(0, sys.argv[1])
 from test_notebook import TABLE, Path, Run, draw
 run = Run(profile="small", name="", save=True, configs=(), root=Path(sys.argv[2]))
 run.figure(draw, TABLE, "curve")
-run.table(TABLE, "table", "caption")
+run.table(TABLE, "table")
 """
 
 
@@ -413,7 +450,7 @@ def test_files_are_the_same_bytes_in_every_process(run, shown, tmp_path):
     environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", SAVE, Path(__file__).parent, other], check=True, env=environment)
     run.figure(draw, TABLE, "curve")
-    run.table(TABLE, "table", "caption")
+    run.table(TABLE, "table")
     names = [f"figures/curve.{suffix}" for suffix in ("csv", "pdf", "png", "svg")]
     names += [f"tables/table.{suffix}" for suffix in ("csv", "md", "tex")]
     for name in names:
@@ -421,10 +458,10 @@ def test_files_are_the_same_bytes_in_every_process(run, shown, tmp_path):
 
 
 def test_table_shows_and_writes(run, shown):
-    run.table(TABLE, "accuracy", "Top-1 & more")
+    run.table(TABLE, "table")
     folder = run.folder / "tables"
-    assert (folder / "accuracy.csv").read_text() == "scheme,n,top1_percent\nbinary,1,81.234567\nsigned|binary,23456,\n"
-    assert (folder / "accuracy.md").read_text() == textwrap.dedent(
+    assert (folder / "table.csv").read_text() == "scheme,n,top1_percent\nbinary,1,81.234567\nsigned|binary,23456,\n"
+    assert (folder / "table.md").read_text() == textwrap.dedent(
         r"""        Top-1 & more — small profile: digits, 50 % of them
 
         | scheme         |      n |   top1_percent |
@@ -433,12 +470,12 @@ def test_table_shows_and_writes(run, shown):
         | signed\|binary | 23,456 |              – |
         """
     )
-    assert [text.data for text in shown] == [(folder / "accuracy.md").read_text()]
-    latex = (folder / "accuracy.tex").read_text()
+    assert [text.data for text in shown] == [(folder / "table.md").read_text()]
+    latex = (folder / "table.tex").read_text()
     assert r"\caption{Top-1 \& more — small profile: digits, 50 \% of them}" in latex
     assert r"scheme & n & top1\_percent \\" in latex
     assert r"\begin{tabular}{lrr}" in latex
-    assert r"\label{tab:accuracy}" in latex
+    assert r"\label{tab:table}" in latex
 
 
 def test_table_keeps_named_row_labels(run, shown):
@@ -524,6 +561,50 @@ def test_malformed_experiments_are_refused(root, old, new, error, message):
     (root / "notebooks" / "experiments.toml").write_text(EXPERIMENTS.replace(old, new, 1))
     with pytest.raises(error, match=message):
         load_experiments()
+
+
+# The catalogue
+
+
+TINY = [{"shapes": "tiny", "rounds": 5}]
+
+
+@pytest.mark.parametrize(
+    "kinds, runs, expected",
+    [
+        (["train", "bench", "weights"], TINY, ["figures/curve", "tables/table", "figures/toy", "figures/speed"]),
+        (["train"], TINY, ["figures/curve", "tables/table", "figures/toy"]),
+        (["bench"], TINY, ["tables/table", "figures/toy", "figures/speed"]),  # `table` reads either
+        (["bench"], [{"rounds": 5}], ["tables/table", "figures/toy"]),
+        (["weights"], TINY, []),
+    ],
+)
+def test_drawn(root, kinds, runs, expected):
+    assert list(load_catalogue()) == ["figures/curve", "tables/table", "figures/toy", "figures/speed", "figures/large"]
+    assert list(drawn(load_catalogue(), kinds, runs)) == expected
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ('["figures/curve"]', '["plots/curve"]', "'plots/curve' lies in no folder of figures, tables"),
+        ('["figures/curve"]', '["figures/../x"]', r"figures = '../x'; allowed: letters"),
+        ('paper = "Fig. 1"', "paper = 1", "figures/curve.paper = 1; allowed: notebook, paper, caption, reads, needs"),
+        ('paper = "Fig. 1"', 'title = "x"', "figures/curve.title = 'x'; allowed: notebook"),
+        ('paper = "Fig. 1"', "", "figures/curve lacks paper"),
+        ('reads = ["train"]', 'reads = ["trains"]', "figures/curve.reads holds trains; allowed: train, bench, weights"),
+    ],
+)
+def test_malformed_catalogue_is_refused(root, old, new, message):
+    (root / "notebooks" / "catalogue.toml").write_text(CATALOGUE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=f"catalogue.toml: .*{message}"):
+        load_catalogue()
+
+
+def test_drawn_by_a_profile(run):
+    assert run.drawn() == {}
+    records.write(Record("bench", "x-1", {"shapes": "large"}, {}, {}, {}), run.folder / "records" / "bench" / "x.json")
+    assert list(run.drawn()) == ["tables/table", "figures/toy", "figures/large"]
 
 
 def test_expand_is_quick_and_imports_nothing_heavy():

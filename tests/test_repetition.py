@@ -1,6 +1,7 @@
 """Density, patterns, entropy, and operation counts that equal what the kernels' plans execute."""
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +134,21 @@ def test_dataflow_graphs_by_hand(sets, nodes, sums):
     assert kernels._kernels.merge_pairs(4, sets) == ([list(node) for node in nodes], sums)
 
 
+def plainest(sets, inputs):
+    """Greedy merging word for word: count all pairs, merge the most frequent, count again."""
+    sets, nodes = [set(values) for values in sets], []
+    while counts := Counter(pair for values in sets for pair in itertools.combinations(sorted(values), 2)):
+        pair = min(counts, key=lambda pair: (-counts[pair], pair))
+        if counts[pair] < 2:
+            break
+        for values in sets:
+            if values >= set(pair):
+                values -= set(pair)
+                values.add(inputs + len(nodes))
+        nodes.append(pair)
+    return nodes, [sorted(values) for values in sets]
+
+
 def expand(graph, inputs, value):
     """The inputs that a value sums, each as often as it does."""
     return [value] if value < inputs else expand_all(graph, inputs, graph.nodes[value - inputs])
@@ -154,6 +170,15 @@ def test_a_graph_computes_its_sets_and_leaves_nothing_to_share(case):
     left = [pair for s in graph.sums for pair in itertools.combinations(s, 2)]
     assert len(left) == len(set(left))
     assert kernels._kernels.merge_pairs(inputs, [list(s) for s in sets]) == ([list(n) for n in graph.nodes], graph.sums)
+    assert graph == plainest(sets, inputs)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.35, 0.5, 0.9])
+def test_graphs_are_those_of_plain_counting(fraction):
+    rng = np.random.default_rng(1)
+    for inputs, count in ((2, 40), (9, 50), (20, 24)):
+        sets = [np.flatnonzero(row).tolist() for row in rng.random((count, inputs)) < fraction]
+        assert dataflow_graph(sets, inputs) == plainest(sets, inputs)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.35, 0.5, 0.9])

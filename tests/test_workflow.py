@@ -1,6 +1,5 @@
 """The batch driver end to end, in copies of the repository: what `make reproduce` promises, on the smoke profile."""
 
-import ast
 import os
 import re
 import resource
@@ -30,12 +29,14 @@ CODES = [name for name in TRAINED if RUNS[name]["parameters"]["quantizer"] != "f
 DRAWING = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"02_train", "07_bench"}
 
 # Rules that a change runs, and how many jobs of each.
-READERS = {name[3:]: 1 for name in DRAWING}
+PAGE = {"page": 1}
+READERS = {name[3:]: 1 for name in DRAWING} | PAGE
 TRAINING = {rule: 1 for rule in READERS if rule != "speed"} | {
     "train": len(CODES),
     "train_full_precision": len(TRAINED) - len(CODES),
 }
-BENCHMARK = {"bench": len(BENCHMARKS), "speed": 1, "repetition": 1, "overview": 1}
+OF_BENCHMARKS = dict.fromkeys(("speed", "repetition", "energy", "open_review", "overview"), 1) | PAGE
+BENCHMARK = OF_BENCHMARKS | {"bench": len(BENCHMARKS)}
 ONE_BENCHMARK = BENCHMARK | {"bench": 1}
 
 pytestmark = pytest.mark.timeout(600)
@@ -118,19 +119,11 @@ def planned(folder):
     return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
 
 
-def drawn_by_readers():
-    """Every figure and table file that the committed reader notebooks save, read from their source."""
-    files = set()
-    for name in DRAWING:
-        cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
-        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        for call in ast.walk(ast.parse(code)):
-            match call:
-                case ast.Call(func=ast.Attribute(value=ast.Name("run"), attr="figure"), args=[_, _, stem, *_]):
-                    files |= {f"figures/{stem.value}.{suffix}" for suffix in ("pdf", "png", "svg", "csv")}
-                case ast.Call(func=ast.Attribute(value=ast.Name("run"), attr="table"), args=[_, stem, *_]):
-                    files |= {f"tables/{stem.value}.{suffix}" for suffix in ("csv", "md", "tex")}
-    return files
+def catalogued():
+    """Every figure and table file that the smoke profile should draw."""
+    parameters = [run["parameters"] for run in RUNS.values()]
+    entries = notebook.drawn(notebook.load_catalogue(ROOT), notebook.READS, parameters)
+    return {f"{name}.{suffix}" for name in entries for suffix in notebook.FORMATS[name.partition("/")[0]]}
 
 
 def files_in(folder, *kinds):
@@ -139,17 +132,20 @@ def files_in(folder, *kinds):
 
 def test_everything_declared_is_there(smoke):
     folder = smoke.folder / RESULTS
-    assert files_in(folder, "figures", "tables") == drawn_by_readers()
+    assert files_in(folder, "figures", "tables") == catalogued()
     assert files_in(folder, "weights") == {f"weights/{name}.npz" for name in CODES}
     assert files_in(folder, "executed") == {f"executed/{name}.ipynb" for name in {*RUNS, *DRAWING}}
     for name in RUNS:
         kind = "train" if name in TRAINED else "bench"
         record = records.load(folder / "records" / kind / f"{name}.json")
         assert record.provenance["status"] == "ok"
+    page = (folder / "index.html").read_text()
+    assert page.count("<img") == sum(name.endswith(".svg") for name in catalogued()) and "Missing:" not in page
+    assert (folder / "ro-crate-metadata.json").is_file()
     assert smoke.output.splitlines()[-3:] == [
         "figures   results/smoke/figures",
         "tables    results/smoke/tables",
-        "overview  results/smoke/executed/00_overview.ipynb",
+        "overview  results/smoke/index.html",
     ]
 
 
@@ -175,8 +171,12 @@ def test_second_run_does_nothing_within_seconds(smoke):
 
 # What is edited: file, old text, new text, the jobs that then run.
 CHANGES = {
-    "notebook": ("notebooks/05_weights.ipynb", "density", "density ", {"weights": 1}),
-    "claims": ("notebooks/claims.toml", "\n", "\n# edited\n", {"overview": 1}),
+    "notebook": ("notebooks/05_weights.ipynb", "density", "density ", {"weights": 1} | PAGE),
+    "claims": ("notebooks/claims.toml", "\n", "\n# edited\n", {"overview": 1} | PAGE),
+    "anchors": ("notebooks/anchors.toml", "\n", "\n# edited\n", {"accuracy": 1} | PAGE),
+    "questions": ("notebooks/questions.toml", "\n", "\n# edited\n", {"open_review": 1} | PAGE),
+    "caption": ("notebooks/catalogue.toml", "after every epoch", "after each epoch", {"accuracy": 1} | PAGE),
+    "template": ("sbkit/page.html.jinja", "\n", "\n<!-- edited -->\n", PAGE),
     "title": ("notebooks/experiments.toml", "digits 8x8", "digits", READERS),
     "training parameter": ("notebooks/experiments.toml", "epochs = 2", "epochs = 1", TRAINING),
     "benchmark parameter": ("notebooks/experiments.toml", "min_run_ms = 1.0", "min_run_ms = 2.0", ONE_BENCHMARK),
@@ -268,12 +268,13 @@ def test_figures_redraw_from_records_without_torch(finished, tmp_path):
     reference = finished / "results" / "reference" / "smoke"
     for kind in ("records", "weights"):
         shutil.copytree(finished / RESULTS / kind, reference / kind)
-    done = make(finished, "figures", "PROFILE=smoke", "RULE=overview repetition speed", BIN, PYTHONPATH=str(tmp_path))
+    done = make(finished, "figures", "PROFILE=smoke", BIN, PYTHONPATH=str(tmp_path))
     assert done.code == 0, done.output
+    assert (reference / "index.html").is_file()
     drawn = files_in(reference, "figures", "tables")
-    assert {"tables/claims.md", "figures/operations.pdf", "figures/speedup.svg"} < drawn
+    assert drawn == catalogued()
     different = [name for name in drawn if (reference / name).read_bytes() != (finished / RESULTS / name).read_bytes()]
-    assert different == []
+    assert [name for name in different if not name.startswith("tables/open_review")] == []  # which name the profile
 
 
 def test_unknown_profile_names_the_allowed_ones(fresh):

@@ -6,13 +6,18 @@ killed by force leaves no notebook writing beside those of the next batch.
 """
 
 import os
+import sys
 import threading
 import time
 
-from papermill.cli import papermill
-from papermill.engines import papermill_engines
+# Importing papermill imports jsonschema, which would spend most of that time on the grammar of a URI format, which
+# notebooks do not use, if this package is there.
+sys.modules.setdefault("rfc3987_syntax", None)
 
-from sbkit.papermill_engine import Engine
+from papermill.cli import papermill  # noqa: E402
+from papermill.engines import papermill_engines  # noqa: E402
+
+from sbkit.papermill_engine import Engine  # noqa: E402
 
 
 def end_with(parent: int) -> None:
