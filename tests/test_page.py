@@ -143,9 +143,7 @@ def test_claims_are_counted_by_verdict_from_the_best(written):
     found = Reader((written / "index.html").read_text())
     assert re.search(r"Verdicts 1 ● reproduced 2 × contradicted 1 \? missing record Paper and", found.text)
     classes = [attributes.get("class", "") for tag, attributes in found.tags if tag == "span"]
-    assert (
-        classes.count("verdict v-contradicted") == 1 + 2 + 2
-    )  # in the summary, and in two tables
+    assert classes.count("verdict v-contradicted") == 1 + 2 + 2  # in the summary, and in two tables
     assert "#08_speed" in found.all("a", "href") and "#no_such" not in found.all("a", "href")
 
 
