@@ -10,10 +10,11 @@ group's seeds (or over a benchmark's rounds) and is NaN for n = 1.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -566,13 +567,30 @@ def latent_reading(fits: DataFrame) -> str:
 # Codes
 
 
-def run_weights(train: DataFrame) -> dict[str, dict[str, QuantizedWeight]]:
+class _WeightFiles(Mapping):
+    """Files of codes by run name, each read when it is first asked for."""
+
+    def __init__(self, files: dict[str, Path]):
+        self._files = files
+        self._read = functools.cache(load_weights)
+
+    def __getitem__(self, name: str) -> dict[str, QuantizedWeight]:
+        return self._read(self._files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def run_weights(train: DataFrame) -> Mapping[str, dict[str, QuantizedWeight]]:
     """Codes of the runs that left any, by run name: `weights/<name>.npz` beside the folder of records."""
     files = {
         name: Path(path).parents[2] / "weights" / f"{name}.npz"
         for name, path in zip(train["name"], train["path"], strict=True)
     }
-    return {name: load_weights(file) for name, file in files.items() if file.is_file()}
+    return _WeightFiles({name: file for name, file in files.items() if file.is_file()})
 
 
 def _layers(weights: Weights) -> Iterable[tuple[dict[str, Any], QuantizedWeight]]:

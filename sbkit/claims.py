@@ -376,10 +376,10 @@ def _main_weights(evidence: Evidence, label: str, channels: int = 0) -> Weights:
     kept = {
         name: {
             layer: weight
-            for layer, weight in layers.items()
+            for layer, weight in evidence.weights[name].items()
             if weight.codes.shape[2:] == (3, 3) and (not channels or weight.codes.shape[:2] == (channels, channels))
         }
-        for name, layers in evidence.weights.items()
+        for name in evidence.weights
         if name in names
     }
     kept = {name: layers for name, layers in kept.items() if layers}

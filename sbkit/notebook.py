@@ -315,7 +315,8 @@ def _render(figure: Figure, formats: Iterable[str], stem: str, label: str) -> di
     lines = textwrap.wrap(label, int(width * 72 / (0.6 * _FOOTER_POINTS)))
     strip = len(lines) * 1.6 * _FOOTER_POINTS / 72  # inches; whole pixels at 300 dpi, or the page would be blurred
     figure.text(0.5, -strip / height, "\n".join(lines), size=_FOOTER_POINTS, color="0.4", ha="center", va="bottom")
-    figure.draw_without_rendering()
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     page, files = Bbox([[0, -strip], [width, height]]), {}
     settings = {"svg.hashsalt": stem, "svg.fonttype": "none", "pdf.fonttype": 42}
     # The layout stays as it is now: with any engine left, saving would draw everything once more to find it.

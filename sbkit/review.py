@@ -26,6 +26,7 @@ from sbkit.analysis import (
     curves_table,
     group_runs,
     interval,
+    labelled,
     network_table,
     newest,
     operations_table,
@@ -183,6 +184,7 @@ def gather(results: Path, profiles: Iterable[str]) -> dict[str, Evidence]:
     for profile in profiles:
         train, bench = (records.read(results / profile, kind) for kind in records.KINDS)
         if len(train) or len(bench):
+            bench = bench if bench.empty else labelled(bench)  # once, not once for every answer
             found[profile] = Evidence(group_runs(train), bench, run_weights(train) if len(train) else {})
     return found
 
