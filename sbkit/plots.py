@@ -221,7 +221,6 @@ def fig_ablation(table: DataFrame) -> Figure:
             places[row.label], names[y] = y, f"{_name(row.label)} (n={row.n})"
         y -= 1.3
     figure, axis = plt.subplots(figsize=(PAGE, 0.55 + 0.165 * -y))
-    axis.axvline(0, color="black", linewidth=0.7)
     for row in table.itertuples():
         look, mean, half_width = STYLE[row.quantizer], row.difference_mean_points, row.difference_half_width_points
         if half_width == half_width:
@@ -234,8 +233,19 @@ def fig_ablation(table: DataFrame) -> Figure:
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color="0.9", linewidth=0.5)
     axis.set_axisbelow(True)
+    _points_axis(axis)
     axis.set_xlabel(f"top-1 over {_name(table['baseline'].iloc[0])}, points")
     return figure
+
+
+def _points_axis(axis: Axes) -> None:
+    """Differences of accuracy on x: linear within 2 points of the line at 0, lest one collapse squeeze the rest."""
+    axis.set_xscale("symlog", linthresh=2, linscale=1.5)
+    axis.axvline(0, color="black", linewidth=0.7)
+    low, high = axis.get_xlim()
+    places = [place for place in (-50, -10, -2, -1, 0, 1, 2, 10, 50) if low <= place <= high]
+    axis.set_xticks(places, [f"{place:+d}" if place else "0" for place in places])
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _label_points(axis: Axes, names: list[str], colors: list[str], x: np.ndarray, y: np.ndarray, at: float) -> None:
@@ -339,39 +349,35 @@ def fig_pareto_published(table: DataFrame) -> Figure:
     return figure
 
 
-_FAMILY_LINES = {"threshold": "-", "L1": "--", "weight decay": ":"}
-
-
 @_figure
 def fig_density_accuracy(table: DataFrame) -> Figure:
-    """Top-1 against density of `density_accuracy_table`, every point labelled, a line through each family."""
-    figure, axis = plt.subplots(figsize=(COLUMN, _height(2.6, table)))
-    for family in [family for family in _FAMILY_LINES if family in set(table["family"])]:
-        rows = table[table["family"] == family].sort_values("density")
-        color = STYLE[rows["quantizer"].iloc[0]].color
-        style = {"color": color, "linestyle": _FAMILY_LINES[family], "linewidth": 0.8}
-        axis.plot(rows["density"], rows["top1_mean_percent"], label=family, **style)
-    points = table.drop_duplicates("label")
-    for row in points.itertuples():
-        look = STYLE[row.quantizer]
-        widths = {"xerr": row.density_half_width, "yerr": row.top1_half_width_percent}
-        widths = {name: width for name, width in widths.items() if width == width}
-        axis.errorbar(
-            row.density, row.top1_mean_percent, fmt=look.marker, color=look.color, elinewidth=0.6, zorder=3, **widths
-        )
-    axis.set_xlabel("density (non-zero fraction)")
-    axis.set_ylabel("top-1 accuracy, %")
-    low, high = axis.get_xlim()
-    low = max(low, 0)
-    axis.xaxis.set_major_locator(MaxNLocator(4))
-    ticks = [tick for tick in axis.get_xticks() if low <= tick <= min(high, 1)]
-    axis.set_xlim(low, high + 1.0 * (high - low))  # room for the names
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    names = [_name(label) for label in points["label"]]
-    colors = [STYLE[scheme].color for scheme in points["quantizer"]]
-    x, y = (points[name].to_numpy() for name in ("density", "top1_mean_percent"))
-    _label_points(axis, names, colors, x, y, high + 0.06 * (high - low))
-    figure.legend(loc="outside upper center", ncols=3)
+    """Top-1 against density of `density_accuracy_table`, a panel per family, every point labelled."""
+    families = list(dict.fromkeys(table["family"]))
+    most = table["family"].value_counts().max()
+    size = (PAGE if len(families) > 1 else COLUMN, max(2.2, 0.9 + 0.16 * most))
+    figure, axes = plt.subplots(1, len(families), figsize=size, squeeze=False)
+    for axis, family in zip(axes[0], families, strict=True):
+        rows = table[table["family"] == family]
+        for row in rows.itertuples():
+            look = STYLE[row.quantizer]
+            widths = {"xerr": row.density_half_width, "yerr": row.top1_half_width_percent}
+            widths = {name: width for name, width in widths.items() if width == width}
+            axis.errorbar(
+                row.density, row.top1_mean_percent, fmt=look.marker, color=look.color, elinewidth=0.6, **widths
+            )
+        axis.set_title(family)
+        low, high = axis.get_xlim()
+        low = max(low, 0)
+        axis.xaxis.set_major_locator(MaxNLocator(3))
+        ticks = [tick for tick in axis.get_xticks() if low <= tick <= min(high, 1)]
+        axis.set_xlim(low, high + 1.1 * (high - low))  # room for the names
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        names = [_name(label) for label in rows["label"]]
+        colors = [STYLE[scheme].color for scheme in rows["quantizer"]]
+        x, y = (rows[name].to_numpy() for name in ("density", "top1_mean_percent"))
+        _label_points(axis, names, colors, x, y, high + 0.06 * (high - low))
+    axes[0, 0].set_ylabel("top-1 accuracy, %")
+    figure.supxlabel("density (non-zero fraction)", fontsize=8)
     return figure
 
 
@@ -1187,8 +1193,6 @@ def fig_review_differences(table: DataFrame) -> Figure:
     lines = max(sum(1 + len(rows) for rows in half) for half in columns)
     figure, axes = plt.subplots(1, len(columns), figsize=(PAGE, 0.5 + 0.145 * lines), sharex=True, squeeze=False)
     for axis, half in zip(axes[0], columns, strict=True):
-        axis.set_xscale("symlog", linthresh=2, linscale=1.5)
-        axis.axvline(0, color="black", linewidth=0.7)
         reach = 3 * max(len(what) for rows in half for what in rows["what"])  # points that the names surely take
         names = []
         for rows in half:
@@ -1219,10 +1223,7 @@ def fig_review_differences(table: DataFrame) -> Figure:
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x", color="0.9", linewidth=0.5)
         axis.set_axisbelow(True)
-    low, high = axes[0, 0].get_xlim()
-    places = [place for place in (-50, -10, -2, -1, 0, 1, 2, 10, 50) if low <= place <= high]
-    axes[0, 0].set_xticks(places, [f"{place:+d}" if place else "0" for place in places])
-    axes[0, 0].xaxis.set_minor_locator(NullLocator())
+        _points_axis(axis)
     figure.supxlabel(
         "top-1 over signed binary, or over what is named: points, 95 % interval (pale: holds 0, or n = 1)", fontsize=8
     )

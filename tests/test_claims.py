@@ -192,7 +192,7 @@ def test_inventory_says_where_each_item_is_answered(table):
     named = {name for entry in catalogue.values() for name in entry["paper"].split(", ") if name}
     assert named <= set(inventory.index), "the catalogue answers what the paper does not have"
     assert ((inventory["here"] != "-") | (inventory["note"] != "")).all()
-    assert inventory.loc["Fig. 6", "here"] == "figures/dataflow_graph"
+    assert inventory.loc["Fig. 6", "here"] == "figures/dataflow_graph, tables/toy_adds"
     assert inventory.loc["Fig. 6", "notebook"] == "06_repetition"
     assert inventory.loc["Fig. 6", "verdict"] == "1 reproduced, 1 contradicted"
     assert inventory.loc["Table 6", ["here", "verdict"]].tolist() == ["-", "no number to check"]
