@@ -16,8 +16,9 @@ The derivative of `codes` is zero almost everywhere; a surrogate slope replaces 
 
 alpha and the threshold Delta have no gradient: they are statistics of the latent weights that follow them from step to
 step, and a straight-through estimator by definition ignores how they move. The signs beta and channel_sign have none
-because they are fixed before training; they are buffers, so they travel in the state dict. Two things are learned: the
-scales of TTQ, and under threshold = 'learned' what fraction of a filter's max|w| its Delta is.
+because they are fixed before training; they are buffers, so they travel in the state dict. Under assignment = 'learned'
+beta is such a statistic too. Two things are parameters: the scales of TTQ, and under threshold = 'learned' what
+fraction of a filter's max|w| its Delta is.
 
 With `standardize`, w stands in all of this, statistics and slopes included, for the standardized latent weights, and
 the gradient passes on through the standardization.
@@ -36,7 +37,12 @@ from torch import Tensor, nn
 
 from sbkit.conv import QuantizedWeight
 
-RECORDED_IF_SET = ("threshold", "swap_at", "standardize")  # younger than the first records, whose ids must not change
+RECORDED_IF_SET = (
+    "threshold",
+    "region_taps",
+    "swap_at",
+    "standardize",
+)  # younger than the first records, whose ids must not change
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,9 @@ class QuantizerConfig:
     delta_factor: float = 0.05  # threshold Delta as a fraction of max|w| (mean: of mean|w|; learned: at the start)
     delta_axis: str = "filter"  # filter | layer | region (signed_binary): what that maximum or mean is taken over
     region_channels: int = 0  # input channels per region, C_t; 0: all, one sign per filter
+    region_taps: int = 0  # kernel taps per region; 0: all R * S | 1: each tap is a region of its own
     positive_fraction: float = 0.5  # fraction of regions with values {0, +alpha}
-    assignment: str = "first_half"  # first_half | interleaved | random | initial_weights: which regions these are
+    assignment: str = "first_half"  # first_half | interleaved | random | initial_weights | learned: which these are
     swap_at: float = 0.0  # share of training after which all region signs are negated, once; 0: never
     channel_signs: bool = False  # a fixed random sign per input channel
     standardize: bool = False  # subtract each filter's mean and divide by its standard deviation before quantization
@@ -63,7 +70,7 @@ class QuantizerConfig:
         _require("scale", self.scale, ("none", "mean"))
         _require("threshold", self.threshold, ("max", "mean", "learned"))
         _require("delta_axis", self.delta_axis, ("filter", "layer", "region"))
-        _require("assignment", self.assignment, ("first_half", "interleaved", "random", "initial_weights"))
+        _require("assignment", self.assignment, ("first_half", "interleaved", "random", "initial_weights", "learned"))
         limit = math.inf if self.threshold == "mean" else 1  # above max|w| nothing would be effectual
         if not _is_number(self.delta_factor) or not 0 <= self.delta_factor < limit:
             raise ValueError(f"delta_factor = {self.delta_factor!r}; allowed: 0 <= delta_factor < {limit}")
@@ -71,6 +78,8 @@ class QuantizerConfig:
             raise ValueError(f"positive_fraction = {self.positive_fraction!r}; allowed: 0 to 1")
         if type(self.region_channels) is not int or self.region_channels < 0:
             raise ValueError(f"region_channels = {self.region_channels!r}; allowed: 0 (all channels) or a divisor of C")
+        if type(self.region_taps) is not int or self.region_taps not in (0, 1):
+            raise ValueError(f"region_taps = {self.region_taps!r}; allowed: 0 (all taps), 1")
         if not _is_number(self.swap_at) or not 0 <= self.swap_at < 1:
             raise ValueError(f"swap_at = {self.swap_at!r}; allowed: 0 (never) <= swap_at < 1")
         for name in ("channel_signs", "standardize"):
@@ -85,6 +94,9 @@ class QuantizerConfig:
             raise ValueError(f"estimator = 'sb_ede' needs a threshold; {self.quantizer} allows: ste, ede")
         if self.delta_axis == "region" and scheme is not SignedBinary:
             raise ValueError(f"delta_axis = 'region' needs regions; {self.quantizer} allows: filter, layer")
+        for name, default in (("positive_fraction", 0.5), ("swap_at", 0.0)):
+            if self.assignment == "learned" and getattr(self, name) != default:
+                raise ValueError(f"{name} = {getattr(self, name)!r} has no effect on assignment = 'learned'")
         if self.threshold == "learned" and self.delta_axis != "filter":
             raise ValueError(f"delta_axis = {self.delta_axis!r} with threshold = 'learned'; allowed: filter")
 
@@ -286,8 +298,17 @@ class SignedBinary(Quantizer):
 
     Forward: alpha * channel_sign * beta * u, u = [beta * w >= Delta], Delta = delta_factor * max|w| (or mean|w|) over
     the region, filter or layer; hence all of an all-zero filter is effectual. A region is `region_channels`
-    neighbouring input channels of one filter, or all of it. beta is fixed before training, unless `swap_at` says when
-    to negate all of it.
+    neighbouring input channels of one filter (all by default), at each tap by itself with region_taps = 1. beta is
+    fixed before training, unless `swap_at` says when to negate all of it.
+
+    assignment = 'learned': a region's beta is the sign under which more magnitude exceeds the threshold, so it follows
+    the latent weights and may change at any step:
+
+        beta = +1 if sum max(w - Delta, 0) >= sum max(-w - Delta, 0) over the region, else -1
+
+    Of all codes with one sign a region these are the nearest to w on a grid of step 2 Delta. A sign is one more stored
+    bit for each region (`weight_bits`), where fixed ones cost nothing: a seed or a rule gives them back.
+
     Gradient: alpha * channel_sign times the slope of `ste`, `ede` or `sb_ede`.
 
     threshold = 'learned': Delta_k = min(max(f_k, 0), 0.95) * max|w_k|, with a parameter f_k for filter k that starts
@@ -305,20 +326,29 @@ class SignedBinary(Quantizer):
 
     options = (
         "estimator", "scale", "threshold", "delta_factor", "delta_axis", "region_channels", "positive_fraction",
-        "assignment", "swap_at", "channel_signs", "standardize",
+        "region_taps", "assignment", "swap_at", "channel_signs", "standardize",
     )  # fmt: skip
     weight_bits = 1.0
 
     def __init__(self, shape, config, generator):
         super().__init__(shape, config, generator)
         C = self.shape[1]
+        taps = math.prod(self.shape[2:])
         self.region_channels = config.region_channels or C
         if C % self.region_channels:
             divisors = [d for d in range(1, C + 1) if C % d == 0]
             raise ValueError(
                 f"region_channels = {config.region_channels} does not divide C = {C}; allowed: 0 or one of {divisors}"
             )
+        # (blocks of channels, channels a block, groups of taps, taps a group): a region is a block at a group of taps
+        self.layout = (
+            C // self.region_channels,
+            self.region_channels,
+            *((taps, 1) if config.region_taps else (1, taps)),
+        )
         self.register_buffer("beta", self._draw_beta(generator))
+        if config.assignment == "learned":
+            self.weight_bits += 1 / (self.layout[1] * self.layout[3])
         self.channel_sign = torch.ones(C)
         if config.channel_signs:
             self.channel_sign[torch.randperm(C, generator=generator)[: C // 2]] = -1
@@ -328,8 +358,10 @@ class SignedBinary(Quantizer):
             self.register_buffer("swapped", torch.tensor(False))  # kept, lest a resumed run negate beta again
 
     def _draw_beta(self, generator):
-        K, B = self.shape[0], self.shape[1] // self.region_channels
+        K, B = self.shape[0], self.layout[0] * self.layout[2]
         config = self.config
+        if config.assignment == "learned":
+            return None
         if config.assignment == "initial_weights":
             return torch.full((K, B), math.nan)  # no signs before `initialize`
         return region_signs(K, B, config.positive_fraction, config.assignment, generator)
@@ -337,7 +369,7 @@ class SignedBinary(Quantizer):
     @torch.no_grad()
     def initialize(self, w: Tensor) -> None:
         if self.config.assignment == "initial_weights":
-            sums = w.double().reshape(*self.beta.shape, -1).sum(2)
+            sums = self._by_region(w.double()).sum(2)
             self.beta.copy_(ranked_signs(sums.cpu(), self.config.positive_fraction))
 
     def set_progress(self, progress: float) -> None:
@@ -346,17 +378,33 @@ class SignedBinary(Quantizer):
             self.beta.neg_()
             self.swapped.fill_(True)
 
+    def _by_region(self, w: Tensor) -> Tensor:
+        """w as (K, B, weights of a region)."""
+        return w.reshape(-1, *self.layout).transpose(2, 3).flatten(3).flatten(1, 2)
+
     def _spread(self, per_region: Tensor, w: Tensor) -> Tensor:
         """(K or 1, B or 1) -> broadcastable to w."""
+        blocks, channels, groups, _ = self.layout
         if per_region.shape[1] > 1:
-            per_region = per_region.repeat_interleave(self.region_channels, 1)  # (K, C)
-        return per_region.reshape(*per_region.shape, *[1] * (w.ndim - 2))
+            per_region = per_region.unflatten(1, (blocks, groups)).repeat_interleave(channels, 1)  # (K, C, groups)
+        if groups > 1 and per_region.ndim > 2:
+            return per_region.reshape(-1, *w.shape[1:])
+        return per_region.reshape(*per_region.shape[:2], *[1] * (w.ndim - 2))
+
+    def signs(self, w: Tensor) -> Tensor:
+        """beta of each weight, broadcastable to w."""
+        if self.config.assignment != "learned":
+            return self._spread(self.beta, w)
+        delta = self._delta(w)
+        excess = self._by_region(w - torch.minimum(torch.maximum(w, -delta), delta)).sum(2)
+        return self._spread(excess.ge(0).to(w.dtype).mul_(2).sub_(1), w)
 
     def _magnitude(self, w: Tensor) -> Tensor:
         """max|w| or mean|w|, (1, 1) of the layer, (K, 1) of its filters or (K, B) of its regions."""
-        K, B = self.beta.shape
-        rows = {"layer": (1, 1), "filter": (K, 1), "region": (K, B)}[self.config.delta_axis]
-        magnitude = w.abs().reshape(*rows, -1)
+        axis = self.config.delta_axis
+        magnitude = (
+            self._by_region(w.abs()) if axis == "region" else w.abs().reshape(1 if axis == "layer" else len(w), 1, -1)
+        )
         return magnitude.mean(2) if self.config.threshold == "mean" else magnitude.amax(2)
 
     def _delta(self, w: Tensor) -> Tensor:
@@ -365,19 +413,20 @@ class SignedBinary(Quantizer):
         return self._spread(factor * self._magnitude(w), w)
 
     def quantize(self, w):
-        beta = self._spread(self.beta, w)
+        beta = self.signs(w)
         u = (beta * w).ge_(self._delta(w))
         return beta * u, mean_magnitude(w, u) if self.config.scale == "mean" else None
 
     def slope(self, w):
         if self.config.estimator == "sb_ede":
-            w = w - self._spread(self.beta, w) * self._delta(w)
+            w = w - self.signs(w) * self._delta(w)
         return super().slope(w)
 
     def argument(self, w):
         if self.config.threshold != "learned":
             return w
-        return w - self._spread(self.beta, w) * self._spread(self.delta_factors * self._magnitude(w.detach()), w)
+        fixed = w.detach()
+        return w - self.signs(fixed) * self._spread(self.delta_factors * self._magnitude(fixed), w)
 
 
 class ZeroOne(SignedBinary):
@@ -473,7 +522,8 @@ def response(config: QuantizerConfig, points: int = 81) -> list[dict]:
     mean|w|) are those of the sampled weights, which form one filter of one region; the channel signs are +1, and a
     learned threshold is where it starts. With `standardize`, w is the weight after standardization.
     """
-    plain = replace(config, region_channels=0, swap_at=0.0, standardize=False)
+    assignment = "first_half" if config.assignment == "learned" else config.assignment  # a kind of filter per sign
+    plain = replace(config, region_channels=0, region_taps=0, assignment=assignment, swap_at=0.0, standardize=False)
     quantizer = make_quantizer(plain, (1, 1, points), torch.Generator())
     curves = []
     for beta in (1.0, -1.0) if config.quantizer == "signed_binary" else (None,):

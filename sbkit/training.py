@@ -43,7 +43,7 @@ from sbkit.models import (
     quantized_weights,
     set_progress,
 )
-from sbkit.quantizers import QUANTIZERS, QuantizerConfig, response
+from sbkit.quantizers import QuantizerConfig, response
 
 ALLOWED = {
     "model": tuple(MODELS),
@@ -261,7 +261,7 @@ def train(
         "effectual_weights": round(density * counts["quantized"]),
         "quantized_weights": counts["quantized"],
         "total_parameters": counts["total"],
-        "weight_bits": QUANTIZERS[quantizer.quantizer].weight_bits,
+        "weight_bits": _weight_bits(model),
         "images_per_second": total * config.batch_size / seconds,
         "train_seconds": seconds,
     }
@@ -405,6 +405,12 @@ def _density(codes: dict[str, np.ndarray]) -> float:
     return sum(int(np.count_nonzero(c)) for c in codes.values()) / sum(c.size for c in codes.values())
 
 
+def _weight_bits(model: nn.Module) -> float:
+    """Stored bits per quantized weight, with learned region signs, without scales."""
+    layers = quant_layers(model).values()
+    return sum(q.weight.numel() * q.quantizer.weight_bits for q in layers) / sum(q.weight.numel() for q in layers)
+
+
 def _flip_fraction(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
     """Share of the codes that differ; 0 in full precision."""
     if not after:
@@ -435,9 +441,10 @@ def _latent(model: nn.Module) -> dict[str, dict[str, list]]:
     histograms = {}
     for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1])):
         layer = layers[name]
-        w = layer.weight.detach().float().cpu().numpy()
-        beta = layer.quantizer.beta.cpu().numpy() if hasattr(layer.quantizer, "beta") else np.ones((len(w), 1))
-        positive = np.broadcast_to(beta[:, :, None] > 0, (*beta.shape, w.size // beta.size)).reshape(w.shape)
+        w = layer.weight.detach().float()
+        beta = layer.quantizer.signs(w) if hasattr(layer.quantizer, "signs") else torch.ones(())
+        w, beta = w.cpu().numpy(), beta.cpu().numpy()
+        positive = np.broadcast_to(beta > 0, w.shape)
         effectual = codes[name].reshape(w.shape) != 0 if name in codes else np.ones_like(positive)
         limit = float(np.abs(w).max())
         edges = np.linspace(-limit, limit, HISTOGRAM_BINS + 1)

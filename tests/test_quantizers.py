@@ -1,5 +1,6 @@
 """Quantizers: exact codes, surrogate gradients against independently written formulas, fixed signs, bad input."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -22,6 +23,10 @@ SIGNED = [
     {"positive_fraction": 0.25, "delta_factor": 0.3},
     {"assignment": "initial_weights", "region_channels": 4},
     {"swap_at": 0.5, "scale": "mean"},
+    {"region_taps": 1, "region_channels": 2, "assignment": "random", "delta_axis": "region"},
+    {"assignment": "learned", "threshold": "mean", "delta_factor": 0.7},
+    {"assignment": "learned", "region_channels": 4, "channel_signs": True, "estimator": "sb_ede"},
+    {"assignment": "learned", "region_channels": 2, "region_taps": 1, "scale": "mean", "delta_axis": "region"},
 ]
 STANDARDIZED = {"standardize": True, "scale": "mean"}
 THRESHOLDS = [
@@ -191,6 +196,40 @@ def test_the_regions_of_largest_initial_weight_are_positive(fraction, beta):
     quantizer(RANKED)
     quantizer(-RANKED)
     np.testing.assert_array_equal(quantizer.beta, beta)  # what the weights become later moves no sign
+
+
+@pytest.mark.parametrize("taps", [0, 1])
+def test_learned_signs_give_the_nearest_codes_of_one_sign_a_region(taps):
+    """Against trying every code: of a region of 3 channels at a tap, or of 2 channels at all 3 taps."""
+    channels = 2 if taps == 0 else 3
+    shape = (5, 6, 3)
+    config = QuantizerConfig(
+        assignment="learned", region_channels=channels, region_taps=taps, threshold="mean", delta_factor=0.7
+    )
+    quantizer, w = _make(config, shape), _latent(shape)
+    assert quantizer.beta is None and quantizer.weight_bits == 1 + 1 / (3 if taps else 6)
+    codes = quantizer(w).numpy()
+    x = w.double().numpy()
+    masks = np.array(list(itertools.product((0, 1), repeat=3 if taps else 6)))
+    patterns = np.concatenate([masks, -masks])
+    for k in range(5):
+        step = 2 * 0.7 * np.abs(x[k]).mean()
+        for c in range(0, 6, channels):
+            for tap in range(3) if taps else [slice(None)]:
+                region = x[k, c : c + channels, tap].flatten()
+                nearest = patterns[((region - step * patterns) ** 2).sum(1).argmin()]
+                np.testing.assert_array_equal(codes[k, c : c + channels, tap].flatten(), nearest)
+    flipped = quantizer(-w).numpy()
+    np.testing.assert_array_equal(flipped, -codes)  # the signs follow the weights
+
+
+def test_regions_of_one_tap_have_signs_of_their_own():
+    config = QuantizerConfig(assignment="random", region_channels=2, region_taps=1, delta_factor=0.0)
+    quantizer, w = _make(config, (4, 6, 3, 3)), _latent((4, 6, 3, 3))
+    assert quantizer.beta.shape == (4, 27) and quantizer.beta.sum() == 0
+    beta = quantizer.signs(w)
+    for k, c, r, s in np.ndindex(4, 6, 3, 3):
+        assert beta[k, c, r, s] == quantizer.beta[k, (c // 2) * 9 + 3 * r + s]
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.29, 0.5, 0.7, 1.0])
@@ -467,7 +506,7 @@ def test_options_younger_than_the_records_are_recorded_only_if_set():
         "channel_signs": False,
     }  # fmt: skip
     assert QuantizerConfig("binary").effective() == {"quantizer": "binary", "estimator": "ste", "scale": "none"}
-    for name, value in {"threshold": "learned", "swap_at": 0.5, "standardize": True}.items():
+    for name, value in {"threshold": "learned", "region_taps": 1, "swap_at": 0.5, "standardize": True}.items():
         assert QuantizerConfig(**{name: value}).effective() == QuantizerConfig().effective() | {name: value}
 
 
@@ -481,6 +520,9 @@ def test_options_younger_than_the_records_are_recorded_only_if_set():
         ({"positive_fraction": -0.1}, "positive_fraction = -0.1"),
         ({"region_channels": -4}, "region_channels = -4"),
         ({"region_channels": 2.0}, "region_channels = 2.0"),
+        ({"region_taps": 2}, "region_taps = 2; allowed: 0 (all taps), 1"),
+        ({"assignment": "learned", "positive_fraction": 0.3}, "positive_fraction = 0.3 has no effect"),
+        ({"assignment": "learned", "swap_at": 0.3}, "swap_at = 0.3 has no effect"),
         ({"region_channels": True}, "region_channels = True"),
         ({"delta_factor": "0.1"}, "delta_factor = '0.1'; allowed: 0 <= delta_factor < 1"),
         ({"channel_signs": 1}, "channel_signs = 1; allowed: True, False"),
