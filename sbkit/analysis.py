@@ -43,6 +43,7 @@ QUANTIZER_OPTIONS = (
     "delta_factor",
     "delta_axis",
     "region_channels",
+    "region_taps",
     "positive_fraction",
     "assignment",
     "swap_at",
@@ -255,7 +256,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "regularisation": ("l1", "weight_decay"),
     "scale": ("scale",),
     "distillation": ("distill_from",),
-    "regions and signs (beyond the paper)": ("region_channels", "channel_signs"),
+    "regions and signs (beyond the paper)": ("region_channels", "region_taps", "channel_signs"),
 }
 OTHER = "other options"
 
