@@ -233,8 +233,12 @@ class Run:
     def label(self) -> str:
         """What every figure says of its scale; empty for a profile at the paper's own scale."""
         table = self.profile.rpartition("/")[2]
-        experiment = load_experiments(self.root)[table]
-        return "" if experiment["paper_scale"] else f"{table} profile: {experiment['title']}"
+        return "" if self.paper_scale else f"{table} profile: {load_experiments(self.root)[table]['title']}"
+
+    @property
+    def paper_scale(self) -> bool:
+        """Whether the profile has the networks, data and schedule of the paper's main results."""
+        return load_experiments(self.root)[self.profile.rpartition("/")[2]]["paper_scale"]
 
     def records(self, kind: str) -> DataFrame:
         """This profile's finished records, as `records.read` gives them. Raises FileNotFoundError if there are none."""

@@ -86,6 +86,7 @@ TOPICS: dict[str, Topic] = {
             Comparison("signed_binary", ("positive_fraction",)),
             Comparison("signed_binary", ("assignment",)),
             Comparison("signed_binary", ("swap_at",)),
+            Comparison("ablate_tap_signs", ("assignment",)),  # learned over random ones of the same small regions
         ),
     ),
     "R10": Topic(
@@ -114,7 +115,14 @@ TOPICS: dict[str, Topic] = {
             Comparison("review_transformer_binary", ("quantizer",), ("scale",)),
         ),
     ),
-    "Q1": Topic("channels of a region", (Comparison("ablate_random", ("region_channels",)),)),
+    "Q1": Topic(
+        "size of a region",
+        (
+            Comparison("ablate_random", ("region_channels",)),
+            Comparison("signed_binary_learned", ("region_channels",)),
+            Comparison("signed_binary_learned", ("region_taps",)),
+        ),
+    ),
     "Q2": Topic(
         "gradient",
         (
@@ -134,6 +142,7 @@ TOPICS: dict[str, Topic] = {
             Comparison("signed_binary", ("delta_axis",)),
             Comparison("signed_binary", ("threshold", "delta_factor")),
             Comparison("signed_binary", ("threshold",)),
+            Comparison("signed_binary_learned", ("delta_factor",)),
         ),
     ),
     "Q9": Topic("regularizers", (Comparison("signed_binary", ("l1",)), Comparison("signed_binary", ("weight_decay",)))),
@@ -143,6 +152,7 @@ TOPICS: dict[str, Topic] = {
             Comparison("signed_binary", ("scale",)),
             Comparison("signed_binary", ("nonlinearity",)),
             Comparison("signed_binary", ("channel_signs",)),
+            Comparison("signed_binary_learned", ("channel_signs",)),
         ),
     ),
 }
