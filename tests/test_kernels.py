@@ -875,3 +875,21 @@ def test_torch_and_the_kernels_share_one_openmp_runtime():
         [sys.executable, "-c", code], env=dict(os.environ), capture_output=True, text=True, check=True, timeout=120
     )
     assert run.stdout.count("libgomp") == 1, run.stdout
+
+
+@pytest.mark.parametrize("group", [4, 8])
+def test_signs_for_each_tap_of_a_group_cost_no_operation(group):
+    """A region that is one tap of the channels of a table adds or subtracts one entry, as {0, 1} adds it."""
+    rng = np.random.default_rng(0)
+    shape = ConvShape(16, 9, 9, 24)
+    zero_one = (rng.random((24, 16, 3, 3)) < 0.35).astype(np.int8)
+    signs = rng.choice(np.array([-1, 1], np.int8), (24, 16 // group, 3, 3)).repeat(group, axis=1)
+    x = rng.integers(-8, 9, (1, 16, 9, 9)).astype(np.float32)
+    plans = []
+    for codes in (zero_one, zero_one * signs):
+        weight = QuantizedWeight(codes, np.ones(24, np.float32))
+        plans.append(kernels.prepare("table", weight, shape, group=group))
+        reference = kernels.conv2d(kernels.prepare("dense", weight, shape), x)
+        np.testing.assert_array_equal(kernels.conv2d(plans[-1], x), reference)
+    assert plans[0].adds == plans[1].adds and plans[0].operations == plans[1].operations
+    assert plans[0].weight_bytes == plans[1].weight_bytes
