@@ -295,27 +295,28 @@ def ablation_table(train: DataFrame, baseline: str = "signed_binary") -> DataFra
     return table[first + [column for column in table if column not in first]]
 
 
+# By family the group that it starts from and the options of which its members change some, and nothing else.
 _DENSITY_FAMILIES = {
-    "threshold": QUESTIONS["threshold (Tables 3, 5?)"],
-    "L1": ("l1",),
-    "weight decay": ("weight_decay",),
+    "threshold": ("signed_binary", QUESTIONS["threshold (Tables 3, 5?)"]),
+    "threshold, learned signs": ("signed_binary_learned", ("delta_factor",)),
+    "L1": ("signed_binary", ("l1",)),
+    "weight decay": ("signed_binary", ("weight_decay",)),
 }
 
 
-def density_accuracy_table(train: DataFrame, baseline: str = "signed_binary") -> DataFrame:
-    """Density and top-1 of the baseline and of the groups that change its threshold or its regularisation alone.
+def density_accuracy_table(train: DataFrame) -> DataFrame:
+    """Density and top-1 of signed-binary designs and of the groups that change their threshold or regularisation alone.
 
-    One row per group and family (`threshold`, `L1`, `weight decay`), the baseline in each family that has another
-    member; means and 95 % half widths over seeds, densest last.
+    One row per group and family, the family's start in it if it has another member; means and 95 % half widths over
+    seeds, densest last.
     """
     groups = dict(list(group_runs(train[~train["name"].str.startswith("review_")]).groupby("label")))
-    base = groups.pop(baseline)
     rows = []
-    for family, options in _DENSITY_FAMILIES.items():
-        members = [base]
-        for group in groups.values():
-            changed = changed_options(group["config"].iloc[0], base["config"].iloc[0])
-            members += [group] if changed and set(changed) <= set(options) else []
+    for family, (start, options) in _DENSITY_FAMILIES.items():
+        members = []
+        for group in groups.values() if start in groups else ():
+            changed = changed_options(group["config"].iloc[0], groups[start]["config"].iloc[0])
+            members += [group] if set(changed) <= set(options) else []
         for group in members if len(members) > 1 else ():
             spread = {name: interval(group[name]) for name in ("density", "top1_percent")}
             rows.append(

@@ -255,7 +255,7 @@ def _label_points(axis: Axes, names: list[str], colors: list[str], x: np.ndarray
     """
     axis.spines["bottom"].set_bounds(axis.get_xlim()[0], at)
     bottom, top = axis.get_ylim()
-    gap = (top - bottom) * 0.16 / axis.figure.get_figheight()
+    gap = (top - bottom) * 0.16 * axis.get_gridspec().nrows / axis.figure.get_figheight()
     heights = _spread(y, gap)
     axis.set_ylim(min(bottom, heights.min() - gap / 2), max(top, heights.max() + gap / 2))
     line = {"relpos": (0, 0.5), "arrowstyle": "-", "color": "0.85", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
@@ -354,9 +354,13 @@ def fig_density_accuracy(table: DataFrame) -> Figure:
     """Top-1 against density of `density_accuracy_table`, a panel per family, every point labelled."""
     families = list(dict.fromkeys(table["family"]))
     most = table["family"].value_counts().max()
-    size = (PAGE if len(families) > 1 else COLUMN, max(2.2, 0.9 + 0.16 * most))
-    figure, axes = plt.subplots(1, len(families), figsize=size, squeeze=False)
-    for axis, family in zip(axes[0], families, strict=True):
+    wide = min(2, len(families))
+    tall = -(-len(families) // wide)
+    size = (PAGE if wide > 1 else COLUMN, 0.3 + tall * max(1.7, 0.6 + 0.16 * most))
+    figure, axes = plt.subplots(tall, wide, figsize=size, squeeze=False)
+    for axis in axes.flat[len(families) :]:
+        axis.set_axis_off()
+    for axis, family in zip(axes.flat, families, strict=False):
         rows = table[table["family"] == family]
         for row in rows.itertuples():
             look = STYLE[row.quantizer]
@@ -370,13 +374,14 @@ def fig_density_accuracy(table: DataFrame) -> Figure:
         low = max(low, 0)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         ticks = [tick for tick in axis.get_xticks() if low <= tick <= min(high, 1)]
-        axis.set_xlim(low, high + 1.1 * (high - low))  # room for the names
+        axis.set_xlim(low, high + 0.8 * (high - low))  # room for the names
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         names = [_name(label) for label in rows["label"]]
         colors = [STYLE[scheme].color for scheme in rows["quantizer"]]
         x, y = (rows[name].to_numpy() for name in ("density", "top1_mean_percent"))
         _label_points(axis, names, colors, x, y, high + 0.06 * (high - low))
-    axes[0, 0].set_ylabel("top-1 accuracy, %")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("top-1 accuracy, %")
     figure.supxlabel("density (non-zero fraction)", fontsize=8)
     return figure
 
