@@ -672,6 +672,50 @@ def origins_table(weights: Weights) -> DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def spectrum(weight: QuantizedWeight) -> tuple[float, float]:
+    """(leading share, effective rank) of a layer's weights as a matrix W, a row per filter.
+
+    With the singular values s_i of W and p_i = s_i^2 / sum s^2: max p, the share of what all filters have in common (a
+    filter of a layer whose filters are all copies of one has 1), and exp(entropy of p) over the number of singular
+    values, 1 where all are equal (Roy and Vetterli, EUSIPCO 2007). Channel signs change neither.
+    """
+    squares = np.linalg.svd(weight.dense().reshape(len(weight.codes), -1).astype(float), compute_uv=False) ** 2
+    if not squares.any():
+        return math.nan, 0.0
+    p = squares[squares > 0] / squares.sum()
+    return float(p.max()), float(np.exp(-(p * np.log(p)).sum()) / len(squares))
+
+
+def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binary") -> DataFrame:
+    """What the filters of a layer have in common, beside the accuracy: a row per group of quantized runs.
+
+    `leading_share` and `effective_rank` are `spectrum`, the mean over a run's layers; `flips_percent` of the codes
+    changed in the last epoch. Means and 95 % half widths over seeds, the smallest share first. Of groups with codes
+    those that differ from the baseline in the quantizer's options alone; empty without the baseline.
+    """
+    runs = group_runs(train)
+    base = runs[runs["label"] == baseline]
+    rows = []
+    for label, group in runs.groupby("label") if len(base) else ():
+        group = group[group["name"].isin(list(weights))]
+        configs = [config.iloc[0] for config in (group["config"], base["config"]) if len(config)]
+        if len(configs) < 2 or differing_options(configs, ("seed", *QUANTIZER_OPTIONS)):
+            continue
+        spectra = np.array([np.nanmean([spectrum(w) for w in weights[name].values()], 0) for name in group["name"]])
+        flips = [100 * records.load(path).history["epochs"][-1]["flip_fraction"] for path in group["path"]]
+        row = {"label": label, "quantizer": group["quantizer"].iloc[0], "n": len(group)}
+        for name, values in (
+            ("leading_share", spectra[:, 0]),
+            ("effective_rank", spectra[:, 1]),
+            ("flips_percent", flips),
+            ("density", group["density"]),
+            ("top1_percent", group["top1_percent"]),
+        ):
+            row[name], row[f"{name}_half_width"] = interval(values)
+        rows.append(row)
+    return DataFrame(rows).sort_values("leading_share", ignore_index=True) if rows else DataFrame()
+
+
 def repetition_table(origins: DataFrame) -> DataFrame:
     """`origins_table` by scheme and layer size: distinct filters, mean and 95 % interval over runs.
 

@@ -447,6 +447,29 @@ def fig_density(table: DataFrame) -> Figure:
     return figure
 
 
+@_figure
+def fig_common_mode(table: DataFrame) -> Figure:
+    """Top-1 against the leading share of `common_mode_table`: schemes by name, one option of them changed faint."""
+    figure, axis = plt.subplots(figsize=(COLUMN, 2.6))
+    named = ~table["label"].str.startswith(("ablate_", "review_"))
+    for row, strong in zip(table.itertuples(), named, strict=True):
+        look = STYLE[row.quantizer]
+        faint = {} if strong else {"alpha": 0.35, "markeredgewidth": 0}
+        axis.plot(100 * row.leading_share, row.top1_percent, look.marker, color=look.color, **faint)
+    axis.set_xlabel("share of the first singular vector, %")
+    axis.set_ylabel("top-1 accuracy, %")
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
+    axis.set_xlim(low, high + 1.0 * (high - low))  # room for the names
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    points = table[named]
+    names, colors = [_name(label) for label in points["label"]], [STYLE[scheme].color for scheme in points["quantizer"]]
+    x, y = 100 * points["leading_share"].to_numpy(), points["top1_percent"].to_numpy()
+    _label_points(axis, names, colors, x, y, high + 0.06 * (high - low))
+    return figure
+
+
 _LATENT_PANELS = (  # region, part, title
     ("positive", "all", "positive regions"),
     ("negative", "all", "negative regions"),

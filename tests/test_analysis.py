@@ -163,6 +163,29 @@ def test_density_accuracy_table_has_the_baseline_in_each_family(changes):
     assert row["top1_half_width_percent"] == pytest.approx(analysis.interval([80.0, 81.0])[1])
 
 
+def test_spectrum_of_copies_and_of_orthogonal_filters():
+    copies = np.tile(np.array([1, 0, 1, 1], np.int8), (3, 1)) * np.array([[1], [-1], [1]], np.int8)
+    orthogonal = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1]], np.int8)
+    found = [
+        analysis.spectrum(QuantizedWeight(codes.reshape(3, 4, 1, 1), np.ones(3, np.float32)))
+        for codes in (copies, orthogonal, 0 * copies)
+    ]
+    assert found[0] == (pytest.approx(1), pytest.approx(1 / 3)) and found[1] == (pytest.approx(1 / 3), pytest.approx(1))
+    assert np.isnan(found[2][0]) and found[2][1] == 0
+
+
+def test_common_mode_compares_one_recipe(train):
+    weights = analysis.run_weights(train)
+    table = analysis.common_mode_table(train, weights).set_index("label")
+    assert {"binary", "signed_binary"} <= set(table.index) and "full_precision" not in table.index
+    assert "binary_narrow" not in table.index, "another width is another recipe"
+    runs = [layers for name, layers in weights.items() if name.startswith("binary-")]
+    shares = [np.mean([analysis.spectrum(w)[0] for w in layers.values()]) for layers in runs]
+    assert table.loc["binary", "leading_share"] == pytest.approx(np.mean(shares))
+    assert table.loc["binary", "leading_share_half_width"] == pytest.approx(analysis.interval(shares)[1])
+    assert analysis.common_mode_table(train[~train["name"].str.startswith("binary-")], weights).empty
+
+
 def test_anchors_are_counted_from_their_networks():
     table = analysis.anchors_table(ANCHORS).set_index(["method", "network", "scheme"])
     assert table.loc[("IR-Net", "resnet18", "binary"), "effectual_weights"] == 10_985_472

@@ -99,6 +99,7 @@ def tables(tmp_path_factory):
         "curves": analysis.curves_table(train),
         "density": analysis.density_table(train),
         "latent": latent,
+        "common_mode": analysis.common_mode_table(train, weights),
         "unique_filters": analysis.origins_table(weights),
         "reductions_layers": reductions(),
         "operations": analysis.operations_table({name: weights[name] for name in weights if name.endswith("-s0")}),
