@@ -12,10 +12,12 @@ from __future__ import annotations
 import ast
 import difflib
 import io
+import json
 import math
 import os
 import random
 import re
+import shlex
 import sys
 import tempfile
 import textwrap
@@ -249,6 +251,30 @@ class Run:
                 f"and a profile reference/<name> reads the committed ones"
             )
         return frame
+
+    def commands(self, groups: DataFrame) -> DataFrame:
+        """What trains each group of runs again, its first seed: label, command.
+
+        `groups` has the columns of analysis.group_runs. Options are left out that have the notebook's default.
+        """
+        from pandas import DataFrame
+
+        cells = json.loads((self.root / "notebooks" / NOTEBOOKS["train"]).read_text(encoding="utf-8"))["cells"]
+        source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
+        defaults = {name: parameter.default for name, parameter in parse_parameters(source).items()}
+        rows = []
+        for label, runs in groups.groupby("label"):
+            words = ["papermill --engine sbkit", f"notebooks/{NOTEBOOKS['train']}", "out.ipynb"]
+            options = runs["config"].iloc[0]
+            for name, value in options.items():
+                if value and name in CHECKPOINTS:  # the record names the run, the option what it left
+                    value = f"results/{self.profile.rpartition('/')[2]}/checkpoints/{value}-s{options['seed']}.pt"
+                elif name == "dataset":  # the record names a folder, which should lie in data/
+                    value = value.replace("image_folder:", "image_folder:data/")
+                if value != defaults[name]:
+                    words.append(f"-{'r' if isinstance(value, str) else 'p'} {name} {shlex.quote(str(value))}")
+            rows.append({"label": label, "command": " ".join(words)})
+        return DataFrame(rows)
 
     def figure(self, fig_function: Callable[..., Figure], table: DataFrame, stem: str, **options: Any) -> None:
         """Show `fig_function(table, **options)` with the catalogue's caption below it.

@@ -1,13 +1,15 @@
 """`start()` in a real IPython shell and under papermill and nbclient; figures and tables byte for byte."""
 
+import ast
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
 import textwrap
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import matplotlib
@@ -617,3 +619,29 @@ def test_expand_is_quick_and_imports_nothing_heavy():
     seconds, *heavy = done.stdout.split("\n")[0].split()
     assert heavy == []
     assert float(seconds) < 0.5
+
+
+def test_commands_train_what_the_records_hold():
+    """The options of a command, with the notebook's defaults for the others, are the recorded configuration."""
+    from sbkit import analysis
+    from sbkit.quantizers import QuantizerConfig
+    from sbkit.training import TrainConfig, effective
+
+    root = find_root()
+    run = Run("reference/quick", name="", save=False, configs=(), root=root)
+    groups = analysis.group_runs(records.read(run.folder, "train"))
+    table = run.commands(groups).set_index("label")["command"]
+    cells = nbformat.read(root / "notebooks" / "02_train.ipynb", as_version=4)["cells"]
+    declared = parse_parameters(next(c["source"] for c in cells if "parameters" in c["metadata"].get("tags", ())))
+    assert set(table.index) == set(groups["label"])
+    for label, command in table.items():
+        words = shlex.split(command)
+        assert words[:5] == ["papermill", "--engine", "sbkit", "notebooks/02_train.ipynb", "out.ipynb"]
+        options = {name: parameter.default for name, parameter in declared.items()}
+        for flag, name, text in zip(words[5::3], words[6::3], words[7::3], strict=True):
+            options[name] = text if flag == "-r" else declared[name].checked(ast.literal_eval(text))
+        configs = [
+            kind(**{field.name: options[field.name] for field in fields(kind) if field.name in options})
+            for kind in (TrainConfig, QuantizerConfig)
+        ]
+        assert effective(*configs) == groups[groups["label"] == label]["config"].iloc[0]
