@@ -248,6 +248,17 @@ def _points_axis(axis: Axes) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
+def _make_room(axis: Axes, ticks: int, room: float, most: float) -> float:
+    """Widen x, from 0 to `most`, to the right by `room` times its range, for names; returns where they begin."""
+    low, high = axis.get_xlim()
+    low = max(low, 0)
+    axis.xaxis.set_major_locator(MaxNLocator(ticks))
+    places = [place for place in axis.get_xticks() if low <= place <= min(high, most)]
+    axis.set_xlim(low, high + room * (high - low))
+    axis.set_xticks(places, [f"{place:g}" for place in places])
+    return high + 0.06 * (high - low)
+
+
 def _label_points(axis: Axes, names: list[str], colors: list[str], x: np.ndarray, y: np.ndarray, at: float) -> None:
     """A name for every point, on a leader in a column that begins at x = `at`, moved apart where names would overlap.
 
@@ -370,16 +381,11 @@ def fig_density_accuracy(table: DataFrame) -> Figure:
                 row.density, row.top1_mean_percent, fmt=look.marker, color=look.color, elinewidth=0.6, **widths
             )
         axis.set_title(family)
-        low, high = axis.get_xlim()
-        low = max(low, 0)
-        axis.xaxis.set_major_locator(MaxNLocator(3))
-        ticks = [tick for tick in axis.get_xticks() if low <= tick <= min(high, 1)]
-        axis.set_xlim(low, high + 0.8 * (high - low))  # room for the names
-        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        at = _make_room(axis, ticks=3, room=0.8, most=1)
         names = [_name(label) for label in rows["label"]]
         colors = [STYLE[scheme].color for scheme in rows["quantizer"]]
         x, y = (rows[name].to_numpy() for name in ("density", "top1_mean_percent"))
-        _label_points(axis, names, colors, x, y, high + 0.06 * (high - low))
+        _label_points(axis, names, colors, x, y, at)
     for axis in axes[:, 0]:
         axis.set_ylabel("top-1 accuracy, %")
     figure.supxlabel("density (non-zero fraction)", fontsize=8)
@@ -458,15 +464,11 @@ def fig_common_mode(table: DataFrame) -> Figure:
         axis.plot(100 * row.leading_share, row.top1_percent, look.marker, color=look.color, **faint)
     axis.set_xlabel("share of the first singular vector, %")
     axis.set_ylabel("top-1 accuracy, %")
-    low, high = axis.get_xlim()
-    axis.xaxis.set_major_locator(MaxNLocator(4))
-    ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
-    axis.set_xlim(low, high + 1.0 * (high - low))  # room for the names
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    at = _make_room(axis, ticks=4, room=1.0, most=100)
     points = table[named]
     names, colors = [_name(label) for label in points["label"]], [STYLE[scheme].color for scheme in points["quantizer"]]
     x, y = 100 * points["leading_share"].to_numpy(), points["top1_percent"].to_numpy()
-    _label_points(axis, names, colors, x, y, high + 0.06 * (high - low))
+    _label_points(axis, names, colors, x, y, at)
     return figure
 
 
