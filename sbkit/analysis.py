@@ -135,6 +135,11 @@ def without_ablations(train: DataFrame) -> DataFrame:
     return train[~train["name"].str.startswith(("ablate_", "review_"))]
 
 
+def without_reviews(train: DataFrame) -> DataFrame:
+    """The runs that compare schemes or vary one: all but those named `review_<what>`, which answer a reviewer."""
+    return train[~train["name"].str.startswith("review_")]
+
+
 def scheme_runs(train: DataFrame) -> DataFrame:
     """The runs named after their quantizer: each scheme in its plain form, as the paper describes it."""
     return train[train["name"].str.replace(r"-s\d+$", "", regex=True) == train["quantizer"]]
@@ -272,7 +277,7 @@ def ablation_table(train: DataFrame, baseline: str = "signed_binary") -> DataFra
     Runs named `review_<what>` are left out. `setting` is what the run sets otherwise, `density` the mean of its models.
     Empty where nothing was changed.
     """
-    runs = group_runs(train[~train["name"].str.startswith("review_")])
+    runs = group_runs(without_reviews(train))
     runs = runs[runs["quantizer"] == runs.loc[runs["label"] == baseline, "quantizer"].max()]
     table = paired_table(runs.drop(columns=["label", "config"]), baseline)
     if table.empty:
@@ -310,7 +315,7 @@ def density_accuracy_table(train: DataFrame) -> DataFrame:
     One row per group and family, the family's start in it if it has another member; means and 95 % half widths over
     seeds, densest last.
     """
-    groups = dict(list(group_runs(train[~train["name"].str.startswith("review_")]).groupby("label")))
+    groups = dict(list(group_runs(without_reviews(train)).groupby("label")))
     rows = []
     for family, (start, options) in _DENSITY_FAMILIES.items():
         members = []
