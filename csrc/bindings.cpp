@@ -79,8 +79,9 @@ class Convolution {
       throw py::value_error("the window does not fit the padded input");
     if (threads < 1 || threads > kMaxThreads)
       throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to 1024");
-    if (group < 0 || group > (algorithm == "dataflow" ? kMaxTileChannels : kMaxGroup))
-      throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to 10, of dataflow to 32");
+    const int most = algorithm == "dataflow" ? kMaxTileChannels : encoding == "codebook" ? kMaxCodebookGroup : kMaxGroup;
+    if (group < 0 || group > most)
+      throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to " + std::to_string(most));
     checked_product({shape_.N, shape_.C, shape_.H, shape_.W});
     checked_product({shape_.N, shape_.K, shape_.P(), shape_.Q()});
     const int64_t count = checked_product({shape_.K, shape_.C, shape_.R, shape_.S});
@@ -102,7 +103,8 @@ class Convolution {
     PlanOptions options;
     options.encoding = choice<Encoding>(
         "encoding", encoding,
-        {{"two_group", Encoding::kTwoGroup}, {"rewritten", Encoding::kRewritten}, {"signed", Encoding::kSigned}});
+        {{"two_group", Encoding::kTwoGroup}, {"rewritten", Encoding::kRewritten}, {"signed", Encoding::kSigned},
+         {"codebook", Encoding::kCodebook}});
     if (options.encoding == Encoding::kRewritten) {
       for (int8_t c : weights.codes) {
         if (c == 0) throw py::value_error("encoding 'rewritten' met a code 0; allowed: codes -1 and +1 only");
@@ -110,8 +112,8 @@ class Convolution {
     }
     if (options.encoding != Encoding::kTwoGroup && weights.scale != weights.negative_scale)
       throw py::value_error("encoding '" + encoding + "' needs scale == negative_scale");
-    if (options.encoding == Encoding::kSigned && algorithm != "table")
-      throw py::value_error("encoding 'signed' with algorithm '" + algorithm + "'; allowed: table");
+    if ((options.encoding == Encoding::kSigned || options.encoding == Encoding::kCodebook) && algorithm != "table")
+      throw py::value_error("encoding '" + encoding + "' with algorithm '" + algorithm + "'; allowed: table");
     const float* b = checked<float>(bias, "bias", {shape_.K});
     options.bias.assign(b, b + shape_.K);
     options.relu = relu;

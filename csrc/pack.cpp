@@ -18,7 +18,8 @@ int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 constexpr int64_t kCachedValues = 2048;  // of a graph: 128 KiB of 64-byte vectors, beyond which sums are slow to fetch
 constexpr int64_t kMaxSlots = 65535;     // entries and their counts are 16 bits
 
-constexpr int kPowerOfThree[kMaxGroup + 1] = {1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683, 59049};
+constexpr int kPowerOfThree[kMaxCodebookGroup + 1] = {1,     3,     9,      27,     81,      243,     729,      2187,    6561,
+                                                      19683, 59049, 177147, 531441, 1594323, 4782969, 14348907, 43046721};
 
 int digit(int pattern, int channel) { return pattern / kPowerOfThree[channel] % 3; }
 
@@ -31,20 +32,15 @@ int opposite(int pattern, int channels) {
 
 }  // namespace
 
-TableProgram::TableProgram(int channels, Alphabet alphabet, bool zero_slot) {
-  const int patterns = kPowerOfThree[channels];
-  slot_of_.assign(static_cast<size_t>(patterns), -1);
+TableProgram::TableProgram(int channels, const std::vector<int>& patterns, bool zero_slot) {
   if (zero_slot) slot_of_[0] = 2 * slots_++;
   for (int c = 0; c < channels; c++) {
     slot_of_[kPowerOfThree[c]] = 2 * slots_;
     slot_of_[2 * kPowerOfThree[c]] = 2 * slots_ + 1;
     channel_slots_.push_back(slots_++);
   }
-  const int least = alphabet == kSigns ? 1 : 0, most = alphabet == kSubsets ? 1 : 2;
-  for (int pattern = 1; pattern < patterns; pattern++) {
-    bool wanted = true;
-    for (int c = 0; c < channels && wanted; c++) wanted = digit(pattern, c) >= least && digit(pattern, c) <= most;
-    if (wanted) require(pattern, 0, channels);
+  for (const int pattern : patterns) {
+    if (pattern != 0) require(pattern, 0, channels);
   }
   // Sums of equal depth do not wait for each other, and additions next to additions keep the loop's branch predictable.
   std::vector<int> depth(static_cast<size_t>(slots_), 0);
@@ -56,7 +52,8 @@ TableProgram::TableProgram(int channels, Alphabet alphabet, bool zero_slot) {
 
 // 2 * slot + negated of a pattern that touches only channels first .. first + size - 1; makes it if it is new.
 int TableProgram::require(int pattern, int first, int size) {
-  if (slot_of_[pattern] >= 0) return slot_of_[pattern];
+  const auto known = slot_of_.find(pattern);
+  if (known != slot_of_.end()) return known->second;
   const int half = (size + 1) / 2, split = kPowerOfThree[first + half];
   const int lower = pattern % split, upper = pattern - lower;
   int found;
@@ -76,8 +73,9 @@ int TableProgram::require(int pattern, int first, int size) {
 }
 
 int TableProgram::slot(int pattern, bool* negated) const {
-  *negated = slot_of_[pattern] & 1;
-  return slot_of_[pattern] / 2;
+  const int found = slot_of_.at(pattern);
+  *negated = found & 1;
+  return found / 2;
 }
 
 Plan::Plan(const ConvShape& shape, const Weights& weights, const Kernel& kernel, const PlanOptions& options)
@@ -98,7 +96,6 @@ Plan::Plan(const ConvShape& shape, const Weights& weights, const Kernel& kernel,
 
 void Plan::make_rows() {
   const int64_t per_filter = shape_.C * shape_.R * shape_.S;
-  bool mixed = false, zeros = false;  // a filter with both signs; any code 0
   auto add_row = [&](int64_t filter, int8_t add, int8_t subtract, float coefficient) {
     rows_.push_back({filter, add, subtract});
     coefficients_.push_back(coefficient);
@@ -110,7 +107,7 @@ void Plan::make_rows() {
     const bool plus = std::find(codes, codes + per_filter, 1) != codes + per_filter;
     const bool minus = std::find(codes, codes + per_filter, -1) != codes + per_filter;
     const bool zero = std::find(codes, codes + per_filter, 0) != codes + per_filter;
-    mixed |= plus && minus, zeros |= zero;
+    mixed_ |= plus && minus, zeros_ |= zero;
     if (options_.encoding == Encoding::kRewritten) {
       if (plus) add_row(k, 1, kNone, 2 * scale);
     } else if (plus && minus && scale == negative_scale) {
@@ -123,14 +120,59 @@ void Plan::make_rows() {
     first_row_.push_back(narrow(static_cast<int64_t>(rows_.size())));
   }
   if (options_.encoding == Encoding::kRewritten) rows_.push_back({-1, kNone, kNone});
-  if (options_.encoding == Encoding::kSigned && mixed)
-    alphabet_ = zeros ? TableProgram::kTernary : TableProgram::kSigns;
 }
 
-const TableProgram& Plan::program(int channels) {
-  auto found = programs_.find(channels);
-  if (found == programs_.end())
-    found = programs_.emplace(channels, TableProgram(channels, alphabet_, !options_.skip_zeros)).first;
+// What a row adds and what it subtracts of a group of channels, at one tap: two patterns of digits 0 and 1.
+std::pair<int, int> Plan::added_and_subtracted(const Row& row, int64_t first_channel, int channels,
+                                               int64_t tap) const {
+  int added = 0, subtracted = 0;
+  for (int c = 0; c < channels; c++) {
+    const int8_t value = row.filter < 0 ? row.add : code(row, first_channel + c, tap);
+    if (value == row.add) added += kPowerOfThree[c];
+    if (value == row.subtract && row.filter >= 0) subtracted += kPowerOfThree[c];
+  }
+  return {added, subtracted};
+}
+
+// The patterns that a table of `channels` channels holds where groups are of `group`; nothing if there are too many.
+std::optional<std::vector<int>> Plan::patterns(int group, int channels) const {
+  std::vector<int> wanted;
+  if (options_.encoding != Encoding::kCodebook) {  // all of an alphabet: {0,1}, {-1,+1} or {-1,0,+1}
+    const bool both_signs = options_.encoding == Encoding::kSigned && mixed_;
+    const int least = both_signs && !zeros_ ? 1 : 0, most = both_signs ? 2 : 1;
+    for (int pattern = 1; pattern < kPowerOfThree[channels]; pattern++) {
+      bool in_alphabet = true;
+      for (int c = 0; c < channels && in_alphabet; c++)
+        in_alphabet = digit(pattern, c) >= least && digit(pattern, c) <= most;
+      if (in_alphabet) wanted.push_back(pattern);
+    }
+    return wanted;
+  }
+  std::vector<bool> seen(static_cast<size_t>(kPowerOfThree[channels]));
+  const int64_t tail = shape_.C - shape_.C % group;  // the last channels, if they are fewer
+  for (int64_t c = channels == group ? 0 : tail; c + channels <= shape_.C; c += group) {
+    for (const Row& row : rows_) {
+      for (int64_t tap = 0; tap < shape_.R * shape_.S; tap++) {
+        const auto [added, subtracted] = added_and_subtracted(row, c, channels, tap);
+        const int pattern = std::min(added + 2 * subtracted, subtracted + 2 * added);  // it or its opposite
+        if (seen[pattern]) continue;
+        seen[pattern] = true;
+        wanted.push_back(pattern);
+        if (wanted.size() > kMaxPatterns) return std::nullopt;
+      }
+    }
+  }
+  return wanted;
+}
+
+const TableProgram& Plan::program(int group, int channels) {
+  auto found = programs_.find({group, channels});
+  if (found == programs_.end()) {
+    const auto wanted = patterns(group, channels);
+    TableProgram made;  // without slots: none can be made
+    if (wanted) made = TableProgram(channels, *wanted, !options_.skip_zeros);
+    found = programs_.emplace(std::pair(group, channels), std::move(made)).first;
+  }
   return found->second;
 }
 
@@ -189,6 +231,7 @@ void Plan::count_entries(int first_group, int last_group) {
   const int64_t taps = shape_.R * shape_.S;
   entry_count_.assign(static_cast<size_t>(last_group) + 1, 0);
   for (int group = first_group; group <= last_group; group++) {
+    if (group > 0 && program(group, group).slots() == 0) continue;
     const int step = std::max(group, 1);
     int64_t count = 0;
     for (const Row& row : rows_) {
@@ -199,7 +242,7 @@ void Plan::count_entries(int first_group, int last_group) {
             const int8_t value = code(row, i, tap);
             adds |= value == row.add, subtracts |= value == row.subtract;
           }
-          if (options_.encoding == Encoding::kSigned) {
+          if (whole_patterns()) {
             count += adds || subtracts || !options_.skip_zeros;
           } else if (!options_.skip_zeros && group > 0) {
             count += 1 + (row.subtract != kNone);
@@ -219,7 +262,10 @@ std::vector<std::pair<double, Plan::Geometry>> Plan::geometries() {
   const int lanes = kernel_.lanes;
   int first_group = 0, last_group = 0;
   if (table) {
-    const int most = alphabet_ == TableProgram::kTernary ? kMaxTernaryGroup : kMaxGroup;
+    const bool ternary = options_.encoding == Encoding::kSigned && mixed_ && zeros_;
+    const int most = options_.encoding == Encoding::kCodebook ? kMaxCodebookGroup
+                     : ternary                                 ? kMaxTernaryGroup
+                                                               : kMaxGroup;
     first_group = options_.group ? options_.group : 1;
     last_group = options_.group ? options_.group : narrow(std::min<int64_t>(most, shape_.C));
   }
@@ -263,7 +309,8 @@ void Plan::choose_geometry() {
     throw std::invalid_argument("a " + std::to_string(shape_.R) + "x" + std::to_string(shape_.S) +
                                 " window with group " + std::to_string(options_.group) + " and stride " +
                                 std::to_string(shape_.stride) +
-                                " needs more than 65535 slots per tile; use a smaller group, window or stride");
+                                " needs more than 65535 slots per tile or more than " + std::to_string(kMaxPatterns) +
+                                " patterns in a codebook; use a smaller group, window or stride");
   }
   if (!options_.choices.empty()) {
     const auto same = std::find_if(found.begin(), found.end(),
@@ -334,7 +381,9 @@ void Plan::lay_out(const Geometry& g) {
   job.blocks = g.blocks;
   const int64_t table_w = (g.tile_w - 1) * stride + shape_.S;  // input columns of a tile
   if (table) {
-    job.slots = g.groups_per_pass * program(g.group).slots();
+    const int slots = program(g.group, g.group).slots(), tail = narrow(shape_.C % g.group);
+    const int tail_slots = tail ? program(g.group, tail).slots() : slots;
+    job.slots = std::min(slots, tail_slots) == 0 ? 0 : g.groups_per_pass * std::max(slots, tail_slots);
     job.columns = narrow(ceil_div(table_w, stride) * stride);
     job.fill_h = narrow((g.tile_h - 1) * stride + shape_.R), job.fill_step = 1;
     job.copy_w = job.columns / job.stride;
@@ -365,7 +414,7 @@ double Plan::cycles(const Geometry& g) const {
   const double infinite = std::numeric_limits<double>::infinity();
   const bool table = options_.algorithm == Algorithm::kTable, dataflow = options_.algorithm == Algorithm::kDataflow;
   const int64_t window_rows = table || dataflow ? job.fill_h : (job.tile_h - 1) * job.stride + shape_.R;
-  if (window_rows * job.columns * job.slots > kMaxSlots) return infinite;
+  if (job.slots == 0 || window_rows * job.columns * job.slots > kMaxSlots) return infinite;
   if (job.tile_h > job.block_h || job.tile_w > job.block_w) return infinite;
   if (g.groups_per_pass > 1 && job.pass_channels >= 2 * shape_.C) return infinite;  // a pass half empty
   const double lanes = kernel_.lanes, l1 = double(l1_bytes()), positions = job.tile_h * job.tile_w;
@@ -422,7 +471,7 @@ void Plan::fill_program(Pass* pass) {
   if (options_.algorithm == Algorithm::kTable) {
     int32_t first_slot = 0;
     for (int32_t c = 0; c < pass->channels; c += job.group) {
-      const TableProgram& made = program(std::min(job.group, pass->channels - c));
+      const TableProgram& made = program(job.group, std::min(job.group, pass->channels - c));
       for (size_t i = 0; i < made.channel_slots().size(); i++) {
         for (int32_t m = 0; m < stride; m++) {  // columns of remainder m
           packing_.copies.push_back({(first_slot + made.channel_slots()[i]) * columns + m * (columns / stride),
@@ -433,7 +482,7 @@ void Plan::fill_program(Pass* pass) {
         packing_.steps.push_back(
             {at(first_slot + step.to), at(first_slot + step.a), at(first_slot + step.b), step.subtract});
       }
-      first_slot += program(job.group).slots();
+      first_slot += made.slots();
     }
   } else if (options_.algorithm == Algorithm::kDataflow) {
     const Graph& graph = options_.graphs[pass->first_channel / job.pass_channels];
@@ -456,8 +505,6 @@ void Plan::fill_program(Pass* pass) {
 void Plan::list_entries(const Row& row, const Pass& pass, std::vector<uint16_t>* adds,
                         std::vector<uint16_t>* subtracts) {
   const Job& job = packing_.job;
-  const bool is_signed = options_.encoding == Encoding::kSigned;
-  const TableProgram& full = program(std::max(job.group, 1));
   for (int64_t r = 0; r < shape_.R; r++) {
     for (int64_t s = 0; s < shape_.S; s++) {
       const int64_t column = s % job.stride * (job.columns / job.stride) + s / job.stride, tap = r * shape_.S + s;
@@ -473,27 +520,24 @@ void Plan::list_entries(const Row& row, const Pass& pass, std::vector<uint16_t>*
         }
         continue;
       }
-      for (int64_t c = 0, first_slot = 0; c < pass.channels; c += job.group, first_slot += full.slots()) {
+      int64_t first_slot = 0;
+      for (int64_t c = 0; c < pass.channels; c += job.group) {
         const int size = narrow(std::min<int64_t>(job.group, pass.channels - c));
-        const TableProgram& made = size == job.group ? full : program(size);
-        int added = 0, subtracted = 0;  // patterns, see TableProgram::slot
-        for (int i = 0; i < size; i++) {
-          const int8_t value = row.filter < 0 ? row.add : code(row, pass.first_channel + c + i, tap);
-          if (value == row.add) added += kPowerOfThree[i];
-          if (value == row.subtract && row.filter >= 0) subtracted += kPowerOfThree[i];
-        }
+        const TableProgram& made = program(job.group, size);
+        const auto [added, subtracted] = added_and_subtracted(row, pass.first_channel + c, size, tap);
         auto look_up = [&](int pattern, bool subtract) {
           if (pattern == 0 && options_.skip_zeros) return;
           bool negated;
           const int slot = made.slot(pattern, &negated);
           list(first_slot + slot, subtract != negated);
         };
-        if (is_signed) {
+        if (whole_patterns()) {
           look_up(added + 2 * subtracted, false);
         } else {
           if (row.add != kNone || row.filter < 0) look_up(added, false);
           if (row.subtract != kNone) look_up(subtracted, true);
         }
+        first_slot += made.slots();
       }
     }
   }

@@ -10,6 +10,8 @@
 //              Only for codes -1 and +1 with one scale.
 //   signed     of `table` alone: a channel group's whole pattern, +1 and -1 together, is one entry of the table, up to
 //              its sign. Only with one scale.
+//   codebook   of `table` alone: as `signed`, but the table holds only patterns that occur in the layer. Where training
+//              has limited those, groups can be larger. Only with one scale.
 //
 // With skip_zeros off, `sparse` and `dataflow` have a further row of the codes 0 (one more unique weight, of
 // coefficient 0), and `table` adds a vector of zeros where a row's pattern in a channel group is empty; with skip_zeros
@@ -18,7 +20,10 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <unordered_map>
+#include <utility>
 
 #include "conv.h"
 #include "dataflow.h"
@@ -27,7 +32,7 @@
 namespace sbkit {
 
 enum class Algorithm { kSparse, kTable, kDataflow };
-enum class Encoding { kTwoGroup, kRewritten, kSigned };
+enum class Encoding { kTwoGroup, kRewritten, kSigned, kCodebook };
 
 struct PlanOptions {
   Algorithm algorithm = Algorithm::kTable;
@@ -44,6 +49,8 @@ struct PlanOptions {
 
 constexpr int kMaxGroup = 10;         // of `table`
 constexpr int kMaxTernaryGroup = 6;   // of `table`, signed, with codes of all three values
+constexpr int kMaxCodebookGroup = 16;  // of `table`, codebook
+constexpr int kMaxPatterns = 1024;     // of one table, codebook
 constexpr int kMaxTileChannels = 32;  // of `dataflow`
 
 // How the table of a group of channels is made. A pattern holds a code of each channel. Patterns up to their sign have
@@ -51,14 +58,15 @@ constexpr int kMaxTileChannels = 32;  // of `dataflow`
 // half of the channels, rounded up, and that of its upper half, made likewise: one add a pattern.
 class TableProgram {
  public:
-  enum Alphabet { kSubsets, kSigns, kTernary };  // codes {0,1}, {-1,+1}, {-1,0,+1}
   TableProgram() = default;
-  TableProgram(int channels, Alphabet alphabet, bool zero_slot);
+  // Of `channels` channels, with slots for `patterns`: each the sum of digit[c] * 3^c, digit being 0, 1 for the code +1,
+  // 2 for -1.
+  TableProgram(int channels, const std::vector<int>& patterns, bool zero_slot);
 
   int slots() const { return slots_; }
   const std::vector<int>& channel_slots() const { return channel_slots_; }
   const std::vector<Step>& steps() const { return steps_; }  // in slots
-  // Slot of the pattern sum of digit[c] * 3^c, digit being 0, 1 for +1, 2 for -1; negated if it holds the opposite.
+  // Of a pattern that has one; negated if the slot holds the opposite.
   int slot(int pattern, bool* negated) const;
 
  private:
@@ -66,7 +74,7 @@ class TableProgram {
   int slots_ = 0;
   std::vector<int> channel_slots_;
   std::vector<Step> steps_;
-  std::vector<int> slot_of_;  // by pattern, 2 * slot + negated, -1 if it has none
+  std::unordered_map<int, int> slot_of_;  // by pattern, 2 * slot + negated
 };
 
 class Plan {
@@ -128,14 +136,19 @@ class Plan {
   int8_t code(const Row& row, int64_t c, int64_t tap) const {
     return weights_.codes[(row.filter * shape_.C + c) * shape_.R * shape_.S + tap];
   }
-  const TableProgram& program(int channels);
+  bool whole_patterns() const {
+    return options_.encoding == Encoding::kSigned || options_.encoding == Encoding::kCodebook;
+  }
+  std::pair<int, int> added_and_subtracted(const Row& row, int64_t first_channel, int channels, int64_t tap) const;
+  std::optional<std::vector<int>> patterns(int group, int channels) const;
+  const TableProgram& program(int group, int channels);
 
   ConvShape shape_;
   Weights weights_;
   const Kernel& kernel_;
   PlanOptions options_;
-  TableProgram::Alphabet alphabet_ = TableProgram::kSubsets;
-  std::map<int, TableProgram> programs_;      // by number of channels
+  bool mixed_ = false, zeros_ = false;        // a filter with codes of both signs; any code 0
+  std::map<std::pair<int, int>, TableProgram> programs_;  // by channels of a group and of this one, the last may be smaller
   std::vector<int64_t> entry_count_;          // by group
   std::vector<std::vector<int64_t>> values_;  // of `dataflow`: nodes and entries, by tile
   std::vector<Row> rows_;                     // by filter, the shared row last

@@ -44,6 +44,8 @@ QUANTIZER_OPTIONS = (
     "delta_axis",
     "region_channels",
     "region_taps",
+    "codebook_bits",
+    "codebook",
     "positive_fraction",
     "assignment",
     "swap_at",
@@ -262,6 +264,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "scale": ("scale",),
     "distillation": ("distill_from",),
     "regions and signs (beyond the paper)": ("region_channels", "region_taps", "channel_signs"),
+    "pattern codebooks (beyond the paper)": ("codebook_bits", "codebook"),
 }
 OTHER = "other options"
 

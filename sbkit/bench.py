@@ -331,12 +331,10 @@ class TableCost(NamedTuple):
 
 def _table_costs(weight: QuantizedWeight, encoding: str, skip_zeros: bool) -> list[TableCost]:
     """The cost for each number of channels per table."""
-    C = weight.codes.shape[1]
-    alphabet = repetition.table_alphabet(weight.codes, encoding)
     costs = []
     for group in range(1, repetition.largest_group(weight.codes, encoding) + 1):
         found = repetition.operations(weight, "table", group=group, encoding=encoding, skip_zeros=skip_zeros)
-        built = sum(repetition.table_adds(alphabet, min(group, C - start)) for start in range(0, C, group))
+        built = repetition.tables_adds(weight.codes, encoding, group)
         costs.append(TableCost(found.adds - built, built, found.total))
     return costs
 

@@ -49,10 +49,11 @@ with contextlib.suppress(ImportError):
 _kernels = importlib.import_module("sbkit._kernels")
 
 ALGORITHMS = ("dense", "sparse", "table", "dataflow")
-ENCODINGS = ("two_group", "rewritten", "signed")
+ENCODINGS = ("two_group", "rewritten", "signed", "codebook")
 ISAS = ("scalar", "neon", "avx2", "avx512")  # the narrowest first
 MAX_GROUP = {"table": 10, "dataflow": 32}
 MAX_TERNARY_GROUP = 6  # of `table` and the encoding "signed", with codes of all three values
+MAX_CODEBOOK_GROUP = 16  # of `table` and the encoding "codebook"
 PLAN_VERSION = 1  # of the files of `save_plan`
 
 
@@ -152,11 +153,13 @@ def prepare(
     encoding  "two_group": the +1 are added and the -1 subtracted, each group of one value summed for itself.
               "rewritten": 2 * (sum of the +1) - (sum of all), the latter shared by all filters; ValueError unless every
               code is -1 or +1. "signed", of `table`: a group's whole pattern, +1 and -1 together, is one entry of the
-              table, up to its sign; the cheapest for binary (2^(G-1) sums) and ternary ((3^G - 1) / 2 sums). The last
-              two need both scales to be equal. "auto": of "two_group" and, where it is allowed, "signed" the cheaper by
-              the cost model, or by time with `tune`
-    group     channels per table, 1 to 10 ("signed" with zeros and both signs in a filter: to 6), or channels per tile
-              of `dataflow`, 1 to 32; 0 chooses: by a cost model, for `dataflow` by planning samples
+              table, up to its sign; the cheapest for binary (2^(G-1) sums) and ternary ((3^G - 1) / 2 sums).
+              "codebook", of `table`: the same, but the table holds only patterns that occur in the layer; for codes
+              trained with a codebook. The last three need both scales to be equal. "auto": of "two_group" and, where
+              they are allowed, "signed" and "codebook" the cheapest by the cost model, or by time with `tune`
+    group     channels per table, 1 to 10 ("signed" with zeros and both signs in a filter: to 6; "codebook": to 16, as
+              long as a table's patterns are at most 1,024), or channels per tile of `dataflow`, 1 to 32; 0 chooses: by
+              a cost model, for `dataflow` by planning samples
     threads   OpenMP threads; without OpenMP the work is serial
     bias      float32 (K,), added to every output of a filter: with `scale`, a folded batch normalisation
     relu      clamp outputs at 0, after bias and residual
@@ -181,10 +184,13 @@ def prepare(
             f"group = {group} with algorithm {algorithm!r}; allowed: 0, only {list(MAX_GROUP)} have groups"
         )
     most = MAX_GROUP.get(algorithm, 0)
-    if encoding == "signed":
+    if encoding in ("signed", "codebook"):
         if algorithm != "table":
-            raise ValueError(f"encoding = 'signed' with algorithm {algorithm!r}; allowed: 'two_group', 'rewritten'")
-        most = MAX_TERNARY_GROUP if mixes_signs(weight.codes) and not weight.codes.all() else most
+            raise ValueError(f"encoding = {encoding!r} with algorithm {algorithm!r}; allowed: 'two_group', 'rewritten'")
+        if encoding == "codebook":
+            most = MAX_CODEBOOK_GROUP
+        elif mixes_signs(weight.codes) and not weight.codes.all():
+            most = MAX_TERNARY_GROUP
     _integer("group", group, 0, most)
     _integer("threads", threads, 1, 1024)
     if weight.codes.shape != (shape.K, shape.C, shape.R, shape.S):
@@ -197,13 +203,15 @@ def prepare(
         if not weight.codes.all():
             raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
     one_scale = np.array_equal(weight.scale, weight.negative_scale)
-    if encoding in ("rewritten", "signed") and not one_scale:
+    if encoding != "two_group" and encoding != "auto" and not one_scale:
         raise ValueError(f"encoding = {encoding!r} with two scales; allowed: scale equal to negative_scale")
     isa = "scalar" if algorithm == "dense" else usable[-1] if isa == "auto" else isa
     encodings = (encoding,)
     if encoding == "auto":
-        allowed = algorithm == "table" and one_scale and group <= MAX_TERNARY_GROUP
-        encodings = ("two_group", "signed") if allowed and mixes_signs(weight.codes) else ("two_group",)
+        encodings = ("two_group",)
+        if algorithm == "table" and one_scale:
+            ternary = mixes_signs(weight.codes) and group <= MAX_TERNARY_GROUP
+            encodings = ("two_group", "signed", "codebook") if ternary else ("two_group", "codebook")
     found = [
         _prepare(algorithm, weight, shape, isa, skip_zeros, encoding, group, threads, bias, relu, tune)
         for encoding in encodings

@@ -26,6 +26,7 @@ the gradient passes on through the standardization.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
@@ -37,12 +38,12 @@ from torch import Tensor, nn
 
 from sbkit.conv import QuantizedWeight
 
-RECORDED_IF_SET = (
-    "threshold",
-    "region_taps",
-    "swap_at",
-    "standardize",
-)  # younger than the first records, whose ids must not change
+RECORDED_IF_SET = (  # younger than the first records, whose ids must not change
+    "threshold", "region_taps", "codebook_bits", "codebook", "swap_at", "standardize",
+)  # fmt: skip
+
+MAX_CODEBOOK_BITS = 10
+CODEBOOK_DECAY = 0.99  # of a learned codebook's running sums, a step
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class QuantizerConfig:
     delta_axis: str = "filter"  # filter | layer | region (signed_binary): what that maximum or mean is taken over
     region_channels: int = 0  # input channels per region, C_t; 0: all, one sign per filter
     region_taps: int = 0  # kernel taps per region; 0: all R * S | 1: each tap is a region of its own
+    codebook_bits: int = 0  # a region's mask is one of 2^b of its layer; 0: any. Needs region_taps = 1
+    codebook: str = "sparsest"  # sparsest: the masks of fewest weights, fixed | learned: these follow the weights
     positive_fraction: float = 0.5  # fraction of regions with values {0, +alpha}
     assignment: str = "first_half"  # first_half | interleaved | random | initial_weights | learned: which these are
     swap_at: float = 0.0  # share of training after which all region signs are negated, once; 0: never
@@ -80,6 +83,16 @@ class QuantizerConfig:
             raise ValueError(f"region_channels = {self.region_channels!r}; allowed: 0 (all channels) or a divisor of C")
         if type(self.region_taps) is not int or self.region_taps not in (0, 1):
             raise ValueError(f"region_taps = {self.region_taps!r}; allowed: 0 (all taps), 1")
+        _require("codebook", self.codebook, ("sparsest", "learned"))
+        most = min(self.region_channels, MAX_CODEBOOK_BITS) if self.region_taps else 0
+        if type(self.codebook_bits) is not int or not 0 <= self.codebook_bits <= most:
+            raise ValueError(
+                f"codebook_bits = {self.codebook_bits!r} with region_channels = {self.region_channels}, region_taps = "
+                f"{self.region_taps}; allowed: 0 (any mask) to region_channels, at most {MAX_CODEBOOK_BITS}, with "
+                "region_taps = 1; else 0"
+            )
+        if self.codebook != "sparsest" and not self.codebook_bits:
+            raise ValueError(f"codebook = {self.codebook!r} with codebook_bits = 0; allowed: sparsest")
         if not _is_number(self.swap_at) or not 0 <= self.swap_at < 1:
             raise ValueError(f"swap_at = {self.swap_at!r}; allowed: 0 (never) <= swap_at < 1")
         for name in ("channel_signs", "standardize"):
@@ -187,6 +200,23 @@ def region_signs(K: int, B: int, fraction: float, assignment: str, generator: to
     else:
         positive = torch.randperm(K * B, generator=generator).reshape(K, B).numpy() < round(f * K * B)
     return torch.from_numpy(np.where(positive, np.float32(1), np.float32(-1)))
+
+
+def sparsest_masks(size: int, bits: int, generator: torch.Generator) -> Tensor:
+    """The 2^bits masks of fewest weights over `size` weights, float32 (2^bits, size) in {0, 1}, the empty one first.
+
+    Of the masks of most weights, not all of which fit, as many as do are drawn from `generator`.
+    """
+    rows = []
+    for weights in range(size + 1):
+        masks = list(itertools.combinations(range(size), weights))
+        left = 2**bits - len(rows)
+        kept = range(len(masks)) if len(masks) <= left else torch.randperm(len(masks), generator=generator)[:left]
+        rows += [masks[i] for i in kept]
+    book = torch.zeros(2**bits, size)
+    for row, mask in enumerate(rows):
+        book[row, list(mask)] = 1
+    return book
 
 
 def ranked_signs(sums: Tensor, fraction: float) -> Tensor:
@@ -309,6 +339,17 @@ class SignedBinary(Quantizer):
     Of all codes with one sign a region these are the nearest to w on a grid of step 2 Delta. A sign is one more stored
     bit for each region (`weight_bits`), where fixed ones cost nothing: a seed or a rule gives them back.
 
+    codebook_bits = b limits the mask u of each region of G channels (at one tap) to 2^b masks m_1, m_2, ... that all
+    regions of the layer share, so that a weight takes b / G bits. A region takes the mask whose weights exceed the
+    threshold by most in sum; among all 2^G masks that is the u above:
+
+        u = m_j,  j = argmax_i m_i . (beta w - Delta)
+
+    codebook = 'sparsest' fixes the masks before training (`sparsest_masks`). 'learned' starts there, and the masks then
+    follow the weights as the codewords of a vector quantizer do, a step of Lloyd's algorithm with running sums s:
+
+        s_j <- 0.99 s_j + 0.01 (sum of beta w - Delta over the regions that took mask j),    m_j = [s_j >= 0]
+
     Gradient: alpha * channel_sign times the slope of `ste`, `ede` or `sb_ede`.
 
     threshold = 'learned': Delta_k = min(max(f_k, 0), 0.95) * max|w_k|, with a parameter f_k for filter k that starts
@@ -321,12 +362,12 @@ class SignedBinary(Quantizer):
     Reference: Kuhar et al., 2023; the released code's `STESign.forward`, and its `ede` with the forward's own Delta.
     There the gradient is also clamped to [-1, 1], and `ede` is never called. `channel_sign` is not in that code: a
     random sign per input channel, half of them negative, outside the codes, so that inference folds it into the
-    activations.
+    activations. Codebooks of patterns are those of sub-bit networks (Wang et al., 2021), for masks.
     """
 
     options = (
         "estimator", "scale", "threshold", "delta_factor", "delta_axis", "region_channels", "positive_fraction",
-        "region_taps", "assignment", "swap_at", "channel_signs", "standardize",
+        "region_taps", "codebook_bits", "codebook", "assignment", "swap_at", "channel_signs", "standardize",
     )  # fmt: skip
     weight_bits = 1.0
 
@@ -347,6 +388,13 @@ class SignedBinary(Quantizer):
             *((taps, 1) if config.region_taps else (1, taps)),
         )
         self.register_buffer("beta", self._draw_beta(generator))
+        if config.codebook_bits:
+            self.weight_bits = config.codebook_bits / self.region_channels
+            masks = sparsest_masks(self.region_channels, config.codebook_bits, generator)
+            self.register_buffer("masks", masks)
+            if config.codebook == "learned":
+                self.weight_bits += masks.numel() / math.prod(self.shape)
+                self.register_buffer("mask_sums", masks - 0.5)
         if config.assignment == "learned":
             self.weight_bits += 1 / (self.layout[1] * self.layout[3])
         self.channel_sign = torch.ones(C)
@@ -382,6 +430,11 @@ class SignedBinary(Quantizer):
         """w as (K, B, weights of a region)."""
         return w.reshape(-1, *self.layout).transpose(2, 3).flatten(3).flatten(1, 2)
 
+    def _from_regions(self, regions: Tensor, w: Tensor) -> Tensor:
+        """(K, B, weights of a region) in w's shape: undoes `_by_region`."""
+        blocks, channels, groups, taps = self.layout
+        return regions.unflatten(2, (channels, taps)).unflatten(1, (blocks, groups)).transpose(2, 3).reshape(w.shape)
+
     def _spread(self, per_region: Tensor, w: Tensor) -> Tensor:
         """(K or 1, B or 1) -> broadcastable to w."""
         blocks, channels, groups, _ = self.layout
@@ -412,9 +465,23 @@ class SignedBinary(Quantizer):
         factor = self.delta_factors.detach().clamp(0, 0.95) if learned else self.config.delta_factor
         return self._spread(factor * self._magnitude(w), w)
 
+    def _nearest_mask(self, excess: Tensor) -> Tensor:
+        """u of the codebook's masks for excess = beta w - Delta; in a training step a learned one then follows."""
+        regions = self._by_region(excess)  # (K, B, G)
+        chosen = (regions @ self.masks.T).argmax(2)
+        u = self._from_regions(self.masks[chosen], excess)
+        if self.config.codebook == "learned" and self.training and torch.is_grad_enabled():
+            sums = torch.zeros_like(self.masks).index_add_(0, chosen.flatten(), regions.flatten(0, 1))
+            self.mask_sums.lerp_(sums, 1 - CODEBOOK_DECAY)
+            self.masks = self.mask_sums.ge(0).to(self.masks.dtype)
+        return u
+
     def quantize(self, w):
         beta = self.signs(w)
-        u = (beta * w).ge_(self._delta(w))
+        if self.config.codebook_bits:
+            u = self._nearest_mask(beta * w - self._delta(w))
+        else:
+            u = (beta * w).ge_(self._delta(w))
         return beta * u, mean_magnitude(w, u) if self.config.scale == "mean" else None
 
     def slope(self, w):
@@ -523,7 +590,8 @@ def response(config: QuantizerConfig, points: int = 81) -> list[dict]:
     learned threshold is where it starts. With `standardize`, w is the weight after standardization.
     """
     assignment = "first_half" if config.assignment == "learned" else config.assignment  # a kind of filter per sign
-    plain = replace(config, region_channels=0, region_taps=0, assignment=assignment, swap_at=0.0, standardize=False)
+    off = {"region_channels": 0, "region_taps": 0, "codebook_bits": 0, "codebook": "sparsest", "swap_at": 0.0}
+    plain = replace(config, **off, assignment=assignment, standardize=False)
     quantizer = make_quantizer(plain, (1, 1, points), torch.Generator())
     curves = []
     for beta in (1.0, -1.0) if config.quantizer == "signed_binary" else (None,):

@@ -17,7 +17,7 @@ import numpy as np
 from sbkit.conv import ConvShape, QuantizedWeight, mixes_signs
 
 ALGORITHMS = ("dense", "sparse", "table", "dataflow")
-ENCODINGS = ("two_group", "rewritten", "signed")
+ENCODINGS = ("two_group", "rewritten", "signed", "codebook")
 SCHEMES = ("binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary")
 
 
@@ -206,26 +206,32 @@ def dataflow_graph(sets: Sequence[Sequence[int]], inputs: int) -> DataflowGraph:
     return DataflowGraph(nodes, sums)
 
 
-@functools.cache
-def table_adds(alphabet: tuple[int, ...], channels: int) -> int:
-    """Additions that build a table of the sums of all patterns of `channels` codes from an alphabet, up to their sign.
+def program_adds(patterns: set[tuple[int, ...]]) -> int:
+    """Additions that build a table of the sums of `patterns` of codes, all of equally many channels, up to their sign.
 
     A single channel costs nothing. Any other pattern is one addition: the pattern of its first half of the channels
     (the larger, of an odd number) plus that of its second half, which are entries of smaller tables built likewise.
-    Subsets, alphabet (0, 1), thus take 2^g - g - 1 additions for g channels.
     """
+    channels = len(next(iter(patterns)))
     if channels == 1:
         return 0
     half = (channels + 1) // 2
     made = set()
-    for pattern in itertools.product(alphabet, repeat=channels):
+    for pattern in patterns:
         if any(pattern[:half]) and any(pattern[half:]):
             made.add(max(pattern, tuple(-code for code in pattern)))
-    return len(made) + table_adds(alphabet, half) + table_adds(alphabet, channels - half)
+    first, second = {pattern[:half] for pattern in patterns}, {pattern[half:] for pattern in patterns}
+    return len(made) + program_adds(first) + program_adds(second)
+
+
+@functools.cache
+def table_adds(alphabet: tuple[int, ...], channels: int) -> int:
+    """`program_adds` of all patterns of codes from an alphabet; of subsets, (0, 1), 2^g - g - 1 for g channels."""
+    return program_adds(set(itertools.product(alphabet, repeat=channels)))
 
 
 def table_alphabet(codes: np.ndarray, encoding: str = "two_group") -> tuple[int, ...]:
-    """Codes that the patterns of a layer's tables are made of.
+    """Codes that the patterns of a layer's tables are made of, but for the encoding `codebook`.
 
     (0, 1), subsets of channels, unless the encoding is `signed` and some filter has both signs: then (-1, 1) for codes
     without zeros and (-1, 0, 1) for others.
@@ -235,8 +241,25 @@ def table_alphabet(codes: np.ndarray, encoding: str = "two_group") -> tuple[int,
     return (-1, 1) if codes.all() else (-1, 0, 1)
 
 
+def tables_adds(codes: np.ndarray, encoding: str, group: int) -> int:
+    """Additions that build a layer's tables of `group` channels at one input position."""
+    C = codes.shape[1]
+    sizes = np.diff([*range(0, C, group), C]).tolist()
+    if encoding != "codebook":
+        return sum(table_adds(table_alphabet(codes, encoding), size) for size in sizes)
+    blocks = [codes[:, start : start + group] for start in range(0, C, group)]
+    occurring: dict[int, set] = {size: set() for size in sizes}
+    for block in blocks:  # the blocks of one size have one program
+        rows = np.unique(block.transpose(0, 2, 3, 1).reshape(-1, block.shape[1]), axis=0)
+        occurring[block.shape[1]].update(map(tuple, rows.tolist()))
+    return sum(program_adds(occurring[size]) for size in sizes)
+
+
 def largest_group(codes: np.ndarray, encoding: str = "two_group") -> int:
-    """Most channels that share a table: 10 (1,024 subsets, 512 patterns of signs), or 6 (364) if codes are ternary."""
+    """Most channels that share a table: 10 (1,024 subsets, 512 patterns of signs), 6 (364) if codes are ternary; 16 of
+    the encoding `codebook`, though no table can have more than 1,024 patterns."""
+    if encoding == "codebook":
+        return 16
     return 6 if len(table_alphabet(codes, encoding)) == 3 else 10
 
 
@@ -260,6 +283,7 @@ def operations(
       rewritten  for codes without zeros: y = 2·sum(x where +1) - sum(x), a row for +1 and one row for all inputs of
                  the window, summed once and shared by all filters
       signed     of `table` alone: one row, whose codes of both signs are one part
+      codebook   the same, with tables of only the patterns that occur in the layer
     Per output position (accumulators start at zero: a sum of n terms costs n additions, as in the dense count):
       dense     K·C·R·S additions and as many multiplications
       sparse    an addition per weight of each row
@@ -270,7 +294,7 @@ def operations(
       all three a multiplication per row of each filter (the shared row being one of each) and an addition less than
                 that. With the zeros kept, 0 is one more value with a row of its own (but not of `table`)
     table also builds, at each input position a window touches (padding included) and for each block, the sums of all
-    its patterns (`table_adds`); they serve all filters and taps.
+    its patterns (`tables_adds`); they serve all filters and taps.
 
     Raises ValueError for an unknown algorithm or encoding, a group that is out of range (1 to `largest_group` channels
     of a table), a `shape` other than the codes', zeros in codes to be rewritten, or an encoding other than two_group
@@ -296,8 +320,8 @@ def operations(
         raise ValueError('encoding = "rewritten" of codes with zeros; allowed: two_group')
     if encoding != "two_group" and two_scales.any():
         raise ValueError(f'encoding = "{encoding}" of weights with two scales; allowed: two_group')
-    if encoding == "signed" and algorithm != "table":
-        raise ValueError(f'encoding = "signed" with algorithm = "{algorithm}"; allowed: table')
+    if encoding in ("signed", "codebook") and algorithm != "table":
+        raise ValueError(f'encoding = "{encoding}" with algorithm = "{algorithm}"; allowed: table')
     outputs, inputs = 1, 1
     if shape is not None:
         outputs = shape.P * shape.Q
@@ -306,7 +330,7 @@ def operations(
         return Operations(outputs * codes.size, outputs * codes.size)
 
     plus, minus = codes > 0, codes < 0
-    parts = {"two_group": [plus, minus], "rewritten": [plus], "signed": [plus | minus]}[encoding]
+    parts = {"two_group": [plus, minus], "rewritten": [plus]}.get(encoding, [plus | minus])
     present = np.array([part.any(axis=(1, 2, 3)) for part in parts])  # (parts, K)
     rows = np.where(two_scales, present.sum(axis=0), present.any(axis=0))
     if algorithm != "table" and not skip_zeros:
@@ -323,8 +347,7 @@ def operations(
     elif algorithm == "table":
         used = np.logical_or.reduceat(every_part, starts, axis=1)  # (parts·K, blocks, R, S)
         entries = int(used.sum()) if skip_zeros else int(used.any(axis=(1, 2, 3)).sum()) * used[0].size
-        alphabet = table_alphabet(codes, encoding)
-        built = inputs * sum(table_adds(alphabet, g) for g in np.diff([*starts, C]).tolist())
+        built = inputs * tables_adds(codes, encoding, group)
     else:
         entries = 0
         for start in starts:

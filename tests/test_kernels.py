@@ -37,6 +37,7 @@ SCHEMES = (
     "signed_binary",
     "region_signs",
     "channel_signs",
+    "codebook",
     "empty",
 )
 SHAPES = [
@@ -77,6 +78,12 @@ def weight_of(scheme: str, shape: ConvShape, seed: int = 0) -> QuantizedWeight:
         "region_signs": 1 - 2 * ((channel // 2 + filters) % 2),
     }.get(scheme, np.where(filters < shape.K // 2, 1, -1))
     codes = (sign * (mask if scheme != "binary" else 1) * np.ones(size)).astype(np.int8)
+    if scheme == "codebook":  # 16 masks of 16 channels, each region with a sign of its own
+        masks = rng.random((16, 16)) < 0.3
+        regions = -(-shape.C // 16)
+        drawn = masks[rng.integers(16, size=(shape.K, regions, shape.R, shape.S))]  # (K, regions, R, S, 16)
+        drawn = drawn * rng.choice([-1, 1], (shape.K, regions, shape.R, shape.S, 1))
+        codes = drawn.transpose(0, 1, 4, 2, 3).reshape(shape.K, -1, shape.R, shape.S)[:, : shape.C].astype(np.int8)
     return QuantizedWeight(
         codes,
         2.0 ** rng.integers(-2, 3, shape.K),
@@ -89,7 +96,8 @@ def weight_of(scheme: str, shape: ConvShape, seed: int = 0) -> QuantizedWeight:
 def encodings_of(algorithm: str, weight: QuantizedWeight) -> list[str]:
     """The encodings that `prepare` allows."""
     one_scale = (weight.scale == weight.negative_scale).all()
-    allowed = {"rewritten": algorithm != "dense" and weight.codes.all(), "signed": algorithm == "table"}
+    table = algorithm == "table"
+    allowed = {"rewritten": algorithm != "dense" and weight.codes.all(), "signed": table, "codebook": table}
     return ["two_group", *(encoding for encoding, possible in allowed.items() if possible and one_scale)]
 
 
@@ -97,6 +105,8 @@ def most_channels(algorithm: str, encoding: str, weight: QuantizedWeight) -> int
     """The largest group that `prepare` allows."""
     if encoding == "signed" and not weight.codes.all():
         return kernels.MAX_TERNARY_GROUP  # more if no filter has both signs
+    if encoding == "codebook":
+        return kernels.MAX_CODEBOOK_GROUP
     return kernels.MAX_GROUP.get(algorithm, 0)
 
 
@@ -152,7 +162,7 @@ def test_dense_equals_an_independent_convolution(shape):
 def test_equals_an_independent_convolution(shape, algorithm, isa):
     """Schemes, encodings, zeros and groups in all combinations; threads and what follows the sums at random."""
     rng, x = np.random.default_rng(2), integers(shape)
-    groups = {"sparse": (0,), "table": (0, 1, 4, 10), "dataflow": (0, 1, 3)}[algorithm]
+    groups = {"sparse": (0,), "table": (0, 1, 4, 16), "dataflow": (0, 1, 3)}[algorithm]
     for scheme in SCHEMES:
         weight = weight_of(scheme, shape)
         sums = convolve(weight.dense(), x, shape)
@@ -217,7 +227,7 @@ def test_any_layer_equals_an_independent_convolution(layer):
 @pytest.mark.parametrize("side,C,K", [(56, 5, 6), (28, 24, 8), (14, 64, 48), (7, 96, 130)])
 def test_equals_an_independent_convolution_at_resnet_sizes(side, C, K, algorithm, isa):
     shape = ConvShape(C, side, side, K)
-    for scheme in ("binary", "signed_binary"):
+    for scheme in ("binary", "signed_binary", "codebook"):
         weight, x = weight_of(scheme, shape), integers(shape)
         sums = convolve(weight.dense(), x, shape)
         for encoding in encodings_of(algorithm, weight):
@@ -227,7 +237,8 @@ def test_equals_an_independent_convolution_at_resnet_sizes(side, C, K, algorithm
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
-    "algorithm,encoding", [(a, e) for a in PACKED for e in kernels.ENCODINGS if a == "table" or e != "signed"]
+    "algorithm,encoding",
+    [(a, e) for a in PACKED for e in kernels.ENCODINGS if a == "table" or e in ("two_group", "rewritten")],
 )
 def test_random_floats_stay_within_the_rounding_bound(algorithm, encoding, isa):
     shape = ConvShape(37, 10, 11, 16)
@@ -261,7 +272,7 @@ def test_threads_do_not_change_the_result(shape, algorithm):
 
 def test_threads_do_not_change_the_operations():
     shape = ConvShape(16, 1, 9, 64)  # one strip
-    for algorithm, encoding in (("sparse", "rewritten"), ("table", "rewritten"), ("table", "signed")):
+    for algorithm, encoding in (("sparse", "rewritten"), *(("table", e) for e in ("rewritten", "signed", "codebook"))):
         weight = weight_of("binary", shape)
         group = 4 if algorithm == "table" else 0
         one, four = (
@@ -277,7 +288,7 @@ def test_tuning_does_not_change_the_result(algorithm):
     shape = ConvShape(17, 9, 10, 12, stride=2)
     weight, x = weight_of("binary", shape), integers(shape)
     sums = convolve(weight.dense(), x, shape)
-    for encoding, threads in zip((*encodings_of(algorithm, weight), "auto"), (1, 2, 1, 1), strict=False):
+    for encoding, threads in zip((*encodings_of(algorithm, weight), "auto"), (1, 2, 1, 2, 1), strict=False):
         prepared = kernels.prepare(algorithm, weight, shape, encoding=encoding, threads=threads, tune=True)
         assert_computes(prepared, x, None, sums)
     if algorithm in kernels.MAX_GROUP:
@@ -300,7 +311,8 @@ def test_auto_takes_the_cheaper_encoding():
         return prepared.encoding
 
     assert chosen("binary") == chosen("binary", group=4) == "signed"
-    assert chosen("signed_binary") == chosen("zero_one") == "two_group"  # the same program
+    assert chosen("signed_binary", group=4) == chosen("zero_one", group=4) == "two_group"  # the same program
+    assert chosen("codebook") == "codebook"
     assert chosen("ternary_ttq") == chosen("binary", "dataflow") == chosen("binary", "dense") == "two_group"
 
 
@@ -422,15 +434,19 @@ SIGNED_BINARY = [[1, 1, 1, 0], [-1, -1, 0, -1]]
         (TERNARY, "table", "signed", 2, True, 4, 0, 3, 0, 2),  # tables of (3^2 - 1) / 2 patterns, 2 of them channels
         (TERNARY, "table", "signed", 2, False, 4, 0, 4, 0, 2),
         (TERNARY, "table", "signed", 4, True, 36, 0, 2, 0, 2),
+        (TERNARY, "table", "codebook", 4, True, 2, 0, 2, 0, 2),  # x0 + x1 and x0 - x2
+        (TERNARY, "table", "codebook", 4, False, 2, 0, 2, 0, 2),
         (TERNARY, "dataflow", "two_group", 4, True, 0, 0, 4, 0, 2),  # no pair is shared
         (TERNARY, "dataflow", "two_group", 4, False, 0, 0, 8, 2, 4),
         (BINARY, "sparse", "rewritten", 0, True, 0, 0, 7, 1, 3),  # the +1 of filter 0, none of filter 1, the total
         (BINARY, "table", "two_group", 4, True, 11, 0, 3, 0, 2),
         (BINARY, "table", "signed", 4, True, 12, 0, 2, 0, 2),  # 2^3 patterns, and 2 sums of each half
         (BINARY, "table", "signed", 3, True, 6, 0, 4, 0, 2),
+        (BINARY, "table", "codebook", 4, True, 5, 0, 2, 0, 2),  # x0 + x1, and that +- (x2 - x3) and +- (x2 + x3)
         (BINARY, "dataflow", "two_group", 4, True, 0, 2, 4, 0, 2),  # x0 + x1, and that + x3; x2 alone in filter 0
         (SIGNED_BINARY, "table", "two_group", 4, True, 11, 0, 2, 0, 2),
         (SIGNED_BINARY, "table", "signed", 4, True, 11, 0, 2, 0, 2),
+        (SIGNED_BINARY, "table", "codebook", 4, True, 3, 0, 2, 0, 2),  # x0 + x1, and that + x2 and + x3
         (SIGNED_BINARY, "dataflow", "two_group", 4, True, 0, 1, 4, 0, 2),  # x0 + x1 is shared
         (SIGNED_BINARY, "dataflow", "two_group", 2, True, 0, 1, 4, 0, 2),
         (SIGNED_BINARY, "dataflow", "two_group", 4, False, 0, 1, 6, 2, 4),
@@ -460,6 +476,16 @@ def test_operations_do_not_depend_on_the_isa(isa):
     prepared = kernels.prepare("table", weight, shape, isa=isa, group=4)
     assert prepared.adds == first.adds and prepared.operations == first.operations
     assert prepared.adds["table"] == 15 * 15 * 2 * 11  # 7 outputs at stride 2 touch 15 of 16 rows
+
+
+def test_a_codebook_larger_than_a_table_is_refused():
+    shape = ConvShape(64, 4, 4, 64)
+    weight = weight_of("signed_binary", shape)
+    with pytest.raises(ValueError, match="group 16 and stride 1 needs more than 65535 slots .* more than 1024 patt"):
+        kernels.prepare("table", weight, shape, encoding="codebook", group=16)
+    assert kernels.prepare("table", weight, shape, encoding="codebook").group < 16
+    with pytest.raises(ValueError, match="group = 17; allowed: an integer from 0 to 16"):
+        kernels.prepare("table", weight, shape, encoding="codebook", group=17)
 
 
 def test_signed_binary_costs_what_zero_one_costs():

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, response
+from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, response, sparsest_masks
 
 SHAPES = [(7, 16), (7, 16, 3), (8, 16, 3, 3), (1, 4, 1, 1), (6, 8, 5, 5)]
 SIGNED = [
@@ -27,6 +27,8 @@ SIGNED = [
     {"assignment": "learned", "threshold": "mean", "delta_factor": 0.7},
     {"assignment": "learned", "region_channels": 4, "channel_signs": True, "estimator": "sb_ede"},
     {"assignment": "learned", "region_channels": 2, "region_taps": 1, "scale": "mean", "delta_axis": "region"},
+    {"assignment": "random", "region_channels": 4, "region_taps": 1, "codebook_bits": 3},
+    {"assignment": "learned", "region_channels": 4, "region_taps": 1, "codebook_bits": 2, "scale": "mean"},
 ]
 STANDARDIZED = {"standardize": True, "scale": "mean"}
 THRESHOLDS = [
@@ -230,6 +232,69 @@ def test_regions_of_one_tap_have_signs_of_their_own():
     beta = quantizer.signs(w)
     for k, c, r, s in np.ndindex(4, 6, 3, 3):
         assert beta[k, c, r, s] == quantizer.beta[k, (c // 2) * 9 + 3 * r + s]
+
+
+CODEBOOK = {"region_channels": 4, "region_taps": 1, "threshold": "mean", "delta_factor": 0.8}
+
+
+@pytest.mark.parametrize("assignment", ["random", "learned"])
+def test_a_codebook_of_all_masks_changes_nothing(assignment):
+    shape = (6, 8, 3, 3)
+    every = _make(QuantizerConfig(assignment=assignment, codebook_bits=4, **CODEBOOK), shape)
+    none = _make(QuantizerConfig(assignment=assignment, **CODEBOOK), shape)
+    none.beta = every.beta  # the codebook is drawn before them
+    np.testing.assert_array_equal(every(_latent(shape)), none(_latent(shape)))
+    assert every.weight_bits == none.weight_bits
+
+
+def test_a_region_takes_the_nearest_mask_of_its_codebook():
+    """Against trying every mask, on a grid of step 2 Delta."""
+    quantizer = _make(QuantizerConfig(assignment="random", codebook_bits=3, **CODEBOOK), (5, 8, 3))
+    assert quantizer.weight_bits == 3 / 4
+    w = _latent((5, 8, 3))
+    codes, beta, masks = quantizer(w).numpy(), quantizer.signs(w).numpy(), quantizer.masks.numpy()
+    x = w.double().numpy()
+    for k, c, tap in itertools.product(range(5), (0, 4), range(3)):
+        region = beta[k, c, tap] * x[k, c : c + 4, tap]
+        nearest = masks[((region - 2 * 0.8 * np.abs(x[k]).mean() * masks) ** 2).sum(1).argmin()]
+        np.testing.assert_array_equal(beta[k, c, tap] * codes[k, c : c + 4, tap], nearest)
+
+
+def test_sparsest_masks():
+    masks = sparsest_masks(6, 4, torch.Generator().manual_seed(0)).numpy()
+    assert masks.sum(1).tolist() == [0] + 6 * [1] + 9 * [2] and len(np.unique(masks, axis=0)) == 16
+    other = sparsest_masks(6, 4, torch.Generator().manual_seed(1)).numpy()
+    assert (masks[:7] == other[:7]).all() and (masks[7:] != other[7:]).any()
+    assert len(np.unique(sparsest_masks(5, 5, torch.Generator()), axis=0)) == 32
+
+
+def test_a_learned_codebook_follows_the_weights_in_training_steps_alone():
+    shape = (16, 8, 3, 3)
+    quantizer = _make(QuantizerConfig(assignment="random", codebook_bits=2, codebook="learned", **CODEBOOK), shape)
+    assert quantizer.weight_bits == 2 / 4 + 4 * 4 / (16 * 8 * 9)
+    start = quantizer.masks.numpy().copy()
+    sums = start - 0.5
+    w = _latent(shape)
+    quantizer.codes(w)
+    with torch.no_grad():
+        quantizer(w)
+    np.testing.assert_array_equal(quantizer.masks, start)
+    together = torch.tensor([1.0, 1, 0, 0] * 2).reshape(8, 1, 1)  # a mask that the codebook lacks
+    for step in range(30):
+        latent = _latent(shape, step) + quantizer.signs(w) * together
+        x = latent.double().numpy()
+        excess = quantizer.signs(w).numpy() * x - 0.8 * np.abs(x).mean((1, 2, 3), keepdims=True)
+        regions = excess.reshape(16, 2, 4, 9).transpose(0, 1, 3, 2).reshape(-1, 4)
+        chosen = (regions @ quantizer.masks.double().numpy().T).argmax(1)
+        for j in range(4):
+            sums[j] = 0.99 * sums[j] + 0.01 * regions[chosen == j].sum(0)
+        quantizer(latent.requires_grad_())
+        np.testing.assert_array_equal(quantizer.masks, sums >= 0)
+    assert [1, 1, 0, 0] in quantizer.masks.tolist() and [1, 1, 0, 0] not in start.tolist()
+    quantizer.eval()
+    kept = quantizer.masks.clone()
+    quantizer(_latent(shape, 99).requires_grad_())
+    assert torch.equal(quantizer.masks, kept)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.29, 0.5, 0.7, 1.0])
@@ -508,6 +573,8 @@ def test_options_younger_than_the_records_are_recorded_only_if_set():
     assert QuantizerConfig("binary").effective() == {"quantizer": "binary", "estimator": "ste", "scale": "none"}
     for name, value in {"threshold": "learned", "region_taps": 1, "swap_at": 0.5, "standardize": True}.items():
         assert QuantizerConfig(**{name: value}).effective() == QuantizerConfig().effective() | {name: value}
+    codebook = {"region_channels": 4, "region_taps": 1, "codebook_bits": 3, "codebook": "learned"}
+    assert QuantizerConfig(**codebook).effective() == QuantizerConfig().effective() | codebook
 
 
 @pytest.mark.parametrize(
@@ -521,6 +588,14 @@ def test_options_younger_than_the_records_are_recorded_only_if_set():
         ({"region_channels": -4}, "region_channels = -4"),
         ({"region_channels": 2.0}, "region_channels = 2.0"),
         ({"region_taps": 2}, "region_taps = 2; allowed: 0 (all taps), 1"),
+        (
+            {"codebook_bits": 5, "region_channels": 4, "region_taps": 1},
+            "codebook_bits = 5 with region_channels = 4, region_taps = 1; allowed: 0 (any mask) to region_channels",
+        ),
+        ({"codebook_bits": 2, "region_channels": 4}, "codebook_bits = 2 with region_channels = 4, region_taps = 0"),
+        ({"codebook_bits": 2.0, "region_channels": 4, "region_taps": 1}, "codebook_bits = 2.0"),
+        ({"codebook": "learned"}, "codebook = 'learned' with codebook_bits = 0; allowed: sparsest"),
+        ({"codebook": "random"}, "codebook = 'random'; allowed: sparsest, learned"),
         ({"assignment": "learned", "positive_fraction": 0.3}, "positive_fraction = 0.3 has no effect"),
         ({"assignment": "learned", "swap_at": 0.3}, "swap_at = 0.3 has no effect"),
         ({"region_channels": True}, "region_channels = True"),

@@ -242,6 +242,8 @@ PLUS_MINUS = weight([1, 1, -1, -1], [1, 1, 1, 1])
         (MIXED, "table", {"group": 2, "encoding": "signed", "skip_zeros": False}, (2 + 2 + 4, 1 + 1)),
         (PLUS_MINUS, "table", {"group": 2, "encoding": "signed"}, (2 + 2 + 4, 1 + 1)),
         (PLUS_MINUS, "table", {"group": 3, "encoding": "signed"}, (2 + 2 + 6, 1 + 1)),
+        # tables: a+b, and a-b of which a-b-c is made
+        (MIXED, "table", {"group": 4, "encoding": "codebook"}, (1 + 1 + 3, 1 + 1)),
         # {0,1} | {0}, {1,2}: nothing to share.
         (MIXED, "dataflow", {"group": 4}, (2 + 3, 1 + 1)),
         (TWO_SCALES, "dataflow", {"group": 4}, (2 + 3 + 1, 1 + 2)),
@@ -340,13 +342,15 @@ def test_the_plans_execute_these_operations(scheme, shape):
     codes = codes_of(scheme, (shape.K, shape.C, shape.R, shape.S))
     if scheme == "ternary_ttq":
         codes = replace(codes, negative_scale=np.full(shape.K, 2))
-    encodings = {"dense": ["two_group"], "table": ["two_group", "signed"]}
+    encodings = {"dense": ["two_group"], "table": ["two_group", "signed", "codebook"]}
     for algorithm in repetition.ALGORITHMS:
         for skip_zeros in (True, False):
             for encoding in encodings.get(algorithm, ["two_group"]) + ["rewritten"] * (scheme == "binary"):
-                if (algorithm, encoding) == ("dense", "rewritten") or (scheme, encoding) == ("ternary_ttq", "signed"):
+                if (algorithm, encoding) == ("dense", "rewritten"):
                     continue
-                for group in (0, 2, 3) if algorithm in ("table", "dataflow") else (0,):
+                if scheme == "ternary_ttq" and encoding != "two_group":  # its scales are two
+                    continue
+                for group in (0, 2, 3, 5) if algorithm in ("table", "dataflow") else (0,):
                     options = {"skip_zeros": skip_zeros, "encoding": encoding}
                     prepared = kernels.prepare(algorithm, codes, shape, group=group, **options)
                     expected = operations(codes, algorithm, shape, group=prepared.group or 1, **options)
