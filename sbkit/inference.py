@@ -127,7 +127,7 @@ def compile(
     weights    codes of every quantized layer, named as in `quantized_weights(model)`, which is what None takes
     image      channels, height, width
     batch      images a call
-    encoding   "auto": the cheapest of "two_group", "codebook" and, where filters have both signs, "signed", layer by layer
+    encoding   "auto": layer by layer the cheapest of "two_group", "codebook" and, with both signs in a filter, "signed"
 
     The other options are those of `kernels.prepare`; `threads` is for the kernels, torch's layers have torch's own.
     With `tune`, the last bits of a logit may differ between two compilations. Raises TypeError for another kind of

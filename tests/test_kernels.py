@@ -481,7 +481,7 @@ def test_operations_do_not_depend_on_the_isa(isa):
 def test_a_codebook_larger_than_a_table_is_refused():
     shape = ConvShape(64, 4, 4, 64)
     weight = weight_of("signed_binary", shape)
-    with pytest.raises(ValueError, match="group 16 and stride 1 needs more than 65535 slots .* more than 1024 patt"):
+    with pytest.raises(ValueError, match=r"group 16 and stride 1 needs more than 65535 slots .* more than 1024 patt"):
         kernels.prepare("table", weight, shape, encoding="codebook", group=16)
     assert kernels.prepare("table", weight, shape, encoding="codebook").group < 16
     with pytest.raises(ValueError, match="group = 17; allowed: an integer from 0 to 16"):
