@@ -983,9 +983,9 @@ def response_table(train: DataFrame) -> DataFrame:
 
 _PEERS = ("torch", "onnxruntime", "openvino")  # what a user would run instead
 # What the absence of a column means: records of earlier versions lack some.
-_ABSENT = {"study": "layers", "precision": "fp32", "regions": 0, "model": "", "on_threads": 1}
+_ABSENT = {"study": "layers", "precision": "fp32", "regions": 0, "codebook_bits": 0, "model": "", "on_threads": 1}
 _ABSENT |= dict.fromkeys(("bound_ms", "roofline_fraction", "entropy_bits"), math.nan)
-_COUNTS = ("group", "regions", "on_threads", "weight_bytes", "adds", "multiplies")
+_COUNTS = ("group", "regions", "codebook_bits", "on_threads", "weight_bytes", "adds", "multiplies")
 
 
 def labelled(bench: DataFrame) -> DataFrame:
@@ -1005,6 +1005,7 @@ def labelled(bench: DataFrame) -> DataFrame:
             details += [row.encoding] if row.encoding != "two_group" else []
             details += [] if row.skip_zeros else ["zeros kept"]
             details += [f"sign per {row.regions:.0f} channels"] if row.regions else []
+            details += [f"{row.codebook_bits:.0f}-bit codebook"] if row.codebook_bits else []
         place = (row.name, row.layer, row.model, row.batch, row.density, row.on_threads)
         details += [f"G = {row.group}"] if (place, *details) in seen else []
         seen.add((place, *details))
@@ -1203,6 +1204,78 @@ def network_table(bench: DataFrame) -> DataFrame:
                 }
             )
     return DataFrame(rows)
+
+
+def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
+    """What pattern codebooks cost in accuracy and save in bits and time: a row per design, and two for comparison.
+
+    Designs are the groups of signed binary with random signs per region of G channels at one tap: `masks` tells how
+    many a region chooses among. The others are binary and the paper's signed binary. Empty if no group has a codebook.
+
+    weight_bits  stored bits a weight
+    density, top1_mean_percent, n; difference, half_width   over seeds, the last two to binary at the same seed, points
+    time         latency of the benchmark's layers together, binary in its fastest encoding being 1, by the fastest
+                 algorithm and encoding of codes like these (`ran`); with time_half_width over the rounds. Codes of
+                 regions of any mask have the density of Delta = mean |w|. NaN without such a benchmark
+    """
+    groups = dict(list(group_runs(train).groupby("label")))
+    if "binary" not in groups:
+        return DataFrame()
+    designs = [label for label, group in groups.items() if _TAP_SIGNS.items() <= group["config"].iloc[0].items()]
+    times = _codebook_times(newest(bench, "codebooks"))
+    rows = []
+    if not any("codebook_bits" in groups[label]["config"].iloc[0] for label in designs):
+        return DataFrame()
+    for label in ("binary", "signed_binary", *designs):
+        if label not in groups:
+            continue
+        group = groups[label]
+        config = group["config"].iloc[0]
+        bits, G = config.get("codebook_bits", 0), config.get("region_channels", 0)
+        like = G if bits else 4 * (G > 0)
+        time, time_half_width, ran = times.get((config["quantizer"], bits, like), (math.nan, math.nan, ""))
+        differences = paired_differences(group, groups["binary"])
+        mean, half_width = interval(differences) if len(differences) else (math.nan, math.nan)
+        rows.append(
+            {
+                "label": label,
+                "quantizer": config["quantizer"],
+                "channels": G,
+                "masks": f"{2**bits} {'learned' if config.get('codebook') == 'learned' else 'masks'}"
+                if bits
+                else "any mask",
+                "weight_bits": group["weight_bits"].iloc[0],
+                "density": group["density"].mean(),
+                "top1_mean_percent": group["top1_percent"].mean(),
+                "n": len(group),
+                "difference": mean,
+                "half_width": half_width,
+                "time": time,
+                "time_half_width": time_half_width,
+                "ran": ran,
+            }
+        )
+    table = DataFrame(rows)
+    if rows:
+        table = table.sort_values(
+            ["channels", "weight_bits"], ascending=[True, False], kind="stable", ignore_index=True
+        )
+    return table
+
+
+_TAP_SIGNS = {"region_taps": 1, "assignment": "random", "threshold": "mean", "delta_factor": 1.0}
+
+
+def _codebook_times(bench: DataFrame) -> dict[tuple[str, int, int], tuple[float, float, str]]:
+    """(scheme, b, G) -> time relative to binary's best, its half width, and the contender that took it."""
+    if bench.empty:
+        return {}
+    table = labelled(records.one_machine(bench))
+    totals = {label: sum(rounds_by_layer(timings).values()) for label, timings in table.groupby("label", sort=False)}
+    kinds = table[table["scheme"] != ""].drop_duplicates("label").groupby(["scheme", "codebook_bits", "regions"])
+    fastest = {kind: min(rows["label"], key=lambda label: np.median(totals[label])) for kind, rows in kinds}
+    binary = totals[fastest["binary", 0, 0]]
+    return {kind: (*interval(totals[label] / binary), label) for kind, label in fastest.items()}
 
 
 def tradeoff_table(bench: DataFrame) -> DataFrame:

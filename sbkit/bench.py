@@ -43,7 +43,7 @@ from torch.utils.benchmark import Timer
 
 from sbkit import inference, kernels, models, records, repetition
 from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, ConvShape, QuantizedWeight
-from sbkit.quantizers import QuantizerConfig
+from sbkit.quantizers import QuantizerConfig, sparsest_masks
 
 
 def _stride_1(shapes: tuple[ConvShape, ...]) -> tuple[ConvShape, ...]:
@@ -68,7 +68,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "tiny": ("resnet8", {"image_size": 8, "width": 8}),
 }
 
-STUDIES = ("layers", "threads", "density", "network", "operations")
+STUDIES = ("layers", "threads", "density", "codebooks", "network", "operations")
 ALGORITHMS = ("sparse", "table", "dataflow")  # of the kernels, besides the reference
 # How far torch and its peers may be off, as a fraction of the largest output, by precision.
 TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
@@ -78,7 +78,7 @@ TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
 class BenchConfig:
     """What to time."""
 
-    study: str = "layers"  # layers | threads: one and several | density: of the second shape | network | operations
+    study: str = "layers"  # layers | threads: one and several | density: one layer | codebooks | network | operations
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
@@ -142,6 +142,7 @@ BASELINE: dict[str, Any] = {
     "skip_zeros": True,
     "group": 0,
     "regions": 0,
+    "codebook_bits": 0,
     "isa": "",
     "geometry": "",
     "plan_seconds": 0.0,
@@ -172,10 +173,13 @@ class Way(NamedTuple):
     options: dict[str, Any]
     density: float | None  # of the codes; None: the config's for this scheme
     regions: int  # channels that share a random sign within a filter; 0: the scheme's own signs
+    bits: int  # b: such a region holds one of the 2^b sparsest masks, at each tap by itself; 0: any mask
 
 
-def _way(algorithm: str, scheme: str, density: float | None = None, regions: int = 0, **options: Any) -> Way:
-    return Way(algorithm, scheme, options, density, regions)
+def _way(
+    algorithm: str, scheme: str, density: float | None = None, regions: int = 0, bits: int = 0, **options: Any
+) -> Way:
+    return Way(algorithm, scheme, options, density, regions, bits)
 
 
 # Binary in every encoding that an algorithm has, so that it is never held to its worst.
@@ -238,9 +242,22 @@ DENSITY: tuple[Way, ...] = (
     ),
 )
 
+CODEBOOKS: tuple[Way, ...] = (
+    *BINARY_TABLES,
+    _way("table", "signed_binary"),
+    _way("table", "signed_binary", density=0.21, regions=4, group=4),  # any mask; the density of Delta = mean|w|
+    *(
+        _way(algorithm, "signed_binary", regions=G, bits=b, **options)
+        for b, G in ((4, 8), (6, 8), (4, 16), (6, 16), (8, 16))
+        for algorithm, options in (("table", {}), ("table", {"encoding": "codebook"}), ("sparse", {}))
+    ),
+)
+
 
 def _random_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
-    """Random codes, the same for all contenders with the same scheme, density and regions."""
+    """Random codes, the same for all contenders with the same scheme, density, regions and bits."""
+    if way.bits:
+        return _random_masks(config, shape, way)
     density = config.density_of(way.scheme) if way.density is None else way.density
     generator = np.random.default_rng(config.seed)
     weight = repetition.random_codes(way.scheme, (shape.K, shape.C, shape.R, shape.S), density, generator)
@@ -249,6 +266,17 @@ def _random_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedW
         signs = blocks.repeat(way.regions, axis=1)[:, : shape.C, None, None]
         weight = replace(weight, codes=np.abs(weight.codes) * signs)
     return weight
+
+
+def _random_masks(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
+    """Codes of a codebook, every mask as likely; trained ones have more empty masks, and are sparser."""
+    generator = np.random.default_rng(config.seed)
+    masks = sparsest_masks(way.regions, way.bits, torch.Generator().manual_seed(config.seed)).numpy().astype(np.int8)
+    size = (shape.K, -(-shape.C // way.regions), shape.R, shape.S)
+    signs = generator.choice(np.array([-1, 1], np.int8), (*size, 1))
+    regions = signs * masks[generator.integers(len(masks), size=size)]  # (K, blocks, R, S, channels of a block)
+    codes = regions.transpose(0, 1, 4, 2, 3).reshape(shape.K, -1, shape.R, shape.S)[:, : shape.C]
+    return QuantizedWeight(np.ascontiguousarray(codes), scheme=way.scheme)
 
 
 def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], lanes: int, skipped: list[str]) -> Subject:
@@ -291,7 +319,7 @@ def _kernel_layer(
     codes: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
     contenders = []
     for way in ways:
-        key = way.scheme, way.density, way.regions
+        key = way.scheme, way.density, way.regions, way.bits
         if key not in codes:
             weight = _random_codes(config, shape, way)
             codes[key] = weight, kernels.conv2d(kernels.prepare("dense", weight, shape), x)
@@ -307,11 +335,12 @@ def _kernel_layer(
             **{key: getattr(prepared, key) for key in ("plan_seconds", "weight_bytes")},
             **prepared.operations._asdict(),
             "regions": way.regions,
+            "codebook_bits": way.bits,
             "density": weight.density,
-            "entropy_bits": repetition.entropy_bits(weight.codes, way.regions),
+            "entropy_bits": way.bits / way.regions if way.bits else repetition.entropy_bits(weight.codes, way.regions),
         }
         columns["best_reduction"] = 2 * shape.macs / shape.N / sum(prepared.operations)
-        if table:
+        if table and config.study != "codebooks":  # counting its patterns for every G takes minutes
             costs = _table_costs(weight, prepared.encoding, prepared.skip_zeros)
             columns["best_reduction"] = 2 * shape.weights / min(cost.operations for cost in costs)
             if config.study == "layers":
@@ -611,8 +640,8 @@ def _subjects(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterable[S
     shapes, ways = SHAPES[config.shapes], LAYERS
     if config.study == "density":
         shapes, ways = shapes[1:2], DENSITY
-    if config.study == "threads":
-        ways = THREADS
+    if config.study in ("threads", "codebooks"):
+        ways = THREADS if config.study == "threads" else CODEBOOKS
     ways = [way for way in ways if way.algorithm in config.algorithms.split()]
     for shape in shapes:
         yield _layer(config, shape.with_batch(config.batch), ways, lanes, skipped)

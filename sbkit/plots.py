@@ -393,6 +393,41 @@ def fig_density_accuracy(table: DataFrame) -> Figure:
 
 
 @_figure
+def fig_codebooks(table: DataFrame) -> Figure:
+    """Accuracy of `codebook_table`, as a difference to binary, against bits a weight and, where timed, latency.
+
+    Designs are circles, the darker the more channels a region has; binary and the paper's design look as everywhere.
+    """
+    costs = {"weight_bits": "stored bits a weight", "time": "latency, binary = 1"}
+    costs = {column: name for column, name in costs.items() if table[column].notna().any()}
+    size = (PAGE if len(costs) > 1 else COLUMN, max(2.4, 0.7 + 0.16 * len(table)))
+    figure, axes = plt.subplots(1, len(costs), figsize=size, squeeze=False, sharey=True)
+    most = max(table["channels"].max(), 1)
+    colors, names = [], []
+    for row in table.itertuples():
+        look = STYLE[row.quantizer]
+        colors.append(_tint(look.color, 0.35 + 0.65 * row.channels / most) if row.channels else look.color)
+        names.append(f"{row.masks}, G = {row.channels}" if row.channels else look.label)
+    for axis, (column, name) in zip(axes.flat, costs.items(), strict=True):
+        shown = table[column].notna().to_numpy()
+        for row, color in zip(table[shown].itertuples(), np.array(colors, object)[shown], strict=True):
+            marker = "o" if row.channels else STYLE[row.quantizer].marker
+            hollow = {} if row.channels or row.label == "binary" else {"markerfacecolor": "white"}
+            error = {"xerr": row.time_half_width} if column == "time" else {}
+            error |= {"yerr": row.half_width} if row.half_width == row.half_width else {}
+            look = {"fmt": marker, "color": color, "elinewidth": 0.6, "zorder": 3}
+            axis.errorbar(getattr(row, column), row.difference, **look, **hollow, **error)
+        axis.axhline(0, color="black", linewidth=0.7)
+        axis.set_xlabel(name)
+        axis.set_xlim(left=0)
+        at = _make_room(axis, ticks=5, room=0.55, most=np.inf)
+        x, y = table.loc[shown, column].to_numpy(), table.loc[shown, "difference"].to_numpy()
+        _label_points(axis, list(np.array(names)[shown]), list(np.array(colors, object)[shown]), x, y, at)
+    axes[0, 0].set_ylabel("top-1 minus binary's, points")
+    return figure
+
+
+@_figure
 def fig_curves(table: DataFrame) -> Figure:
     """Top-1 per epoch of `curves_table`: the mean over seeds as a line, every seed faint behind it."""
     figure, axis = plt.subplots(figsize=(COLUMN, _height(2.4, table)))

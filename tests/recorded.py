@@ -100,6 +100,40 @@ def write_ablations(folder):
     return folder
 
 
+TAP_SIGNS = {"region_taps": 1, "assignment": "random", "threshold": "mean", "delta_factor": 1.0}
+DESIGNS = (
+    ("ablate_any", -0.5, {"region_channels": 8}),
+    ("ablate_codebook", -1.0, {"region_channels": 16, "codebook_bits": 6}),
+    ("ablate_learned_codebook", -1.5, {"region_channels": 16, "codebook_bits": 6, "codebook": "learned"}),
+    ("ablate_untimed", -2.0, {"region_channels": 16, "codebook_bits": 2}),
+)
+
+
+def write_codebooks(folder):
+    """Binary, signed binary and designs with codebooks, three seeds; a benchmark that knows all of them but one."""
+    for seed, noise in enumerate((0.0, 0.2, -0.2)):
+        train_record(folder, "binary", seed, 87.0 + seed)
+        train_record(folder, "signed_binary", seed, 84.0 + seed + noise)
+        for label, gain, options in DESIGNS:
+            top1 = 87.0 + seed + gain + noise
+            train_record(folder, label, seed, top1, quantizer="signed_binary", **TAP_SIGNS | options)
+    timings = []
+    for layer, ms in LAYERS:
+        timings.append(timing(layer, "torch", "contiguous", ms))
+        for *what, factor, more in (
+            ("table", "binary", 0.8, {}),
+            ("table", "binary", 0.4, {"encoding": "signed"}),
+            ("table", "signed_binary", 0.36, {}),
+            ("table", "signed_binary", 0.3, {"regions": 4}),
+            ("table", "signed_binary", 0.3, {"regions": 16, "codebook_bits": 6}),
+            ("table", "signed_binary", 0.2, {"regions": 16, "codebook_bits": 6, "encoding": "codebook"}),
+            ("sparse", "signed_binary", 0.25, {"regions": 16, "codebook_bits": 6}),
+        ):
+            timings.append(timing(layer, *what, ms * factor, **more))
+    write_bench(folder, "codebooks", timings, study="codebooks")
+    return folder
+
+
 LAYERS = (("64→64 @56", 1.0), ("512→512 @7", 1.5))  # and milliseconds
 PEERS = ("torch", "onnxruntime", "openvino")
 

@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from recorded import KERNELS, TOP1, bench_record, density_record, timing, train_record, write_ablations, write_bench
+from recorded import (
+    KERNELS,
+    TOP1,
+    bench_record,
+    density_record,
+    timing,
+    train_record,
+    write_ablations,
+    write_bench,
+    write_codebooks,
+)
 
 from sbkit import analysis, records
 from sbkit.conv import QuantizedWeight
@@ -161,6 +171,28 @@ def test_density_accuracy_table_has_the_baseline_in_each_family(changes):
     row = table[(table["label"] == "signed_binary") & (table["family"] == "L1")].iloc[0]
     assert (row["n"], row["density"], row["top1_mean_percent"]) == (2, 0.35, 80.5)
     assert row["top1_half_width_percent"] == pytest.approx(analysis.interval([80.0, 81.0])[1])
+
+
+def test_codebook_table_sets_accuracy_beside_bits_and_time(tmp_path):
+    folder = write_codebooks(tmp_path)
+    frames = [records.read(folder, kind) for kind in ("train", "bench")]
+    table = analysis.codebook_table(*frames)
+    designs = ["ablate_any", "ablate_codebook", "ablate_learned_codebook", "ablate_untimed"]
+    assert table["label"].tolist() == ["binary", "signed_binary", *designs]
+    assert table["masks"].tolist() == ["any mask"] * 3 + ["64 masks", "64 learned", "4 masks"]
+    assert table["channels"].tolist() == [0, 0, 8, 16, 16, 16] and set(table["n"]) == {3}
+    np.testing.assert_allclose(table["difference"], [0, -3, -0.5, -1, -1.5, -2], atol=1e-12)
+    np.testing.assert_allclose(table["half_width"][1:], analysis.interval([0, 0.2, -0.2])[1])
+    # 0.4 of a layer's milliseconds is binary's fastest; any mask of 8 channels runs as one of 4
+    np.testing.assert_allclose(table["time"], [1, 0.9, 0.75, 0.5, 0.5, np.nan])
+    assert table["ran"].tolist()[3] == "table signed_binary, codebook, sign per 16 channels, 6-bit codebook"
+    untimed = analysis.codebook_table(frames[0], frames[1].iloc[:0])
+    assert untimed["time"].isna().all() and untimed["difference"].tolist() == table["difference"].tolist()
+
+
+def test_codebook_table_without_a_codebook_is_empty(train, changes):
+    for runs in (train, changes):
+        assert analysis.codebook_table(runs, runs.iloc[:0]).empty
 
 
 def test_spectrum_of_copies_and_of_orthogonal_filters():

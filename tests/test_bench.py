@@ -140,6 +140,30 @@ def test_the_study_of_threads_times_one_beside_several(capsys):
         replace(TINY, study="threads")
 
 
+def test_the_study_of_codebooks_runs_the_same_codes_in_every_way():
+    rows = measure(replace(TINY, study="codebooks", rounds=1))["timings"]
+    assert len(rows) == (2 + len(bench.CODEBOOKS)) * len(SHAPES["tiny"])
+    limited = [row for row in rows if row["codebook_bits"]]
+    kinds = {(row["layer"], row["codebook_bits"], row["regions"]): [] for row in limited}
+    for row in limited:
+        kinds[row["layer"], row["codebook_bits"], row["regions"]].append(row)
+        assert row["entropy_bits"] == row["codebook_bits"] / row["regions"] < 1
+    assert len(kinds) == 5 * 2
+    for same in kinds.values():
+        assert {(row["contender"], row["encoding"]) for row in same} == {
+            ("table", "two_group"), ("table", "codebook"), ("sparse", "two_group")
+        }  # fmt: skip
+        assert len({row["density"] for row in same}) == 1
+
+
+def test_random_masks_are_of_one_codebook():
+    shape = ConvShape(32, 8, 8, 24)
+    codes = bench._random_codes(TINY, shape, bench._way("table", "signed_binary", regions=16, bits=4)).codes
+    regions = codes.reshape(24, 2, 16, 9).transpose(0, 1, 3, 2).reshape(-1, 16)
+    assert len(np.unique(abs(regions), axis=0)) == 16 and abs(regions).sum(1).max() == 1  # none, or one of 15 channels
+    assert (abs(regions.sum(1)) == abs(regions).sum(1)).all() and {-1, 0, 1} == set(codes.flat)
+
+
 def test_two_threads_raise_the_roof(monkeypatch):
     contender = bench.Contender("table", "binary", lambda: None, {"bound_adds": 6000})
     subject = bench.Subject({"layer": "one", "adds": 1, "multiplies": 1}, 1, [contender])
@@ -322,7 +346,7 @@ def test_config_is_short():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("study", "energy", "study = 'energy'; allowed: layers, threads, density, network, operations"),
+        ("study", "energy", "study = 'energy'; allowed: layers, threads, density, codebooks, network, operations"),
         ("shapes", "vgg", "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ("density", 0.0, r"density = 0\.0; allowed: above 0"),
         ("ternary_density", 1.5, r"ternary_density = 1\.5"),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
-from recorded import write_ablations, write_profile
+from recorded import write_ablations, write_codebooks, write_profile
 
 from sbkit import analysis, claims, energy, plots, records, review
 from sbkit.conv import RESNET18_SHAPES
@@ -87,6 +87,7 @@ def tables(tmp_path_factory):
     folder = write_profile(tmp_path_factory.mktemp("profile"))
     train, bench = records.read(folder, "train"), records.read(folder, "bench")
     latent = analysis.latent_bins(analysis.latent_table(train[train["name"] == "signed_binary-s0"]))
+    codebooks = write_codebooks(tmp_path_factory.mktemp("codebooks"))
     changes = records.read(write_ablations(tmp_path_factory.mktemp("ablations")), "train")
     weights = analysis.run_weights(train)
     return {
@@ -94,6 +95,7 @@ def tables(tmp_path_factory):
         "accuracy": analysis.seed_table(train),
         "ablation": analysis.ablation_table(changes),
         "density_accuracy": analysis.density_accuracy_table(changes),
+        "codebooks": analysis.codebook_table(*(records.read(codebooks, kind) for kind in ("train", "bench"))),
         "pareto_published": analysis.anchors_table(ANCHORS),
         "pareto": analysis.pareto_table(train),
         "curves": analysis.curves_table(train),
@@ -254,6 +256,18 @@ def test_published_points_are_hollow_in_panels_of_their_own(tables):
     assert hollow(figure) == sorted(table["top1_percent"])
     arrows = sum(text.get_text() == "" for axis in figure.axes for text in axis.texts)
     assert arrows == table["bound"].sum() == 2
+
+
+def test_codebooks_stand_against_bits_and_against_latency(tables):
+    figure, table = draw(tables, "codebooks"), tables["codebooks"]
+    figure.draw_without_rendering()
+    assert not any(labels_overlap(axis) for axis in figure.axes)
+    for axis, column, count in zip(figure.axes, ("weight_bits", "time"), (6, 5), strict=True):
+        assert len([text for text in axis.texts if text.get_text()]) == count
+        points = {(float(x), float(y)) for line in axis.lines for x, y in zip(*line.get_data(), strict=True)}
+        assert set(zip(*table.dropna(subset=column)[[column, "difference"]].to_numpy().T, strict=True)) <= points
+    alone = plots.fig_codebooks(table.assign(time=np.nan, time_half_width=np.nan))
+    assert [axis.get_xlabel() for axis in alone.axes] == ["stored bits a weight"]
 
 
 def test_density_accuracy_has_a_panel_per_family(tables):
