@@ -11,6 +11,7 @@ group's seeds (or over a benchmark's rounds) and is NaN for n = 1.
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 import tomllib
@@ -228,6 +229,34 @@ def paired_table(train: DataFrame, baseline: str = "binary") -> DataFrame:
 def paired_differences(group: DataFrame, baseline: DataFrame, metric: str = "top1_percent") -> np.ndarray:
     ours, theirs = (frame.set_index("seed")[metric] for frame in (group, baseline))
     return (ours - theirs).dropna().to_numpy(float)
+
+
+def learning_rate_table(train: DataFrame) -> DataFrame:
+    """Top-1 by learning rate: a row per design and seed that was trained at several, a column per rate.
+
+    A design is all options but the rate. `best` is the rate of its highest top-1. Empty where no design has two.
+    """
+    runs = group_runs(train)
+    searched: dict[str, list] = {}
+    for run in runs.itertuples():
+        searched.setdefault(json.dumps(run.config | {"learning_rate": None}, sort_keys=True), []).append(run)
+    found = [group for group in searched.values() if len(group) > 1]
+    if not found:
+        return DataFrame()
+    rows = []
+    for group in found:
+        rates = {run.learning_rate: run.top1_percent for run in sorted(group, key=lambda run: run.learning_rate)}
+        config = group[0].config
+        rows.append(
+            {
+                name: config[name]
+                for name in ("quantizer", "region_channels", "batch_size", "epochs", "seed")
+                if name in config
+            }
+            | {f"{rate:g}": top1 for rate, top1 in rates.items()}
+            | {"best": max(rates, key=rates.get)}
+        )
+    return DataFrame(rows)
 
 
 def size_reading(train: DataFrame) -> str:
@@ -1129,6 +1158,27 @@ def threads_table(bench: DataFrame) -> DataFrame:
         ratios = {layer: one[layer] / several[layer] for layer in one}
         ratios["all"] = sum(one.values()) / sum(several.values())
         rows.append({"label": label} | {layer: shown(*interval(r), len(r)) for layer, r in ratios.items()})
+    return DataFrame(rows)
+
+
+def training_table(bench: DataFrame) -> DataFrame:
+    """What a training step of each design costs over that of the same network in full precision.
+
+    A row per network and design: median milliseconds, images a second, and `overhead_percent`, mean and 95 % half width
+    over rounds, each round's ratio taken within the round. Empty without a benchmark of the study of training.
+    """
+    if bench.empty:
+        return DataFrame()
+    rows = []
+    for _, timings in labelled(records.one_machine(bench)).groupby(_PLACE, sort=False):
+        full = np.array(timings.loc[timings["variant"] == "full_precision", "round_ms"].iloc[0])
+        for row in timings.itertuples():
+            mean, half_width = interval(100 * (np.array(row.round_ms) / full - 1))
+            rows.append(
+                {"model": row.model, "batch": row.batch, "design": row.variant, "median_ms": row.median_ms}
+                | {"images_per_second": 1e3 * row.batch / row.median_ms, "flagged": row.flagged}
+                | {"n": len(row.round_ms), "overhead_percent": mean, "half_width_percent": half_width}
+            )
     return DataFrame(rows)
 
 

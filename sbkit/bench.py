@@ -68,7 +68,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "tiny": ("resnet8", {"image_size": 8, "width": 8}),
 }
 
-STUDIES = ("layers", "threads", "density", "codebooks", "network", "operations")
+STUDIES = ("layers", "threads", "density", "codebooks", "network", "training", "operations")
 ALGORITHMS = ("sparse", "table", "dataflow")  # of the kernels, besides the reference
 # How far torch and its peers may be off, as a fraction of the largest output, by precision.
 TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
@@ -78,7 +78,7 @@ TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
 class BenchConfig:
     """What to time."""
 
-    study: str = "layers"  # layers | threads: one and several | density: one layer | codebooks | network | operations
+    study: str = "layers"  # layers | threads | density | codebooks | network | training | operations
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
@@ -464,6 +464,58 @@ def _torch_network(folded: nn.Module, x: torch.Tensor, y: np.ndarray) -> list[Co
     return contenders
 
 
+# Training
+
+_TAPS = {"assignment": "random", "region_channels": 4, "region_taps": 1, "threshold": "mean", "delta_factor": 1.0}
+TRAINING: dict[str, QuantizerConfig] = {
+    "full_precision": QuantizerConfig("full_precision"),
+    "binary": QuantizerConfig("binary"),
+    "zero_one": QuantizerConfig("zero_one"),
+    "ternary_twn": QuantizerConfig("ternary_twn"),
+    "ternary_ttq": QuantizerConfig("ternary_ttq"),
+    "signed_binary": QuantizerConfig(),
+    "signed_binary_taps": QuantizerConfig(**_TAPS),
+    "signed_binary_learned": QuantizerConfig(**_TAPS | {"assignment": "learned"}),
+    "signed_binary_codebook": QuantizerConfig(**_TAPS | {"region_channels": 8, "codebook_bits": 4}),
+}
+"""Designs by name: what a step of each costs is compared with full precision."""
+
+
+def _training(config: BenchConfig) -> Subject:
+    """Steps of stochastic gradient descent on one batch, by the same network under each design."""
+    name, options = NETWORKS[config.shapes]
+    size = options["image_size"]
+    generator = torch.Generator().manual_seed(config.seed)
+    x = torch.randn(config.batch, 3, size, size, generator=generator).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(10, (config.batch,), generator=generator)
+
+    def step(quantizer: QuantizerConfig) -> Callable[[], None]:
+        model = models.build_model(name, quantizer=quantizer, seed=config.seed, **options)
+        model.to(memory_format=torch.channels_last)
+        return functools.partial(_step, model, torch.optim.Adam(model.parameters(), lr=1e-4, fused=True), x, y)
+
+    model = models.build_model(name, quantizer=TRAINING["full_precision"], **options)
+    dense = sum(shape.macs for shape in models.conv_shapes(model, 3, size))
+    weights = models.parameter_counts(model)["quantized"]
+    columns = {
+        **{"layer": "training step", "model": name, "C": 3, "H": size, "W": size, "K": options.get("classes", 10)},
+        **{"batch": config.batch, "weight_bytes": 4 * weights, "adds": dense, "multiplies": dense},
+    }
+    contenders = [
+        Contender("training", design, step(quantizer), {"scheme": quantizer.quantizer})
+        for design, quantizer in TRAINING.items()
+    ]
+    return Subject(columns, 3 * dense * config.batch, contenders)
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+    with torch.inference_mode(False), torch.enable_grad():
+        loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
 # Operations alone
 
 
@@ -636,6 +688,9 @@ def _onnx_network(folded: nn.Module, x: torch.Tensor) -> bytes:
 def _subjects(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterable[Subject]:
     if config.study == "network":
         yield _network(config, skipped)
+        return
+    if config.study == "training":
+        yield _training(config)
         return
     shapes, ways = SHAPES[config.shapes], LAYERS
     if config.study == "density":

@@ -190,6 +190,38 @@ def test_codebook_table_sets_accuracy_beside_bits_and_time(tmp_path):
     assert untimed["time"].isna().all() and untimed["difference"].tolist() == table["difference"].tolist()
 
 
+def test_training_table_is_over_full_precision_round_by_round(tmp_path):
+    rounds = {"full_precision": [100.0, 200.0, 100.0], "signed_binary": [110.0, 210.0, 104.0]}
+    timings = [
+        timing("network", "training", "binary", 100.0, round_ms=ms, batch=20) | {"variant": name, "median_ms": 100.0}
+        for name, ms in rounds.items()
+    ]
+    write_bench(tmp_path, "training", timings, study="training", batch=20)
+    table = analysis.training_table(records.read(tmp_path, "bench")).set_index("design")
+    assert table.loc["full_precision", ["overhead_percent", "half_width_percent"]].tolist() == [0, 0]
+    mean, half_width = analysis.interval([10, 5, 4])
+    assert table.loc["signed_binary", "overhead_percent"] == pytest.approx(mean)
+    assert table.loc["signed_binary", "half_width_percent"] == pytest.approx(half_width)
+    assert table["images_per_second"].tolist() == [200.0, 200.0]
+    assert analysis.training_table(pd.DataFrame()).empty
+
+
+def test_learning_rate_table_has_a_row_per_design(tmp_path):
+    for rate, tops in {0.01: (80, 70), 0.002: (75, 72)}.items():
+        for label, top1 in zip(("binary", "signed_binary"), tops, strict=True):
+            train_record(tmp_path, f"review_{rate}_{label}", 0, top1, quantizer=label, learning_rate=rate)
+    train_record(tmp_path, "zero_one", 0, 60.0, learning_rate=0.01)
+    table = analysis.learning_rate_table(records.read(tmp_path, "train"))
+    assert table.to_dict("records") == [
+        {"quantizer": "binary", "epochs": 3, "seed": 0, "0.002": 75, "0.01": 80, "best": 0.01},
+        {"quantizer": "signed_binary", "epochs": 3, "seed": 0, "0.002": 72, "0.01": 70, "best": 0.002},
+    ]
+
+
+def test_designs_trained_at_one_rate_were_not_searched(train):
+    assert analysis.learning_rate_table(train).empty
+
+
 def test_codebook_table_without_a_codebook_is_empty(train, changes):
     for runs in (train, changes):
         assert analysis.codebook_table(runs, runs.iloc[:0]).empty

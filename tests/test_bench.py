@@ -156,6 +156,19 @@ def test_the_study_of_codebooks_runs_the_same_codes_in_every_way():
         assert len({row["density"] for row in same}) == 1
 
 
+def test_a_training_step_trains_each_design():
+    rows = measure(replace(TINY, study="training", batch=4, rounds=1))["timings"]
+    assert [row["variant"] for row in rows] == list(bench.TRAINING)
+    assert {row["layer"] for row in rows} == {"training step"}
+    for contender in bench._training(replace(TINY, study="training", batch=4)).contenders:
+        parameters = list(contender.call.args[0].parameters())
+        before = [parameter.detach().clone() for parameter in parameters]
+        with torch.inference_mode():  # as timings are taken
+            contender.call()
+        changed = [bool((old != new).any()) for old, new in zip(before, parameters, strict=True)]
+        assert sum(changed) > len(changed) / 2, contender.variant
+
+
 def test_random_masks_are_of_one_codebook():
     shape = ConvShape(32, 8, 8, 24)
     codes = bench._random_codes(TINY, shape, bench._way("table", "signed_binary", regions=16, bits=4)).codes
@@ -346,7 +359,11 @@ def test_config_is_short():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("study", "energy", "study = 'energy'; allowed: layers, threads, density, codebooks, network, operations"),
+        (
+            "study",
+            "energy",
+            "study = 'energy'; allowed: layers, threads, density, codebooks, network, training, operations",
+        ),
         ("shapes", "vgg", "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ("density", 0.0, r"density = 0\.0; allowed: above 0"),
         ("ternary_density", 1.5, r"ternary_density = 1\.5"),
