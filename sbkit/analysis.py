@@ -723,11 +723,22 @@ def spectrum(weight: QuantizedWeight) -> tuple[float, float]:
     return float(p.max()), float(np.exp(-(p * np.log(p)).sum()) / len(squares))
 
 
+def imbalance(weight: QuantizedWeight) -> float:
+    """|sum of w| over sqrt(sum of w^2), the mean over a layer's filters that are not all zero; NaN if all are.
+
+    It is the mean of a filter's output over its standard deviation, for independent inputs whose own mean and standard
+    deviation are equal: about 0.8 for weights of random signs, the root of their number for n weights of one sign.
+    """
+    w = weight.dense().reshape(len(weight.codes), -1).astype(float)
+    w = w[w.any(axis=1)]
+    return float(np.mean(np.abs(w.sum(1)) / np.sqrt((w**2).sum(1)))) if len(w) else math.nan
+
+
 def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binary") -> DataFrame:
     """What the filters of a layer have in common, beside the accuracy: a row per group of quantized runs.
 
-    `leading_share` and `effective_rank` are `spectrum`, the mean over a run's layers; `flips_percent` of the codes
-    changed in the last epoch. Means and 95 % half widths over seeds, the smallest share first. Of groups with codes
+    `leading_share` and `effective_rank` are `spectrum` and `imbalance` is that of a filter's outputs, means over a
+    run's layers; `flips_percent` of the codes changed in the last epoch. Means and 95 % half widths over seeds, the smallest share first. Of groups with codes
     those that differ from the baseline in the quantizer's options alone; empty without the baseline.
     """
     runs = group_runs(train)
@@ -738,12 +749,14 @@ def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binar
         configs = [config.iloc[0] for config in (group["config"], base["config"]) if len(config)]
         if len(configs) < 2 or differing_options(configs, ("seed", *QUANTIZER_OPTIONS)):
             continue
-        spectra = np.array([np.nanmean([spectrum(w) for w in weights[name].values()], 0) for name in group["name"]])
+        layers = [weights[name].values() for name in group["name"]]
+        spectra = np.array([np.nanmean([(*spectrum(w), imbalance(w)) for w in run], 0) for run in layers])
         flips = [100 * records.load(path).history["epochs"][-1]["flip_fraction"] for path in group["path"]]
         row = {"label": label, "quantizer": group["quantizer"].iloc[0], "n": len(group)}
         for name, values in (
             ("leading_share", spectra[:, 0]),
             ("effective_rank", spectra[:, 1]),
+            ("imbalance", spectra[:, 2]),
             ("flips_percent", flips),
             ("density", group["density"]),
             ("top1_percent", group["top1_percent"]),

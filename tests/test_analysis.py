@@ -238,6 +238,18 @@ def test_spectrum_of_copies_and_of_orthogonal_filters():
     assert np.isnan(found[2][0]) and found[2][1] == 0
 
 
+def test_imbalance_is_the_mean_over_the_deviation_of_outputs():
+    codes = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [0, 0, 0, 0], [-1, -1, 0, 0]], np.int8).reshape(4, 4, 1, 1)
+    weight = QuantizedWeight(codes, np.full(4, 3, np.float32))
+    assert analysis.imbalance(weight) == pytest.approx((2 + 0 + math.sqrt(2)) / 3)
+    split = replace(weight, channel_sign=np.array([1, -1, 1, -1]))
+    assert analysis.imbalance(split) == pytest.approx((0 + 2 + 0) / 3)
+    x = 1 + np.random.default_rng(0).standard_normal((4, 100_000))  # mean and standard deviation 1
+    y = weight.dense().reshape(4, 4)[0] @ x
+    assert y.mean() / y.std() == pytest.approx(2, rel=0.02)
+    assert math.isnan(analysis.imbalance(QuantizedWeight(0 * codes)))
+
+
 def test_common_mode_compares_one_recipe(train):
     weights = analysis.run_weights(train)
     table = analysis.common_mode_table(train, weights).set_index("label")
