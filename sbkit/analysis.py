@@ -738,8 +738,9 @@ def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binar
     """What the filters of a layer have in common, beside the accuracy: a row per group of quantized runs.
 
     `leading_share` and `effective_rank` are `spectrum` and `imbalance` is that of a filter's outputs, means over a
-    run's layers; `flips_percent` of the codes changed in the last epoch. Means and 95 % half widths over seeds, the smallest share first. Of groups with codes
-    those that differ from the baseline in the quantizer's options alone; empty without the baseline.
+    run's layers; `flips_percent` of the codes changed in the last epoch. Means and 95 % half widths over seeds, the
+    smallest share first. Of groups with codes those that differ from the baseline in the quantizer's options alone;
+    empty without the baseline.
     """
     runs = group_runs(train)
     base = runs[runs["label"] == baseline]
