@@ -48,6 +48,11 @@ def test_cosine_falls_from_the_peak_to_zero():
     assert schedule_lr(config, 25, 100) == pytest.approx(0.05 * (1 + math.sqrt(0.5)))
 
 
+def test_linear_falls_from_the_peak_to_zero():
+    config = replace(TINY, schedule="linear", learning_rate=0.1)
+    assert [schedule_lr(config, step, 100) for step in (0, 25, 50, 100)] == pytest.approx([0.1, 0.075, 0.05, 0])
+
+
 def test_the_optimizer_follows_the_schedule_and_the_estimator_the_progress(monkeypatch):
     rates, progress = [], []
     step = torch.optim.Adam.step
@@ -153,7 +158,8 @@ def test_a_diverging_run_says_so():
     [
         ({"model": "resnet9"}, "resnet8"),
         ({"optimizer": "lamb"}, "adam, sgd"),
-        ({"schedule": "step"}, "one_cycle, cosine"),
+        ({"schedule": "step"}, "one_cycle, cosine, linear"),
+        ({"clamp": -2.0}, "clamp = -2.0; allowed: a number >= 0"),
         ({"precision": "fp16"}, "fp32, bf16"),
         ({"augment": "mixup"}, "crop_flip"),
         ({"nonlinearity": "gelu"}, "prelu"),
@@ -254,6 +260,9 @@ def test_an_id_names_the_effective_recipe_alone(tmp_path):
     assert training.effective(started, SIGNED)["distill_from"] == "full_precision"
     other_seed = training.effective(replace(started, seed=1), SIGNED)
     assert other_seed["start_from"] == "binary-s0"
+    for options in ({"double_shortcut": True}, {"clamp": 2.0}):
+        assert training.effective(replace(TINY, **options), SIGNED).items() - training.effective(TINY, SIGNED).items()
+        assert not options.keys() & training.effective(TINY, SIGNED).keys()
     assert identity(replace(TINY, l1=1e-4)) != identity() == identity(replace(TINY, robustness=True))
 
 
