@@ -162,7 +162,7 @@ def test_a_resized_crop_is_that_window_resized():
         assert at.min() < 0.05 and 0.4 < at.mean() < 0.6 and at.max() > 0.95
     _, _, height, width = data._draw_resized_crop(torch.empty(1, 1, 16, 64), torch.arange(500), seeded())
     shape = 64 * width.abs() / (16 * height)  # where few windows of the area drawn fit
-    assert 0.749 <= shape.min() and shape.max() < 1.334 and height.max() == 1
+    assert shape.min() >= 0.749 and shape.max() < 1.334 and height.max() == 1
 
 
 def test_a_margin_is_an_eighth_of_the_training_images_and_cut_from_the_tests():
