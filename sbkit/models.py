@@ -63,9 +63,7 @@ class _Layers:
     of its residual blocks.
     """
 
-    def __init__(
-        self, config: QuantizerConfig, nonlinearity: str, seed: int, double_shortcut: bool = False, clamp: float = 0.0
-    ):
+    def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int, double_shortcut: bool, clamp: float):
         self.config, self.nonlinearity = config, NONLINEARITIES[nonlinearity]
         self.double_shortcut, self.clamp = double_shortcut, clamp
         # Another seed than that of the latent weights, lest the fixed signs be drawn from the same stream as these.

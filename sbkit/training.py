@@ -211,8 +211,8 @@ def train(
         epochs = state["epochs"]
 
     network = DistributedDataParallel(model) if world_size > 1 else model
-    fits = data.x_train.nbytes <= DEVICE_BYTES
-    images = (data.x_train.to(device), data.y_train.to(device)) if fits else (data.x_train, data.y_train)
+    place = device if data.x_train.nbytes <= DEVICE_BYTES else "cpu"
+    images = data.x_train.to(place), data.y_train.to(place)
     view = {"mean": data.mean, "std": data.std, "device": device, "rank": rank, "world_size": world_size}
     steps = len(data.x_train) // config.batch_size
     total = steps * config.epochs
