@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors in memory: finding, checking, batching, augmenting.
+"""Data sets as uint8 tensors, in memory or mapped from files: finding, checking, batching, augmenting.
 
 `load` finds a data set (and fetches it where it can), verifies it and returns all images at once; `batches` shuffles,
 crops, flips and normalizes whole batches with tensor operations, so that data never limits training. From a shell,
@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import gzip
 import hashlib
-import io
+import json
 import logging
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +35,9 @@ import torch.nn.functional as F
 from sbkit.records import write_atomic
 
 NAMES = ("digits", "fashion_mnist", "cifar10", "image_folder:<path>")
-AUGMENTATIONS = ("none", "crop_flip")
+AUGMENTATIONS = ("none", "crop_flip", "resized_crop")
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".ppm", ".webp")
+DECODE_BLOCK = 256  # images decoded before they are written
 
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -55,14 +59,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One data set in memory.
+    """One data set, in memory; an image folder's images are mapped from a file and read when they are used.
 
     name      what `load` was asked for
     label     how figures call it, such as "Fashion-MNIST"
-    x_train   uint8 (n, C, H, W); x_test likewise
+    x_train   uint8 (n, C, H, W); x_test likewise, 7/8 as high and wide where x_train has a margin
     y_train   int64 (n,), indices into `classes`; y_test likewise
     mean, std of the training images, one per channel, in units of [0, 1]
-    sha256    of the bytes of x_train, y_train, x_test, y_test as loaded, before a subset or a resize
+    sha256    of the bytes of x_train, y_train, x_test, y_test as loaded, before a subset, a resize or a crop
     """
 
     name: str
@@ -78,20 +82,29 @@ class Dataset:
 
 
 def load(
-    name: str, *, root: str | os.PathLike | None = None, train_images: int = 0, image_size: int = 0, seed: int = 0
+    name: str,
+    *,
+    root: str | os.PathLike | None = None,
+    train_images: int = 0,
+    image_size: int = 0,
+    margin: bool = False,
+    seed: int = 0,
 ) -> Dataset:
     """A verified data set; `root` is where files are kept, by default the repository's `data` folder.
 
-    `train_images` > 0 keeps that many training images, drawn from `seed`. `image_size` > 0 averages pixels down to that
-    height and width. Raises ValueError for a wrong name or number and for damaged files, FileNotFoundError for a data
-    set that is not here and cannot be fetched; both say what to do.
+    `train_images` > 0 keeps that many training images, drawn from `seed`, in memory. `image_size` > 0 averages pixels
+    down to that height and width. With `margin`, which "resized_crop" wants, training images are 8/7 as large, 256
+    pixels for 224 (native ones: as they are), and test images the middle of such. Raises ValueError for a wrong name or
+    number and for damaged files, FileNotFoundError for a data set that is not here and cannot be fetched; both say what
+    to do.
     """
     if train_images < 0 or image_size < 0:
         raise ValueError(f"train_images = {train_images}, image_size = {image_size}; allowed: 0 or more")
     kind, _, path = name.partition(":")
     root = data_folder() if root is None else Path(root)
+    size = -(-image_size * 8 // 7) if margin else image_size
     if kind == "image_folder" and path:
-        data = _image_folder(Path(path).expanduser(), root / "cache", image_size)
+        data = _image_folder(Path(path).expanduser(), root / "cache", size)
     elif name in _LOADERS:
         data = _LOADERS[name](root)
     else:
@@ -100,24 +113,37 @@ def load(
     count, native = len(data.x_train), min(data.x_train.shape[2:])
     if train_images > count:
         raise ValueError(f"train_images = {train_images}; allowed for {name}: 0 (all) to {count}")
-    if image_size > native:
-        raise ValueError(f"image_size = {image_size} pixels; allowed for {name}: 0 (native) to {native}")
+    if size > native:
+        raise ValueError(
+            f"image_size = {image_size} pixels; allowed for {name}: 0 (native) to {_inner(native, margin)}"
+        )
 
     arrays = {key: getattr(data, key) for key in ("x_train", "y_train", "x_test", "y_test")}
-    sha256 = {key: hashlib.sha256(value.numpy()).hexdigest() for key, value in arrays.items()}
+    known = data.sha256 or {}
+    sha256 = {key: known.get(key) or hashlib.sha256(value.numpy()).hexdigest() for key, value in arrays.items()}
     x_train, y_train, x_test = data.x_train, data.y_train, data.x_test
     if train_images:
         kept = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:train_images]
         x_train, y_train = x_train[kept], y_train[kept]
-    if image_size:
-        x_train, x_test = _resize(x_train, image_size), _resize(x_test, image_size)
-    mean, std = _mean_std(x_train)
+    if size:
+        x_train, x_test = _resize(x_train, size), _resize(x_test, size)
+    H, W = x_test.shape[2:]
+    h, w = _inner(H, margin), _inner(W, margin)
+    x_test = x_test[:, :, (H - h) // 2 :, (W - w) // 2 :][:, :, :h, :w]
+    mean, std = data.mean, data.std
+    if train_images or not mean:
+        mean, std = _mean_std(sum(map(_levels, x_train.split(4096))))
     return replace(data, name=name, x_train=x_train, y_train=y_train, x_test=x_test, mean=mean, std=std, sha256=sha256)
 
 
 def data_folder() -> Path:
     """`data` in the repository: beside the package, or in the folder that SBKIT_ROOT names."""
     return Path(os.environ.get("SBKIT_ROOT") or Path(__file__).resolve().parents[1]) / "data"
+
+
+def _inner(side: int, margin: bool = True) -> int:
+    """Pixels of a side within its margin, 224 of 256."""
+    return side * 7 // 8 if margin else side
 
 
 def _resize(x: torch.Tensor, size: int) -> torch.Tensor:
@@ -128,12 +154,17 @@ def _resize(x: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([F.adaptive_avg_pool2d(block.float(), size).round_().to(torch.uint8) for block in blocks])
 
 
-def _mean_std(x: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel in [0, 1], exact from each channel's histogram of 256 levels."""
+def _levels(x: torch.Tensor) -> torch.Tensor:
+    """How often each channel of x, uint8 (n, C, H, W), has each of the 256 levels: int64 (C, 256)."""
+    return torch.stack([torch.bincount(x[:, channel].flatten(), minlength=256) for channel in range(x.shape[1])])
+
+
+def _mean_std(counts: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel in [0, 1], exact from the counts of the levels, int64 (C, 256)."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
-    for channel in range(x.shape[1]):
-        share = torch.bincount(x[:, channel].flatten(), minlength=256).double() / x[:, channel].numel()
+    for count in counts:
+        share = count.double() / count.sum()
         mean = (share * levels).sum()
         means.append(float(mean))
         stds.append(float((share * (levels - mean) ** 2).sum().sqrt()))
@@ -159,16 +190,18 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch of normalized batches: float32 (n, C, H, W) and int64 (n,) on `device`.
 
-    x uint8 (N, C, H, W), y int64 (N,). With `shuffle` the order comes from `generator` (a CPU generator) and an
-    incomplete last batch is left out; without it, batches follow the data to the end. "crop_flip" pads by 4 pixels (2
-    where images are smaller than 20), crops back at a random place and mirrors every second image. Of each batch, this
-    process gets the images rank, rank + world_size, ...: all processes together see the batches of one process.
+    x uint8 (N, C, H, W), y int64 (N,); of x is read, and sent to `device`, what a batch needs. With `shuffle` the order
+    comes from `generator` (a CPU generator) and an incomplete last batch is left out; without it, batches follow the
+    data to the end. "crop_flip" pads by 4 pixels (2 where images are smaller than 20), crops back at a random place and
+    mirrors every second image. "resized_crop" resizes a window of 8 to 100 % of the area, 3/4 to 4/3 as wide as high,
+    to 7/8 of the image's size and mirrors, like torchvision's RandomResizedCrop but with windows between pixels. Of
+    each batch, this process gets the images rank, rank + world_size, ...: all processes together see the batches of
+    one process.
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augment = {augment!r}; allowed: {', '.join(AUGMENTATIONS)}")
     if (shuffle or augment != "none") and generator is None:
         raise ValueError("generator = None; allowed with shuffle or augmentation: a torch.Generator")
-    x, y = x.to(device), y.to(device)
     count = len(x)
     offset = torch.tensor(mean, device=device).view(1, -1, 1, 1) * 255
     factor = 1 / (torch.tensor(std, device=device).view(1, -1, 1, 1).clamp_min(1e-6) * 255)
@@ -179,10 +212,11 @@ def batches(
     for start in range(0, count - batch_size + 1 if shuffle else count, batch_size):
         indices = order[start : start + batch_size]
         mine = slice(rank, None, world_size)
-        images = x[indices[mine].to(device)]
-        if augment == "crop_flip":
-            images = _crop_flip(images, *(draw[mine].to(device) for draw in _draw_crop_flip(images, indices, draws)))
-        yield (images - offset) * factor, y[indices[mine].to(device)]
+        images, labels = (all_.index_select(0, indices[mine].to(all_.device)).to(device) for all_ in (x, y))
+        if augment != "none":
+            draw, apply = _AUGMENT[augment]
+            images = apply(images, *(drawn[mine].to(device) for drawn in draw(images, indices, draws)))
+        yield (images - offset) * factor, labels
 
 
 def _padding(x: torch.Tensor) -> int:
@@ -202,6 +236,39 @@ def _crop_flip(x: torch.Tensor, row: torch.Tensor, column: torch.Tensor, flip: t
     windows = F.pad(x, (_padding(x),) * 4).unfold(2, H, 1).unfold(3, W, 1)  # (n, C, rows, columns, H, W), a view
     x = windows[torch.arange(len(x), device=x.device), :, row, column]
     return torch.where(flip[:, None, None, None], x.flip(3), x)
+
+
+def _draw_resized_crop(x: torch.Tensor, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    """Centre and half height and width of each image's window, in halves of the image's; the latter < 0 mirrors."""
+    H, W = x.shape[2:]
+    tries = (len(indices), 10)
+    area = torch.empty(tries).uniform_(0.08, 1, generator=generator)
+    shape = torch.empty(tries).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp()
+    height, width = (area / shape * W / H).sqrt(), (area * shape * H / W).sqrt()
+    fits = (height <= 1) & (width <= 1)
+    first = fits.int().argmax(1, keepdim=True)  # of the tries that fit; where none does, the largest window
+    height, width = (
+        torch.where(fits.any(1), side.gather(1, first)[:, 0], min(1, 4 / 3 * most))
+        for side, most in ((height, W / H), (width, H / W))
+    )
+    row, column = torch.empty((2, len(indices))).uniform_(-1, 1, generator=generator)
+    mirror = 1 - 2 * torch.randint(2, indices.shape, generator=generator)
+    return row * (1 - height), column * (1 - width), height, mirror * width
+
+
+def _resized_crop(
+    x: torch.Tensor, row: torch.Tensor, column: torch.Tensor, height: torch.Tensor, width: torch.Tensor
+) -> torch.Tensor:
+    """Those windows of x (n, C, H, W), bilinear, float32 (n, C, 7/8 H, 7/8 W)."""
+    h, w = map(_inner, x.shape[2:])
+    rows, columns = ((torch.arange(side, device=x.device) + 0.5) * 2 / side - 1 for side in (h, w))
+    down = (row[:, None] + height[:, None] * rows)[:, :, None].expand(-1, h, w)
+    across = (column[:, None] + width[:, None] * columns)[:, None, :].expand(-1, h, w)
+    grid = torch.stack((across, down), 3)  # (n, h, w, 2), from -1 to 1 over the image
+    return F.grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
+
+
+_AUGMENT = {"crop_flip": (_draw_crop_flip, _crop_flip), "resized_crop": (_draw_resized_crop, _resized_crop)}
 
 
 # Data sets
@@ -337,9 +404,10 @@ _LOADERS = {"digits": _digits, "fashion_mnist": _fashion_mnist, "cifar10": _cifa
 def _image_folder(tree: Path, cache: Path, image_size: int) -> Dataset:
     """Images in `tree/train/<class>/` and `tree/test/<class>/` (or `val`); ImageNet's layout.
 
-    Decoded once, in `image_size` pixels (centre square, mean over areas) or, if that is 0, as they are, and then read
-    from a file in `cache` until a name, size or time below `tree` changes. The whole set is held in memory. A file
-    `tree/label.txt` may hold the name for figures; otherwise it is the folder's.
+    Decoded once, in `image_size` pixels (centre square, mean over areas; what is smaller is enlarged) or, if that is 0,
+    as they are, into files in `cache`, which serve until a name, size or time below `tree` changes. They are verified
+    on each load and mapped: processes share them, and read what they use. A file `tree/label.txt` may hold the name for
+    figures; otherwise it is the folder's.
     """
     train = tree / "train"
     test = tree / "test" if (tree / "test").is_dir() else tree / "val"
@@ -350,27 +418,40 @@ def _image_folder(tree: Path, cache: Path, image_size: int) -> Dataset:
     unknown = {entry.name for entry in test.iterdir() if entry.is_dir()} - set(classes)
     if unknown:
         raise ValueError(f"{test} holds classes that {train} lacks: {', '.join(sorted(unknown)[:8])}")
-    files = {}
-    for part in (train, test):
-        found = sorted(path for name in classes for path in (part / name).rglob("*"))
-        files[part] = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-        if not files[part]:
+    files, labels = {}, {}
+    for key, part in (("train", train), ("test", test)):
+        found = {name: sorted((part / name).rglob("*")) for name in classes}
+        images = [(path, y) for y, name in enumerate(classes) for path in found[name] if _is_image(path)]
+        if not images:
             raise FileNotFoundError(f"{part} holds no image; allowed: <class>/*{{{','.join(IMAGE_SUFFIXES)}}}")
+        files[f"x_{key}"], labels[f"y_{key}"] = zip(*images, strict=True)
 
     listing = [f"{path.relative_to(tree).as_posix()} {_stamp(path)}" for paths in files.values() for path in paths]
     key = hashlib.sha256("\n".join([str(image_size), *listing]).encode()).hexdigest()[:16]
-    cached = cache / f"{tree.resolve().name}-{key}.npz"
-    arrays = _read_cache(cached)
-    if arrays is None:
-        arrays = []
-        for part, paths in files.items():
-            labels = [classes.index(path.relative_to(part).parts[0]) for path in paths]
-            arrays += [_decode(paths, image_size), np.array(labels, np.int64)]
-        _write_cache(cached, arrays)
-        log.info("%s: decoded %d images to %s", tree.name, len(listing), cached)
+    stem = cache / f"{tree.resolve().name}-{key}"
+    # Verified outside the lock: of many processes one decodes, and then all verify at the same time.
+    while (kept := _read_cache(stem)) is None:
+        with _alone(stem):
+            if not _file(stem, "json").exists():
+                _write_cache(stem, files, image_size)
+                log.info("%s: decoded %d images to %s-*", tree.name, len(listing), stem)
+    index, arrays = kept
     label = tree / "label.txt"
     label = label.read_text(encoding="utf-8").strip() if label.exists() else tree.resolve().name
-    return Dataset(f"image_folder:{tree}", label, *map(torch.from_numpy, arrays), classes)
+    return Dataset(
+        f"image_folder:{tree}",
+        label,
+        **arrays,
+        **{name: torch.tensor(y, dtype=torch.int64) for name, y in labels.items()},
+        classes=classes,
+        mean=tuple(index["mean"]),
+        std=tuple(index["std"]),
+        sha256={name: index[name]["sha256"] for name in files},
+    )
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _stamp(path: Path) -> str:
@@ -378,8 +459,72 @@ def _stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _decode(paths: list[Path], image_size: int) -> np.ndarray:
-    """uint8 (n, C, H, W): grey if the first image is, otherwise RGB."""
+def _file(stem: Path, suffix: str) -> Path:
+    return stem.with_name(f"{stem.name}.{suffix}")
+
+
+@contextlib.contextmanager
+def _alone(stem: Path) -> Iterator[None]:
+    """One process at a time; a killed one lets go."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with open(_file(stem, "lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_cache(stem: Path, files: dict[str, tuple[Path, ...]], image_size: int) -> None:
+    """The pixels of each part, uint8 (n, C, H, W) without any header, and last an index of them behind its sha256."""
+    index = {}
+    for name, paths in files.items():
+        partial = _file(stem, f"{name}.partial")  # one name, so that nothing piles up where runs are killed
+        digest, levels = hashlib.sha256(), 0
+        try:
+            with open(partial, "wb") as file:
+                for block in _decode(paths, image_size):
+                    file.write(block)
+                    digest.update(block)
+                    levels = levels + _levels(torch.from_numpy(block))
+            os.replace(partial, _file(stem, name))
+        finally:
+            partial.unlink(missing_ok=True)
+        index[name] = {"shape": [len(paths), *block.shape[1:]], "sha256": digest.hexdigest()}
+        if name == "x_train":
+            index["mean"], index["std"] = _mean_std(levels)
+    content = json.dumps(index).encode()
+    write_atomic(_file(stem, "json"), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def _mapped(array: np.ndarray) -> torch.Tensor:
+    """The array as a tensor that nothing may write to. (A mapping that takes writes would count as memory in use.)"""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _read_cache(stem: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+    """The index that `_write_cache` wrote, and its arrays, mapped; None if there is none or a checksum fails."""
+    path = _file(stem, "json")
+    if not path.exists():
+        return None
+    try:
+        digest, content = path.read_bytes().split(b"\n", 1)
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise ValueError("the index does not fit its checksum")
+        index, arrays = json.loads(content), {}
+        for name in ("x_train", "x_test"):
+            array = np.memmap(_file(stem, name), np.uint8, "r", shape=tuple(index[name]["shape"]))
+            if hashlib.sha256(array).hexdigest() != index[name]["sha256"]:
+                raise ValueError(f"{name} does not fit its checksum")
+            arrays[name] = _mapped(array)
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged (%s): decoding again", stem, error)
+        path.unlink(missing_ok=True)
+        return None
+    return index, arrays
+
+
+def _decode(paths: tuple[Path, ...], image_size: int) -> Iterator[np.ndarray]:
+    """Blocks of uint8 (n, C, H, W), in order: grey if the first image is, otherwise RGB."""
     from PIL import Image, ImageOps
 
     with Image.open(paths[0]) as first:
@@ -392,39 +537,22 @@ def _decode(paths: list[Path], image_size: int) -> np.ndarray:
         except (OSError, SyntaxError) as error:
             raise ValueError(f"{path} is not a readable image: {error}") from error
         if image_size:
-            if min(image.size) < image_size:
-                raise ValueError(f"image_size = {image_size} pixels; allowed for {path}: up to {min(image.size)}")
-            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BOX)
-        return np.asarray(image)
+            enlarge = min(image.size) < image_size  # as some of ImageNet's must be
+            method = Image.Resampling.BICUBIC if enlarge else Image.Resampling.BOX
+            image = ImageOps.fit(image, (image_size, image_size), method)
+        pixels = np.asarray(image)
+        return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
+    shape = None
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        images = pool.map(decode, paths)
-        first = next(images)
-        pixels = np.empty((len(paths), *first.shape), np.uint8)
-        pixels[0] = first
-        for index, image in enumerate(images, 1):
-            if image.shape != first.shape:
-                raise ValueError(f"{paths[index]} has shape {image.shape}, {paths[0]} {first.shape}; set image_size")
-            pixels[index] = image
-    return pixels[:, None] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-
-
-def _read_cache(path: Path) -> list[np.ndarray] | None:
-    """What `_write_cache` wrote, or None if there is no such file or its checksums fail."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[key] for key in ("x_train", "y_train", "x_test", "y_test")]
-    except FileNotFoundError:
-        return None
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
-        log.warning("%s is damaged (%s): decoding again", path, error)
-        return None
-
-
-def _write_cache(path: Path, arrays: list[np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=True)))
-    write_atomic(path, buffer.getbuffer())
+        for start in range(0, len(paths), DECODE_BLOCK):
+            some = paths[start : start + DECODE_BLOCK]
+            images = list(pool.map(decode, some))
+            shape = shape or images[0].shape
+            for path, image in zip(some, images, strict=True):
+                if image.shape != shape:
+                    raise ValueError(f"{path} has shape {image.shape}, {paths[0]} {shape}; set image_size")
+            yield np.ascontiguousarray(np.stack(images))
 
 
 # torchvision
@@ -458,10 +586,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sbkit.data", description="Find, fetch and verify a data set.")
     parser.add_argument("name", help=", ".join(NAMES))
     parser.add_argument("--root", help="folder that keeps the files (default: the repository's data folder)")
+    parser.add_argument("--image-size", type=int, default=0, help="pixels, 0 native: an image folder is decoded in it")
+    parser.add_argument("--margin", action="store_true", help="8/7 of that, as augment = resized_crop wants")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        data = load(options.name, root=options.root)
+        data = load(options.name, root=options.root, image_size=options.image_size, margin=options.margin)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     print(f"{data.label}: {len(data.classes)} classes, mean {data.mean}, standard deviation {data.std}")

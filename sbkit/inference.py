@@ -232,6 +232,10 @@ def _flat(model: ResNet | nn.Sequential) -> Iterator[Step]:
             if not isinstance(module, nn.Identity):  # a folded norm
                 yield Step(f"{prefix}{name}", module)
 
+    def clamped(name: str, block: BasicBlock) -> Iterator[Step]:
+        if isinstance(block.clamp, nn.Hardtanh):
+            yield Step(name, block.clamp)
+
     if isinstance(model, nn.Sequential):
         yield from run("", model)
         return
@@ -240,8 +244,14 @@ def _flat(model: ResNet | nn.Sequential) -> Iterator[Step]:
         if isinstance(block, BasicBlock):
             shortcut = block.shortcut[0] if isinstance(block.shortcut, nn.Sequential) else block.shortcut
             yield Step(f"{name}.shortcut", shortcut, target="shortcut")
+            yield from clamped(f"{name}.clamp1", block)
             yield Step(f"{name}.conv1", block.conv1)
+            if block.double_shortcut:
+                yield Step(f"{name}.add1", torch.add, ("x", "shortcut"))
             yield from run(f"{name}.act1.", block.act1)
+            if block.double_shortcut:
+                yield Step(f"{name}.shortcut2", nn.Identity(), target="shortcut")
+            yield from clamped(f"{name}.clamp2", block)
             yield Step(f"{name}.conv2", block.conv2)
             yield Step(f"{name}.add", torch.add, ("x", "shortcut"))
             yield Step(f"{name}.act2", block.act2)

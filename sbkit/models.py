@@ -8,6 +8,7 @@ parameter-free option A). EXPECTED_PARAMETERS states the sizes they must have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -58,10 +59,13 @@ class QuantLinear(nn.Module):
 
 
 class _Layers:
-    """What the layers of one network share: the scheme, the generator of its fixed signs, the non-linearity."""
+    """What the layers of one network share: the scheme, the generator of its fixed signs, the non-linearity, the form
+    of its residual blocks.
+    """
 
-    def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int):
+    def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int, double_shortcut: bool, clamp: float):
         self.config, self.nonlinearity = config, NONLINEARITIES[nonlinearity]
+        self.double_shortcut, self.clamp = double_shortcut, clamp
         # Another seed than that of the latent weights, lest the fixed signs be drawn from the same stream as these.
         self.signs = torch.Generator().manual_seed(seed + 1_000_003)
 
@@ -76,10 +80,17 @@ class _Layers:
 
 
 class BasicBlock(nn.Module):
-    """Two quantized 3x3 convolutions and a full-precision shortcut around both."""
+    """Two quantized 3x3 convolutions and a full-precision shortcut around both.
+
+    With `double_shortcut` there is one around each, which ends before the non-linearity, as in Bi-Real net (Liu et al.,
+    2018): the same parameters. With `clamp` what enters a convolution, not the shortcut, is kept within +-clamp. The
+    paper's released block has both, and learned biases, which batch norms mostly make up for.
+    """
 
     def __init__(self, layers: _Layers, C: int, K: int, stride: int):
         super().__init__()
+        self.double_shortcut = layers.double_shortcut
+        self.clamp = nn.Hardtanh(-layers.clamp, layers.clamp) if layers.clamp else nn.Identity()
         self.conv1 = layers.conv3x3(C, K, stride)
         self.act1 = layers.norm_act(K)
         self.conv2 = layers.conv3x3(K, K)
@@ -90,8 +101,13 @@ class BasicBlock(nn.Module):
         self.act2 = layers.nonlinearity(K)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm2(self.conv2(self.act1(self.conv1(x))))
-        return self.act2(y + self.shortcut(x))
+        y, shortcut = self.conv1(self.clamp(x)), self.shortcut(x)
+        if self.double_shortcut:
+            norm1, nonlinearity = self.act1
+            y = shortcut = nonlinearity(norm1(y) + shortcut)
+        else:
+            y = self.act1(y)
+        return self.act2(self.norm2(self.conv2(self.clamp(y))) + shortcut)
 
 
 class ResNet(nn.Module):
@@ -241,14 +257,18 @@ def build_model(
     image_size: int = 32,
     width: int = 0,
     nonlinearity: str = "relu",
+    double_shortcut: bool = False,
+    clamp: float = 0.0,
     seed: int = 0,
 ) -> nn.Module:
     """A network by name, for images (N, in_channels, image_size, image_size).
 
     `width` is the number of channels of the first stage, 0 the architecture's own. The same seed gives the same latent
     weights (He initialisation) under every scheme: what a scheme draws for itself comes from a generator of its own.
-    Raises ValueError for an unknown name or non-linearity and for an image too small for the network; the transformer
-    takes sides that are multiples of 7 and widths that are multiples of 4, and its non-linearity is GELU.
+    `double_shortcut` and `clamp` (0: none) are those of BasicBlock.
+    Raises ValueError for an unknown name or non-linearity, for an image too small for the network, and for an option of
+    residual blocks where there are none; the transformer takes sides that are multiples of 7 and widths that are
+    multiples of 4, and its non-linearity is GELU.
     """
     if name not in MODELS:
         raise ValueError(f"model = {name!r}; allowed: {', '.join(MODELS)}")
@@ -266,8 +286,15 @@ def build_model(
                 raise ValueError(f"{option} = {value} for {name}; allowed: multiples of {factor}")
         if nonlinearity != "relu":
             raise ValueError(f"nonlinearity = {nonlinearity!r} has no effect on {name}, which has GELU; allowed: relu")
+    if not 0 <= clamp < math.inf:
+        raise ValueError(f"clamp = {clamp}; allowed: a number >= 0")
+    if not name.startswith("resnet"):
+        for option, value in (("double_shortcut", double_shortcut), ("clamp", clamp)):
+            if value:
+                raise ValueError(f"{option} = {value} has no effect on {name}; allowed for residual networks alone")
+    layers = _Layers(quantizer, nonlinearity, seed, double_shortcut, clamp)
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
-        model = MODELS[name](_Layers(quantizer, nonlinearity, seed), in_channels, classes, image_size, width)
+        model = MODELS[name](layers, in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
     return model
 

@@ -50,14 +50,16 @@ ALLOWED = {
     "nonlinearity": tuple(NONLINEARITIES),
     "augment": AUGMENTATIONS,
     "optimizer": ("adam", "sgd"),
-    "schedule": ("one_cycle", "cosine"),
+    "schedule": ("one_cycle", "cosine", "linear"),
     "precision": ("fp32", "bf16"),
 }
 PROGRESS = ("auto", "bar", "lines", "none")
 CHECKPOINTS = {"distill_from": "teacher_sha256", "start_from": "start_sha256"}  # options that name one: in a provenance
-RECORDED_IF_SET = ("l1", "start_from")  # younger than the first records, whose ids must not change
+# Younger than the first records, whose ids must not change.
+RECORDED_IF_SET = ("l1", "start_from", "double_shortcut", "clamp")
 HISTOGRAM_BINS = 41
 STEPS_PER_CHECK = 20
+DEVICE_BYTES = 4 * 2**30  # training images up to this are kept on the device, more are sent batch by batch
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,18 @@ class TrainConfig:
     model: str = "resnet8"  # a key of models.MODELS
     width: int = 16  # channels of the first stage; 0: the architecture's own
     nonlinearity: str = "relu"  # a key of models.NONLINEARITIES
+    double_shortcut: bool = False  # residual networks: a shortcut around each 3x3 convolution, not each two
+    clamp: float = 0.0  # residual networks: what enters a 3x3 convolution is kept within [-clamp, clamp]; 0: not
     image_size: int = 14  # pixels; 0: native
     train_images: int = 8000  # a random subset; 0: all
-    augment: str = "none"  # none | crop_flip
+    augment: str = "none"  # none | crop_flip | resized_crop (of images kept 8/7 as large; tests see their middle)
     epochs: int = 3  # passes over the training images
     batch_size: int = 64  # images a step, all processes together
     optimizer: str = "adam"  # adam | sgd (Nesterov momentum 0.9)
     learning_rate: float = 1e-2  # peak
     weight_decay: float = 0.0  # L2 penalty, all parameters
     l1: float = 0.0  # L1 penalty on the latent weights of quantized layers: l1 * sum |w| is added to the loss
-    schedule: str = "one_cycle"  # one_cycle | cosine
+    schedule: str = "one_cycle"  # one_cycle | cosine | linear
     precision: str = "fp32"  # fp32 | bf16 (autocast)
     channels_last: bool = True  # memory layout of activations and weights; faster on CPUs
     distill_from: str = ""  # checkpoint of a full-precision run, the teacher; empty: labels alone
@@ -94,7 +98,7 @@ class TrainConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}; allowed: {least} or more")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate = {self.learning_rate}; allowed: a number > 0")
-        for name in ("weight_decay", "l1"):
+        for name in ("clamp", "weight_decay", "l1"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} = {getattr(self, name)}; allowed: a number >= 0")
 
@@ -136,13 +140,15 @@ def schedule_lr(config: TrainConfig, step: int, total: int) -> float:
     """Learning rate of step 0, ..., total - 1.
 
     one_cycle rises linearly from 1/25 of the peak over the first 30 % of the steps, then falls along a cosine; cosine
-    falls from the start. Both reach 0 at step `total`, one after the last.
+    and linear fall from the start. All reach 0 at step `total`, one after the last.
     """
     peak, progress = config.learning_rate, step / total
     if config.schedule == "one_cycle":
         if progress < 0.3:
             return peak * (1 + 24 * progress / 0.3) / 25
         progress = (progress - 0.3) / 0.7
+    if config.schedule == "linear":
+        return peak * (1 - progress)
     return peak * (1 + math.cos(math.pi * progress)) / 2
 
 
@@ -173,7 +179,13 @@ def train(
     rank, world_size = _group()
     device = _device()
     torch.backends.cudnn.deterministic = True
-    data = load(config.dataset, train_images=config.train_images, image_size=config.image_size, seed=config.seed)
+    data = load(
+        config.dataset,
+        train_images=config.train_images,
+        image_size=config.image_size,
+        margin=config.augment == "resized_crop",
+        seed=config.seed,
+    )
     if not world_size <= config.batch_size <= len(data.x_train) or config.batch_size % world_size:
         raise ValueError(
             f"batch_size = {config.batch_size}; allowed: a multiple of the {world_size} process(es), at most the "
@@ -199,7 +211,8 @@ def train(
         epochs = state["epochs"]
 
     network = DistributedDataParallel(model) if world_size > 1 else model
-    images = data.x_train.to(device), data.y_train.to(device)
+    place = device if data.x_train.nbytes <= DEVICE_BYTES else "cpu"
+    images = data.x_train.to(place), data.y_train.to(place)
     view = {"mean": data.mean, "std": data.std, "device": device, "rank": rank, "world_size": world_size}
     steps = len(data.x_train) // config.batch_size
     total = steps * config.epochs
@@ -290,7 +303,7 @@ def _device() -> torch.device:
 
 
 def _build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn.Module:
-    _, channels, *size = data.x_train.shape
+    _, channels, *size = data.x_test.shape
     model = build_model(
         config.model,
         quantizer=quantizer,
@@ -299,6 +312,8 @@ def _build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn
         image_size=min(size),
         width=config.width,
         nonlinearity=config.nonlinearity,
+        double_shortcut=config.double_shortcut,
+        clamp=config.clamp,
         seed=config.seed,
     )
     return model.to(memory_format=torch.channels_last) if config.channels_last else model

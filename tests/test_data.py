@@ -2,11 +2,13 @@ import gzip
 import hashlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -97,7 +99,7 @@ def test_a_generator_decides_the_order_and_augmentation_does_not_change_it():
             )]).tolist()
             for _ in range(2)
         ]  # fmt: skip
-    assert orders["none"] == orders["crop_flip"] and orders["none"][0] != orders["none"][1]
+    assert orders["none"] == orders["crop_flip"] == orders["resized_crop"] and orders["none"][0] != orders["none"][1]
 
 
 @pytest.mark.parametrize(("size", "padding"), [(8, 2), (20, 4)])
@@ -132,6 +134,48 @@ def test_the_processes_of_a_group_share_the_batches_of_one(augment):
     for (whole_x, whole_y), *parts in zip(alone, *shares, strict=True):
         for rank, (part_x, part_y) in enumerate(parts):
             assert torch.equal(part_x, whole_x[rank::2]) and torch.equal(part_y, whole_y[rank::2])
+
+
+def test_a_resized_crop_is_that_window_resized():
+    """A picture of its own coordinates tells where each pixel of a window was taken from."""
+    H, W = 40, 48
+    down, across = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+    x = torch.stack((4 * down, 4 * across)).to(torch.uint8).expand(500, -1, -1, -1)
+    options = {"mean": (0.0, 0.0), "std": (1.0, 1.0), "augment": "resized_crop", "generator": seeded(1)}
+    ((found, _),) = data.batches(x, torch.arange(500), 500, **options)
+    assert found.shape == (500, 2, 35, 42)
+    down, across = 255 * found[:, 0] / 4, 255 * found[:, 1] / 4
+    # Inner pixels, whose neighbours are all there: equal steps, nothing in the other direction.
+    for values, axis in ((down, 1), (across, 2)):
+        steps = values[:, 1:-1, 1:-1].diff(dim=axis)
+        assert (steps - steps.mean((1, 2), keepdim=True)).abs().max() < 1e-3
+        assert values[:, 1:-1, 1:-1].diff(dim=3 - axis).abs().max() < 1e-3
+    height, width = 35 * down[:, 1:-1, 1].diff(dim=1).mean(1), 42 * across[:, 1, 1:-1].diff(dim=1).mean(1)
+    area, shape = height * width.abs() / (H * W), width.abs() / height
+    assert 0.08 <= area.min() < 0.1 and 0.9 < area.max() <= 1.001
+    assert 0.749 <= shape.min() < 0.8 and 1.25 < shape.max() < 1.334
+    assert 200 < (width < 0).sum() < 300
+    middle = (down[:, 17, 1] + 0.5) / H, (across[:, 1, 20:22].mean(1) + 0.5) / W
+    for place, side in zip(middle, (height / H, width.abs() / W), strict=True):
+        assert (place - side / 2).min() > -1e-3 and (place + side / 2).max() < 1.001
+        at = ((place - side / 2) / (1 - side))[side < 0.8]
+        assert at.min() < 0.05 and 0.4 < at.mean() < 0.6 and at.max() > 0.95
+    _, _, height, width = data._draw_resized_crop(torch.empty(1, 1, 16, 64), torch.arange(500), seeded())
+    shape = 64 * width.abs() / (16 * height)  # where few windows of the area drawn fit
+    assert shape.min() >= 0.749 and shape.max() < 1.334 and height.max() == 1
+
+
+def test_a_margin_is_an_eighth_of_the_training_images_and_cut_from_the_tests():
+    native, whole, small = (
+        data.load("digits", margin=margin, image_size=size) for margin, size in ((0, 0), (1, 0), (1, 5))
+    )
+    assert torch.equal(whole.x_train, native.x_train) and whole.sha256 == native.sha256
+    assert torch.equal(whole.x_test, native.x_test[:, :, :7, :7])
+    assert small.x_train.shape[2:] == (6, 6) and small.x_test.shape[2:] == (5, 5)
+    assert [data._inner(-(-size * 8 // 7)) for size in range(1, 500)] == list(range(1, 500))
+    assert data._inner(256) == 224
+    with pytest.raises(ValueError, match=r"image_size = 8 pixels; allowed for digits: 0 \(native\) to 7"):
+        data.load("digits", margin=True, image_size=8)
 
 
 def test_batches_refuse_an_unknown_augmentation_and_a_hidden_generator():
@@ -313,14 +357,22 @@ def test_an_image_folder_is_decoded_once(tree, tmp_path, monkeypatch):
     assert len(data.load(f"image_folder:{tree}", root=tmp_path).x_train) == 7
 
 
-def test_a_damaged_cache_is_decoded_again(tree, tmp_path, caplog):
+@pytest.mark.parametrize("harm", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("suffix", [".x_train", ".x_test", ".json"])
+def test_a_damaged_cache_is_decoded_again(tree, tmp_path, caplog, suffix, harm):
     pets = data.load(f"image_folder:{tree}", root=tmp_path)
-    (cached,) = (tmp_path / "cache").iterdir()
-    content = bytearray(cached.read_bytes())
+    files = {path.suffix: path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"}
+    assert files.keys() == {".x_train", ".x_test", ".json"}
+    assert hashlib.sha256(files[".x_train"].read_bytes()).hexdigest() == pets.sha256["x_train"]
+    content = bytearray(files[suffix].read_bytes())
     content[len(content) // 3] ^= 1
-    cached.write_bytes(content)
-    assert data.load(f"image_folder:{tree}", root=tmp_path).sha256 == pets.sha256
-    assert "is damaged" in caplog.text
+    files[suffix].unlink()  # where the first load's arrays are mapped from
+    if harm != "gone":
+        files[suffix].write_bytes(content if harm == "flip" else content[:-1])
+    again = data.load(f"image_folder:{tree}", root=tmp_path)
+    assert again.sha256 == pets.sha256 and (again.mean, again.std) == (pets.mean, pets.std)
+    assert torch.equal(again.x_train, pets.x_train)
+    assert ("is damaged" in caplog.text) == ((suffix, harm) != (".json", "gone"))
 
 
 def test_images_of_several_sizes_need_an_image_size(tree, tmp_path):
@@ -331,10 +383,10 @@ def test_images_of_several_sizes_need_an_image_size(tree, tmp_path):
     assert pets.x_train.shape == (7, 3, 5, 5) and (pets.x_train[3] == 9).all()
 
 
-@pytest.mark.parametrize("harm", ["cut", "missing part", "empty part", "unknown class", "size"])
+@pytest.mark.parametrize("harm", ["cut", "missing part", "empty part", "unknown class"])
 def test_a_wrong_image_folder_is_refused_by_name(tree, tmp_path, harm):
     victim = tree / "train" / "dog" / "1.png"
-    error, message, image_size = ValueError, "", 0
+    error, message = ValueError, ""
     if harm == "cut":
         victim.write_bytes(victim.read_bytes()[:60])
         message = r"dog/1\.png is not a readable image"
@@ -345,14 +397,75 @@ def test_a_wrong_image_folder_is_refused_by_name(tree, tmp_path, harm):
         for file in (tree / "val").rglob("*.png"):
             file.rename(file.with_suffix(".txt"))
         error, message = FileNotFoundError, "holds no image"
-    elif harm == "unknown class":
+    else:
         (tree / "val" / "cow").mkdir()
         message = "cow"
-    else:
-        image_size, message = 11, "up to 10"
     with pytest.raises(error, match=message):
-        data.load(f"image_folder:{tree}", root=tmp_path, image_size=image_size)
-    assert not (tmp_path / "cache").exists()
+        data.load(f"image_folder:{tree}", root=tmp_path)
+    assert [path for path in (tmp_path / "cache").glob("*") if path.suffix != ".lock"] == []
+
+
+def test_images_below_the_image_size_are_enlarged(tree, tmp_path):
+    """ImageNet has images of fewer than 224 pixels."""
+    pets = data.load(f"image_folder:{tree}", root=tmp_path, image_size=20)
+    native = data.load(f"image_folder:{tree}", root=tmp_path)
+    assert pets.x_train.shape == (6, 3, 20, 20)
+    middle = torch.nn.functional.avg_pool2d(pets.x_train.float(), 2)
+    assert (middle - native.x_train[:, :, :, 1:11]).abs().mean() < 20 < native.x_train.float().std()
+
+
+def test_an_image_folder_is_decoded_in_blocks_and_normalized_by_all(tree, tmp_path, monkeypatch):
+    whole = data.load(f"image_folder:{tree}", root=tmp_path / "whole")
+    monkeypatch.setattr(data, "DECODE_BLOCK", 4)
+    parts = data.load(f"image_folder:{tree}", root=tmp_path / "parts")
+    assert parts.sha256 == whole.sha256 and torch.equal(parts.x_train, whole.x_train)
+    expected = [np.asarray(Image.open(path)) for path in sorted((tree / "train").rglob("*.png"))]
+    assert whole.sha256["x_train"] == hashlib.sha256(np.stack(expected).transpose(0, 3, 1, 2).tobytes()).hexdigest()
+    for found, values in (
+        (parts.mean, np.stack(expected).mean((0, 1, 2))),
+        (parts.std, np.stack(expected).std((0, 1, 2))),
+    ):
+        assert found == pytest.approx(values / 255)
+    some = data.load(f"image_folder:{tree}", root=tmp_path / "parts", train_images=3)
+    assert (
+        some.mean == pytest.approx((some.x_train.double().mean((0, 2, 3)) / 255).tolist()) and some.mean != parts.mean
+    )
+
+
+def test_batches_read_of_a_mapped_file_what_they_need_alone(tmp_path):
+    """A set of 64 GB, zeros that take no place on the disk but would in memory."""
+    count, pixels = 65536, np.prod((3, 576, 600))
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(count * int(pixels))
+    x = data._mapped(np.memmap(tmp_path / "large", np.uint8, "r", shape=(count, 3, 576, 600)))
+    before = psutil.Process().memory_info().rss
+    stream = data.batches(x, torch.arange(count), 2, mean=(0.5,) * 3, std=(0.2,) * 3, generator=seeded())
+    first, _ = next(stream)
+    assert first.shape == (2, 3, 576, 600)
+    assert psutil.Process().memory_info().rss - before < 2**30
+
+
+def test_processes_that_start_at_once_decode_once(tree, tmp_path):
+    program = (
+        "import logging, sys; from sbkit import data; logging.basicConfig(level=logging.INFO, stream=sys.stdout);"
+        f"print(data.load('image_folder:{tree}', root='{tmp_path}').sha256['x_train'])"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    outputs = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert sum(output.count("decoded 8 images") for output in outputs) == 1
+    assert len({output.splitlines()[-1] for output in outputs}) == 1
+
+
+def test_a_decoder_that_was_killed_hinders_nobody(tree, tmp_path):
+    program = (
+        "import os, signal; from sbkit import data; data.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        f"data.load('image_folder:{tree}', root='{tmp_path}')"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    assert [path.suffix for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"] == [".partial"]
+    data.load(f"image_folder:{tree}", root=tmp_path)
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock", ".json", ".x_train", ".x_test"}
 
 
 # Command line, torchvision

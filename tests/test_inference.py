@@ -36,10 +36,12 @@ def images(name: str, batch: int = 3, seed: int = 2) -> torch.Tensor:
 
 
 @functools.cache
-def settled(name: str, config: QuantizerConfig, nonlinearity: str = "relu", least: float = -0.5) -> nn.Module:
+def settled(
+    name: str, config: QuantizerConfig, nonlinearity: str = "relu", least: float = -0.5, **block: float
+) -> nn.Module:
     """A network as training leaves it: statistics of activations, TTQ's scales apart, norms' factors from `least`."""
     size, width = SIZES[name]
-    model = build_model(name, quantizer=config, image_size=size, width=width, nonlinearity=nonlinearity)
+    model = build_model(name, quantizer=config, image_size=size, width=width, nonlinearity=nonlinearity, **block)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in model.modules():
@@ -85,6 +87,24 @@ def test_every_nonlinearity(name, nonlinearity):
     kind = type(NONLINEARITIES[nonlinearity](1))
     # The kernels do ReLU, of which only the stem's stays in torch.
     assert len(modules_left(network, kind)) == 1 + (0 if kind is nn.ReLU else len(network.layers))
+
+
+@pytest.mark.parametrize("block", [{"double_shortcut": True}, {"clamp": 0.7}, {"double_shortcut": True, "clamp": 0.7}])
+@pytest.mark.parametrize("nonlinearity", ["relu", "prelu", "hardtanh"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet18"])
+def test_every_form_of_the_block(name, nonlinearity, block):
+    model, x = settled(name, SCHEMES["signed_binary"], nonlinearity, **block), images(name)
+    assert_agree(fold(model)(x), model(x))
+    network = compile(model, image=image(name), batch=3, tune=False)
+    assert_agree(network(x), model(x))
+    assert torch.equal(network(x), network(x))
+    assert (settled(name, SCHEMES["signed_binary"], nonlinearity)(x) - model(x)).abs().max() > 1e-2 * model(
+        x
+    ).abs().max()
+    double = "double_shortcut" in block
+    assert sum(step.sources == ("x", "shortcut") for step in network.steps) == len(network.layers) // (
+        1 if double else 2
+    )
 
 
 def test_a_block_is_two_kernels_and_a_shortcut():

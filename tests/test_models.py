@@ -171,6 +171,36 @@ def test_building_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize(
+    "options", [{"double_shortcut": True}, {"clamp": 2.0}, {"double_shortcut": True, "clamp": 2.0}]
+)
+def test_forms_of_the_block_are_the_stated_formulas_with_the_same_weights(options):
+    plain, model = (
+        build_model("resnet8", quantizer=QuantizerConfig(), width=4, nonlinearity="prelu", seed=3, **o)
+        for o in ({}, options)
+    )
+    state = plain.state_dict()
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    block, x = model.layer2[0], 3 * torch.randn(5, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    def normed(y):  # as a fresh batch norm does in training
+        return (y - y.mean((0, 2, 3), keepdim=True)) / (y.var((0, 2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+    def conv(layer, x, stride):
+        x = x.clamp(-2, 2) if "clamp" in options else x
+        return normed(F.conv2d(x, layer.quantizer(layer.weight), stride=stride, padding=1))
+
+    def prelu(y):
+        return y.where(y > 0, y / 4)
+
+    around = normed(F.conv2d(x, block.shortcut[0].weight, stride=2))
+    between = prelu(conv(block.conv1, x, 2) + (around if "double_shortcut" in options else 0))
+    expected = prelu(conv(block.conv2, between, 1) + (between if "double_shortcut" in options else around))
+    torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(plain.layer2[0](x), expected, atol=1e-2)
+
+
 def test_stem_shortcuts_and_classifier_stay_in_full_precision():
     model = build_model("resnet20", quantizer=QuantizerConfig())
     plain = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -224,6 +254,9 @@ def test_progress_reaches_every_quantizer():
             {"name": "transformer", "image_size": 14, "nonlinearity": "prelu"},
             "nonlinearity = 'prelu' has no effect on transformer, which has GELU; allowed: relu",
         ),
+        ({"name": "vgg_small", "double_shortcut": True}, "double_shortcut = True has no effect on vgg_small; allowed"),
+        ({"name": "mlp", "clamp": 2.0}, "clamp = 2.0 has no effect on mlp; allowed for residual networks alone"),
+        ({"clamp": -1.0}, "clamp = -1.0; allowed: a number >= 0"),
         ({"quantizer": QuantizerConfig(region_channels=3)}, "region_channels = 3 does not divide C = 16"),
     ],
 )

@@ -265,6 +265,26 @@ def test_every_run_of_every_profile_is_a_valid_configuration():
             config(**{name: value for name, value in run["parameters"].items() if name in fields})
 
 
+def test_every_training_run_can_be_started_from_the_command_line():
+    """workflow/options.py says the same as the notebook's parameters."""
+    pytest.importorskip("torch")
+    from sbkit import training
+    from sbkit.quantizers import QuantizerConfig
+
+    options = runpy.run_path(ROOT / "workflow" / "options.py")["options"]
+    for profile in load_experiments(ROOT):
+        for run in expand(profile):
+            if run["notebook"] != "02_train.ipynb":
+                continue
+            found = vars(training._parser().parse_args(options(profile, run["name"])))
+            assert (found["folder"], found["name"]) == (f"results/{profile}", run["name"])
+            for kind in (training.TrainConfig, QuantizerConfig):
+                given = {name: value for name, value in run["parameters"].items() if name in kind.__dataclass_fields__}
+                assert kind(**{name: found[name] for name in kind.__dataclass_fields__}) == kind(**given)
+    with pytest.raises(ValueError, match="run = 'binary'; allowed in profile imagenet: full_precision-s0, binary-s0"):
+        options("imagenet", "binary")
+
+
 # Packaging
 
 PIP_NAME = {"pytorch": "torch"}  # conda's name: pip's name

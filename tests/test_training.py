@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +47,11 @@ def test_cosine_falls_from_the_peak_to_zero():
     rates = [schedule_lr(config, step, 100) for step in (0, 50, 100)]
     assert rates == pytest.approx([0.1, 0.05, 0])
     assert schedule_lr(config, 25, 100) == pytest.approx(0.05 * (1 + math.sqrt(0.5)))
+
+
+def test_linear_falls_from_the_peak_to_zero():
+    config = replace(TINY, schedule="linear", learning_rate=0.1)
+    assert [schedule_lr(config, step, 100) for step in (0, 25, 50, 100)] == pytest.approx([0.1, 0.075, 0.05, 0])
 
 
 def test_the_optimizer_follows_the_schedule_and_the_estimator_the_progress(monkeypatch):
@@ -153,7 +159,8 @@ def test_a_diverging_run_says_so():
     [
         ({"model": "resnet9"}, "resnet8"),
         ({"optimizer": "lamb"}, "adam, sgd"),
-        ({"schedule": "step"}, "one_cycle, cosine"),
+        ({"schedule": "step"}, "one_cycle, cosine, linear"),
+        ({"clamp": -2.0}, "clamp = -2.0; allowed: a number >= 0"),
         ({"precision": "fp16"}, "fp32, bf16"),
         ({"augment": "mixup"}, "crop_flip"),
         ({"nonlinearity": "gelu"}, "prelu"),
@@ -254,6 +261,9 @@ def test_an_id_names_the_effective_recipe_alone(tmp_path):
     assert training.effective(started, SIGNED)["distill_from"] == "full_precision"
     other_seed = training.effective(replace(started, seed=1), SIGNED)
     assert other_seed["start_from"] == "binary-s0"
+    for options in ({"double_shortcut": True}, {"clamp": 2.0}):
+        assert training.effective(replace(TINY, **options), SIGNED).items() - training.effective(TINY, SIGNED).items()
+        assert not options.keys() & training.effective(TINY, SIGNED).keys()
     assert identity(replace(TINY, l1=1e-4)) != identity() == identity(replace(TINY, robustness=True))
 
 
@@ -438,17 +448,70 @@ def _command(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def test_two_processes_agree_in_every_bit_and_rank_0_writes(tmp_path):
+def _two_processes(folder, name, *arguments):
+    """What `torchrun` prints, and the record, of two processes that must agree in every bit."""
     done = _command(
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sbkit.training", *SMALL,
-        f"--folder={tmp_path}", "--name=two",
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sbkit.training", *arguments,
+        f"--folder={folder}", f"--name={name}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = dict(re.findall(r"rank (\d): .*?weights ([0-9a-f]{64})", done.stdout))
     assert set(found) == {"0", "1"} and found["0"] == found["1"]
-    assert done.stdout.count("epoch 1/2") == 1
-    record = records.load(tmp_path / "records" / "train" / "two.json")
+    record = records.load(folder / "records" / "train" / f"{name}.json")
     assert record.provenance["processes"] == 2 and record.provenance["weights_sha256"] == found["0"]
+    return done.stdout, record
+
+
+def test_two_processes_agree_in_every_bit_and_rank_0_writes(tmp_path):
+    output, _ = _two_processes(tmp_path, "two", *SMALL)
+    assert output.count("epoch 1/2") == 1
+
+
+def test_the_imagenet_recipe_in_small_on_two_processes(tmp_path, monkeypatch):
+    """JPEGs of several sizes, a teacher and what is distilled from it, as profile imagenet has it."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for part, count in (("train", 13), ("val", 3)):
+        for name in ("eel", "hen", "owl", "yak"):
+            images = tmp_path / "wild" / part / name
+            images.mkdir(parents=True)
+            for index in range(count):
+                size = (44 + index, 48, 3)
+                Image.fromarray(random.integers(0, 256, size, np.uint8)).save(images / f"{index}.JPEG")
+    monkeypatch.setenv("SBKIT_ROOT", str(tmp_path))
+    shared = [
+        f"--dataset=image_folder:{tmp_path / 'wild'}", "--image-size=35", "--train-images=0", "--batch-size=16",
+        "--augment=resized_crop", "--epochs=2", "--progress=lines",
+    ]  # fmt: skip
+    teacher = [*shared, "--quantizer=full_precision", "--model=transformer", "--optimizer=sgd", "--learning-rate=0.1"]
+    _, record = _two_processes(tmp_path, "teacher-s0", *teacher)
+    assert record.config["image_size"] == 35 and len(list((tmp_path / "data" / "cache").glob("wild-*"))) == 4
+
+    # Without batch norms, whose statistics are each process's own, two processes are one up to rounding.
+    training.main([*teacher, f"--folder={tmp_path}", "--name=alone"])
+    alone = records.load(tmp_path / "records" / "train" / "alone.json")
+    assert (alone.id, alone.provenance["data_sha256"]) == (record.id, record.provenance["data_sha256"])
+    ours, theirs = (state_of(tmp_path / "checkpoints" / f"{name}.pt") for name in ("teacher-s0", "alone"))
+    initial = training.build_model(
+        "transformer", quantizer=QuantizerConfig("full_precision"), classes=4, image_size=35, width=16
+    ).state_dict()
+    for name, value in ours.items():
+        assert (value - theirs[name]).abs().max() < 1e-3 * (theirs[name] - initial[name]).abs().max(), name
+
+    student = [*shared, "--model=resnet18", "--width=4", "--double-shortcut", "--clamp=2", "--nonlinearity=prelu"]
+    checkpoint = tmp_path / "checkpoints" / "teacher-s0.pt"
+    _, record = _two_processes(tmp_path, "student-s0", *student, "--schedule=linear", f"--distill-from={checkpoint}")
+    assert (
+        record.config["distill_from"] == "teacher" and record.config["double_shortcut"] and record.config["clamp"] == 2
+    )
+    assert record.provenance["teacher_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert record.provenance["data_sha256"] == alone.provenance["data_sha256"]
+    codes = load_weights(tmp_path / "weights" / "student-s0.npz")
+    assert len(codes) == 16 and record.metrics["quantized_weights"] == sum(w.codes.size for w in codes.values())
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "alone.pt", "student-s0.pt", "teacher-s0.pt",
+    ]  # fmt: skip
 
 
 def test_bf16_trains(tmp_path):
