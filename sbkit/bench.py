@@ -253,6 +253,13 @@ CODEBOOKS: tuple[Way, ...] = (
     ),
 )
 
+NETWORK: tuple[Way, ...] = (
+    _way("table", "signed_binary", encoding="two_group"),
+    _way("table", "binary", encoding="signed"),
+    _way("table", "ternary_twn", encoding="signed"),
+    _way("table", "signed_binary", regions=8, bits=4, encoding="codebook"),
+)
+
 
 def _random_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
     """Random codes, the same for all contenders with the same scheme, density, regions and bits."""
@@ -400,17 +407,19 @@ def _network(config: BenchConfig, skipped: list[str]) -> Subject:
     contenders = _torch_network(folded, x, y.numpy())
     if config.peers:
         contenders += _peers(config, lambda: _onnx_network(folded, x), x.numpy(), y.numpy(), ("fp32",), skipped)
-    for scheme, encoding in (("signed_binary", "two_group"), ("binary", "signed"), ("ternary_twn", "signed")):
-        weights = {shape.name: _scaled_codes(config, shape, scheme) for shape in shapes}
+    for way in NETWORK:
+        weights = {shape.name: _scaled_codes(config, shape, way) for shape in shapes}
         compiled = inference.compile(
-            model, weights, image=(3, size, size), batch=config.batch, encoding=encoding, isa=config.isa,
-            threads=config.threads,
+            model, weights, image=(3, size, size), batch=config.batch, isa=config.isa, threads=config.threads,
+            **way.options,
         )  # fmt: skip
         expected = inference.fold(model, weights)(x).numpy()
-        _check(f"table {scheme} on {name}", compiled(x), expected, inference.LOGIT_BOUND)
+        _check(f"table {way.scheme} on {name}", compiled(x), expected, inference.LOGIT_BOUND)
         own = {
-            "scheme": scheme,
-            "encoding": encoding,
+            "scheme": way.scheme,
+            "regions": way.regions,
+            "codebook_bits": way.bits,
+            **way.options,
             "isa": next(iter(compiled.layers.values())).isa,
             "density": sum(np.count_nonzero(weight.codes) for weight in weights.values())
             / sum(weight.codes.size for weight in weights.values()),
@@ -419,7 +428,7 @@ def _network(config: BenchConfig, skipped: list[str]) -> Subject:
             **compiled.operations._asdict(),
             "best_reduction": 2 * dense / sum(compiled.operations),
         }
-        contenders.append(Contender("table", scheme, functools.partial(compiled, x), own))
+        contenders.append(Contender("table", way.scheme, functools.partial(compiled, x), own))
     return Subject(columns, macs, contenders)
 
 
@@ -438,9 +447,9 @@ def _counted(folded: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
     return y, sum(macs)
 
 
-def _scaled_codes(config: BenchConfig, shape: ConvShape, scheme: str) -> QuantizedWeight:
+def _scaled_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
     """Random codes with the scale that keeps the size of activations behind a ReLU."""
-    weight = _random_codes(config, shape, _way("table", scheme))
+    weight = _random_codes(config, shape, way)
     scale = (2 / (shape.C * shape.R * shape.S * weight.density)) ** 0.5
     return replace(weight, scale=np.full(shape.K, scale), negative_scale=np.full(shape.K, scale))
 

@@ -208,15 +208,17 @@ def test_densities(densities):
 
 
 def test_a_network_is_timed_whole(network):
-    rows = {(t["contender"], t["variant"]): t for t in network}
-    torch_rows = [("torch", variant) for variant in ("contiguous", "channels_last", "frozen")]
-    table_rows = [("table", scheme) for scheme in ("signed_binary", "binary", "ternary_twn")]
+    rows = {(t["contender"], t["variant"], t["codebook_bits"]): t for t in network}
+    torch_rows = [("torch", variant, 0) for variant in ("contiguous", "channels_last", "frozen")]
+    table_rows = [("table", scheme, 0) for scheme in ("signed_binary", "binary", "ternary_twn")]
+    table_rows.append(("table", "signed_binary", 4))
     assert list(rows) == torch_rows + table_rows
     assert {(t["layer"], t["model"], t["batch"], t["C"], t["H"], t["K"]) for t in network} == {
         ("network", "resnet8", 2, 3, 8, 10)
     }
-    assert [rows[row]["encoding"] for row in table_rows] == ["two_group", "signed", "signed"]
-    assert [rows[row]["density"] for row in table_rows] == pytest.approx([0.35, 1, 0.58], abs=0.02)
+    assert [rows[row]["encoding"] for row in table_rows] == ["two_group", "signed", "signed", "codebook"]
+    # Of 16 masks of 8 channels one is empty, 8 have a channel and 7 two.
+    assert [rows[row]["density"] for row in table_rows] == pytest.approx([0.35, 1, 0.58, 22 / 16 / 8], abs=0.02)
     assert all(rows[row]["plan_seconds"] > 0 for row in table_rows)
     # Stem, quantized layers, shortcuts and classifier of ResNet-8 at 8x8, of width 8; two images.
     macs = 8 * 27 * 64 + 2 * 8 * 72 * 64
