@@ -58,7 +58,7 @@ class QuantizerConfig:
     delta_axis: str = "filter"  # filter | layer | region (signed_binary): what that maximum or mean is taken over
     region_channels: int = 0  # input channels per region, C_t; 0: all, one sign per filter
     region_taps: int = 0  # kernel taps per region; 0: all R * S | 1: each tap is a region of its own
-    codebook_bits: int = 0  # regions choose among 2^b masks of their layer; 0: among all. Needs region_taps = 1
+    codebook_bits: int = 0  # regions choose among 2^b masks of their layer; 0: among all. Needs region_taps of 1
     codebook: str = "sparsest"  # sparsest: the masks of fewest weights, fixed | learned: these follow the weights
     positive_fraction: float = 0.5  # fraction of regions with values {0, +alpha}
     assignment: str = "first_half"  # first_half | interleaved | random | initial_weights | learned: which these are
