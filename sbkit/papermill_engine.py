@@ -55,7 +55,9 @@ class Engine(NBClientEngine):
     def _execute(cls, nb_man, kernel_name: str, **kwargs: Any) -> NotebookNode:
         papermill = nb_man.nb.metadata.papermill
         try:
-            super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            # All is written when the last cell has run. A kernel that is asked to end is interrupted first, and if that
+            # hits it while it ends, it hangs until it is killed seconds later.
+            super().execute_managed_notebook(nb_man, kernel_name, shutdown_kernel="immediate", **kwargs)
         except BaseException as error:  # a killed kernel, a time-out, Ctrl-C: papermill would leave `exception` null
             papermill["exception"] = True
             begun = [cell for cell in nb_man.nb.cells if cell.metadata.papermill["start_time"]]
