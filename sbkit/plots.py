@@ -406,7 +406,7 @@ def fig_codebooks(table: DataFrame) -> Figure:
     colors, names = [], []
     for row in table.itertuples():
         look = STYLE[row.quantizer]
-        colors.append(_tint(look.color, 0.35 + 0.65 * row.channels / most) if row.channels else look.color)
+        colors.append(_tint(look.color, 0.55 + 0.45 * row.channels / most) if row.channels else look.color)
         names.append(f"{row.masks}, G = {row.channels}" if row.channels else look.label)
     for axis, (column, name) in zip(axes.flat, costs.items(), strict=True):
         shown = table[column].notna().to_numpy()
@@ -417,10 +417,10 @@ def fig_codebooks(table: DataFrame) -> Figure:
             error |= {"yerr": row.half_width} if row.half_width == row.half_width else {}
             look = {"fmt": marker, "color": color, "elinewidth": 0.6, "zorder": 3}
             axis.errorbar(getattr(row, column), row.difference, **look, **hollow, **error)
-        axis.axhline(0, color="black", linewidth=0.7)
         axis.set_xlabel(name)
         axis.set_xlim(left=0)
         at = _make_room(axis, ticks=5, room=0.55, most=np.inf)
+        axis.plot([0, at], [0, 0], color="black", linewidth=0.7, zorder=1)
         x, y = table.loc[shown, column].to_numpy(), table.loc[shown, "difference"].to_numpy()
         _label_points(axis, list(np.array(names)[shown]), list(np.array(colors, object)[shown]), x, y, at)
     axes[0, 0].set_ylabel("top-1 minus binary's, points")
