@@ -1107,7 +1107,7 @@ def speedup_summary(speedup: DataFrame) -> DataFrame:
 
 def rounds_by_layer(timings: DataFrame) -> dict[str, np.ndarray]:
     """Milliseconds of each round, by layer; every layer once."""
-    return {row.layer: np.array(row.round_ms) for row in timings.itertuples()}
+    return {layer: np.array(rounds) for layer, rounds in zip(timings["layer"], timings["round_ms"], strict=True)}
 
 
 def threads_table(bench: DataFrame) -> DataFrame:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
+import gc
 import io
 import json
 import math
@@ -162,6 +164,8 @@ def start(namespace: dict[str, Any], *config_classes: type) -> Run:
     if config_classes:
         _set_threads(os.environ.setdefault("OMP_NUM_THREADS", "1"))
     _seed(values.get("seed", 0))
+    if not gc.get_freeze_count():  # what is imported by now stays for good: the collector need not search it every time
+        gc.freeze()
     return run
 
 
@@ -229,18 +233,28 @@ class Run:
         patterns = {kind: f"records/{kind}/*.json" for kind in NOTEBOOKS} | {"weights": "weights/*.npz"}
         kinds = [kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))]
         runs = [records.load(path).config for path in self.folder.glob("records/*/*.json")]
-        return drawn(load_catalogue(self.root), kinds, runs)
+        return drawn(self.catalogue, kinds, runs)
+
+    @functools.cached_property
+    def experiment(self) -> dict[str, Any]:
+        """The profile's table in experiments.toml."""
+        return load_experiments(self.root)[self.profile.rpartition("/")[2]]
+
+    @functools.cached_property
+    def catalogue(self) -> dict[str, dict[str, Any]]:
+        """All of `load_catalogue`."""
+        return load_catalogue(self.root)
 
     @property
     def label(self) -> str:
         """What every figure says of its scale; empty for a profile at the paper's own scale."""
         table = self.profile.rpartition("/")[2]
-        return "" if self.paper_scale else f"{table} profile: {load_experiments(self.root)[table]['title']}"
+        return "" if self.paper_scale else f"{table} profile: {self.experiment['title']}"
 
     @property
     def paper_scale(self) -> bool:
         """Whether the profile has the networks, data and schedule of the paper's main results."""
-        return load_experiments(self.root)[self.profile.rpartition("/")[2]]["paper_scale"]
+        return self.experiment["paper_scale"]
 
     def records(self, kind: str) -> DataFrame:
         """This profile's finished records, as `records.read` gives them. Raises FileNotFoundError if there are none."""
@@ -310,7 +324,7 @@ class Run:
 
     def _caption(self, name: str) -> str:
         """The catalogue's caption; empty for what a person draws on the side."""
-        return load_catalogue(self.root).get(name, {}).get("caption", "")
+        return self.catalogue.get(name, {}).get("caption", "")
 
     def _write(self, folder: str, stem: str, files: Mapping[str, bytes]) -> None:
         for suffix, data in files.items():

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sbkit.notebook import FORMATS, NOTEBOOKS, Run, find_root, load_experiments
+from sbkit.notebook import FORMATS, NOTEBOOKS, Run, find_root
 from sbkit.records import KINDS, Record, load, write_atomic
 
 SYMBOLS = {
@@ -263,7 +263,7 @@ def page(run: Run) -> str:
     return environment.get_template("page.html.jinja").render(
         profile=run.profile,
         table=table,
-        experiment=load_experiments(run.root)[table],
+        experiment=run.experiment,
         paper=PAPER,
         symbols=SYMBOLS,
         counts=verdict_counts(shown),
@@ -298,12 +298,12 @@ def crate(run: Run) -> str:
     from rocrate.rocrate import ROCrate
 
     found = _some_records(run)
-    experiment = load_experiments(run.root)[run.profile.rpartition("/")[2]]
     dates = [record.provenance["started_utc"] for record in found.values() if "started_utc" in record.provenance]
     crate = ROCrate(version="1.2")
     crate.name = f"sbkit, profile {run.profile}"
     crate.description = (
-        f"Claims of the paper on signed binarization beside what was measured, at this scale: {experiment['title']}. "
+        "Claims of the paper on signed binarization beside what was measured, "
+        f"at this scale: {run.experiment['title']}. "
         "Records of training and benchmark runs, weight codes, and the figures and tables drawn from them."
     )
     crate.root_dataset["datePublished"] = max(dates)  # of the newest record; the library's own is the time of writing

@@ -347,11 +347,14 @@ def _compared(train: DataFrame, comparison: Comparison) -> dict[str, DataFrame]:
     """The groups that a comparison compares with its base, by label."""
     base = train[train["label"] == comparison.base]
     found = {}
-    for label, runs in train.groupby("label") if len(base) else ():
-        changed = set(changed_options(runs["config"].iloc[0], base["config"].iloc[0]))
+    groups = train.drop_duplicates("label")
+    for label, config in zip(groups["label"], groups["config"], strict=True) if len(base) else ():
+        changed = set(changed_options(config, base["config"].iloc[0]))
         required = set(comparison.options)
-        if required <= changed <= required | set(comparison.also) and set(runs["seed"]) & set(base["seed"]):
-            found[label] = runs
+        if required <= changed <= required | set(comparison.also):
+            runs = train[train["label"] == label]
+            if set(runs["seed"]) & set(base["seed"]):
+                found[label] = runs
     return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
 
 
