@@ -55,8 +55,8 @@ class Engine(NBClientEngine):
     def _execute(cls, nb_man, kernel_name: str, **kwargs: Any) -> NotebookNode:
         papermill = nb_man.nb.metadata.papermill
         try:
-            # All is written when the last cell has run. A kernel that is asked to end is interrupted first, and if that
-            # hits it while it ends, it hangs until it is killed seconds later.
+            # All is written when the last cell has run. A kernel that is asked to end would be interrupted first, which
+            # it at times reports as an error, and then spend time on taking apart what it imported.
             super().execute_managed_notebook(nb_man, kernel_name, shutdown_kernel="immediate", **kwargs)
         except BaseException as error:  # a killed kernel, a time-out, Ctrl-C: papermill would leave `exception` null
             papermill["exception"] = True
