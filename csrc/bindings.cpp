@@ -79,7 +79,8 @@ class Convolution {
       throw py::value_error("the window does not fit the padded input");
     if (threads < 1 || threads > kMaxThreads)
       throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to 1024");
-    const int most = algorithm == "dataflow" ? kMaxTileChannels : encoding == "codebook" ? kMaxCodebookGroup : kMaxGroup;
+    int most = algorithm == "dataflow" ? kMaxTileChannels : kMaxGroup;
+    if (encoding == "codebook") most = kMaxCodebookGroup;
     if (group < 0 || group > most)
       throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to " + std::to_string(most));
     checked_product({shape_.N, shape_.C, shape_.H, shape_.W});

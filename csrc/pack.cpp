@@ -18,8 +18,9 @@ int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 constexpr int64_t kCachedValues = 2048;  // of a graph: 128 KiB of 64-byte vectors, beyond which sums are slow to fetch
 constexpr int64_t kMaxSlots = 65535;     // entries and their counts are 16 bits
 
-constexpr int kPowerOfThree[kMaxCodebookGroup + 1] = {1,     3,     9,      27,     81,      243,     729,      2187,    6561,
-                                                      19683, 59049, 177147, 531441, 1594323, 4782969, 14348907, 43046721};
+constexpr int kPowerOfThree[kMaxCodebookGroup + 1] = {
+    1,     3,      9,      27,      81,      243,      729,     2187, 6561, 19683,
+    59049, 177147, 531441, 1594323, 4782969, 14348907, 43046721};
 
 int digit(int pattern, int channel) { return pattern / kPowerOfThree[channel] % 3; }
 

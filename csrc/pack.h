@@ -59,8 +59,8 @@ constexpr int kMaxTileChannels = 32;  // of `dataflow`
 class TableProgram {
  public:
   TableProgram() = default;
-  // Of `channels` channels, with slots for `patterns`: each the sum of digit[c] * 3^c, digit being 0, 1 for the code +1,
-  // 2 for -1.
+  // Of `channels` channels, with slots for `patterns`: each is the sum of digit[c] * 3^c, digit being 0, 1 for the code
+  // +1, 2 for -1.
   TableProgram(int channels, const std::vector<int>& patterns, bool zero_slot);
 
   int slots() const { return slots_; }
@@ -148,7 +148,7 @@ class Plan {
   const Kernel& kernel_;
   PlanOptions options_;
   bool mixed_ = false, zeros_ = false;        // a filter with codes of both signs; any code 0
-  std::map<std::pair<int, int>, TableProgram> programs_;  // by channels of a group and of this one, the last may be smaller
+  std::map<std::pair<int, int>, TableProgram> programs_;  // by channels of a group and of this one: the last is smaller
   std::vector<int64_t> entry_count_;          // by group
   std::vector<std::vector<int64_t>> values_;  // of `dataflow`: nodes and entries, by tile
   std::vector<Row> rows_;                     // by filter, the shared row last

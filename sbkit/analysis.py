@@ -1178,8 +1178,8 @@ def threads_table(bench: DataFrame) -> DataFrame:
 def training_table(bench: DataFrame) -> DataFrame:
     """What a training step of each design costs over that of the same network in full precision.
 
-    A row per network and design: median milliseconds, images a second, and `overhead_percent`, mean and 95 % half width
-    over rounds, each round's ratio taken within the round. Empty without a benchmark of the study of training.
+    A row per network and design: median milliseconds, images a second, and `overhead` in percent, mean and 95 % half
+    width over rounds, each round's ratio taken within the round. Empty without a benchmark of the study of training.
     """
     if bench.empty:
         return DataFrame()
@@ -1191,7 +1191,8 @@ def training_table(bench: DataFrame) -> DataFrame:
             rows.append(
                 {"model": row.model, "batch": row.batch, "design": row.variant, "median_ms": row.median_ms}
                 | {"images_per_second": 1e3 * row.batch / row.median_ms, "flagged": row.flagged}
-                | {"n": len(row.round_ms), "overhead_percent": mean, "half_width_percent": half_width}
+                | {"overhead": shown(mean, half_width, len(row.round_ms))}
+                | {"overhead_percent": mean, "half_width_percent": half_width}
             )
     return DataFrame(rows)
 
@@ -1277,10 +1278,10 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     many a region chooses among. The others are binary and the paper's signed binary. Empty if no group has a codebook.
 
     weight_bits  stored bits a weight
-    density, top1_mean_percent, n; difference, half_width   over seeds, the last two to binary at the same seed, points
-    time         latency of the benchmark's layers together, binary in its fastest encoding being 1, by the fastest
-                 algorithm and encoding of codes like these (`ran`); with time_half_width over the rounds. Codes of
-                 regions of any mask have the density of Delta = mean |w|. NaN without such a benchmark
+    difference   of top-1 to binary's at the same seed, points, also as two numbers
+    latency      of the benchmark's layers together, binary in its fastest encoding being 1, by the fastest algorithm
+                 and encoding of codes like these (`ran`), over rounds; as two numbers `time`, `time_half_width`. Codes
+                 of regions of any mask have the density of Delta = mean |w|. NaN without such a benchmark
     """
     groups = dict(list(group_runs(train).groupby("label")))
     if "binary" not in groups:
@@ -1297,7 +1298,7 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         config = group["config"].iloc[0]
         bits, G = config.get("codebook_bits", 0), config.get("region_channels", 0)
         like = G if bits else 4 * (G > 0)
-        time, time_half_width, ran = times.get((config["quantizer"], bits, like), (math.nan, math.nan, ""))
+        time, time_half_width, rounds, ran = times.get((config["quantizer"], bits, like), (math.nan, math.nan, 0, ""))
         differences = paired_differences(group, groups["binary"])
         mean, half_width = interval(differences) if len(differences) else (math.nan, math.nan)
         rows.append(
@@ -1312,11 +1313,13 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
                 "density": group["density"].mean(),
                 "top1_mean_percent": group["top1_percent"].mean(),
                 "n": len(group),
-                "difference": mean,
-                "half_width": half_width,
+                "difference": shown(mean, half_width, len(differences)) if len(differences) else "",
+                "latency": shown(time, time_half_width, rounds) if rounds else "",
+                "ran": ran,
+                "difference_mean_points": mean,
+                "difference_half_width_points": half_width,
                 "time": time,
                 "time_half_width": time_half_width,
-                "ran": ran,
             }
         )
     table = DataFrame(rows)
@@ -1330,8 +1333,8 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
 _TAP_SIGNS = {"region_taps": 1, "assignment": "random", "threshold": "mean", "delta_factor": 1.0}
 
 
-def _codebook_times(bench: DataFrame) -> dict[tuple[str, int, int], tuple[float, float, str]]:
-    """(scheme, b, G) -> time relative to binary's best, its half width, and the contender that took it."""
+def _codebook_times(bench: DataFrame) -> dict[tuple[str, int, int], tuple[float, float, int, str]]:
+    """(scheme, b, G) -> time relative to binary's best, its half width, rounds, and the contender that took it."""
     if bench.empty:
         return {}
     table = labelled(records.one_machine(bench))
@@ -1339,7 +1342,7 @@ def _codebook_times(bench: DataFrame) -> dict[tuple[str, int, int], tuple[float,
     kinds = table[table["scheme"] != ""].drop_duplicates("label").groupby(["scheme", "codebook_bits", "regions"])
     fastest = {kind: min(rows["label"], key=lambda label: np.median(totals[label])) for kind, rows in kinds}
     binary = totals[fastest["binary", 0, 0]]
-    return {kind: (*interval(totals[label] / binary), label) for kind, label in fastest.items()}
+    return {kind: (*interval(totals[label] / binary), len(binary), label) for kind, label in fastest.items()}
 
 
 def tradeoff_table(bench: DataFrame) -> DataFrame:

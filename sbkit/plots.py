@@ -413,15 +413,15 @@ def fig_codebooks(table: DataFrame) -> Figure:
         for row, color in zip(table[shown].itertuples(), np.array(colors, object)[shown], strict=True):
             marker = "o" if row.channels else STYLE[row.quantizer].marker
             hollow = {} if row.channels or row.label == "binary" else {"markerfacecolor": "white"}
-            error = {"xerr": row.time_half_width} if column == "time" else {}
-            error |= {"yerr": row.half_width} if row.half_width == row.half_width else {}
+            error = {"xerr": row.time_half_width if column == "time" else 0, "yerr": row.difference_half_width_points}
+            error = {name: width for name, width in error.items() if width > 0}  # NaN for one seed
             look = {"fmt": marker, "color": color, "elinewidth": 0.6, "zorder": 3}
-            axis.errorbar(getattr(row, column), row.difference, **look, **hollow, **error)
+            axis.errorbar(getattr(row, column), row.difference_mean_points, **look, **hollow, **error)
         axis.set_xlabel(name)
         axis.set_xlim(left=0)
         at = _make_room(axis, ticks=5, room=0.55, most=np.inf)
         axis.plot([0, at], [0, 0], color="black", linewidth=0.7, zorder=1)
-        x, y = table.loc[shown, column].to_numpy(), table.loc[shown, "difference"].to_numpy()
+        x, y = table.loc[shown, column].to_numpy(), table.loc[shown, "difference_mean_points"].to_numpy()
         _label_points(axis, list(np.array(names)[shown]), list(np.array(colors, object)[shown]), x, y, at)
     axes[0, 0].set_ylabel("top-1 minus binary's, points")
     return figure

@@ -116,11 +116,14 @@ TOPICS: dict[str, Topic] = {
         ),
     ),
     "Q1": Topic(
-        "size of a region",
+        "size of a region, and its masks",
         (
             Comparison("ablate_random", ("region_channels",)),
             Comparison("signed_binary_learned", ("region_channels",)),
             Comparison("signed_binary_learned", ("region_taps",)),
+            Comparison("ablate_tap_signs", ("region_channels",)),
+            Comparison("ablate_codebook_8_8", ("codebook_bits",), ("codebook",)),
+            Comparison("ablate_codebook_16_16", ("codebook_bits",), ("codebook",)),
         ),
     ),
     "Q2": Topic(

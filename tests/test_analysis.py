@@ -181,10 +181,12 @@ def test_codebook_table_sets_accuracy_beside_bits_and_time(tmp_path):
     assert table["label"].tolist() == ["binary", "signed_binary", *designs]
     assert table["masks"].tolist() == ["any mask"] * 3 + ["64 masks", "64 learned", "4 masks"]
     assert table["channels"].tolist() == [0, 0, 8, 16, 16, 16] and set(table["n"]) == {3}
-    np.testing.assert_allclose(table["difference"], [0, -3, -0.5, -1, -1.5, -2], atol=1e-12)
-    np.testing.assert_allclose(table["half_width"][1:], analysis.interval([0, 0.2, -0.2])[1])
+    np.testing.assert_allclose(table["difference_mean_points"], [0, -3, -0.5, -1, -1.5, -2], atol=1e-12)
+    np.testing.assert_allclose(table["difference_half_width_points"][1:], analysis.interval([0, 0.2, -0.2])[1])
+    assert table["difference"].tolist()[3] == "-1.00 ± 0.50 (n=3)"
     # 0.4 of a layer's milliseconds is binary's fastest; any mask of 8 channels runs as one of 4
     np.testing.assert_allclose(table["time"], [1, 0.9, 0.75, 0.5, 0.5, np.nan])
+    assert table["latency"].tolist()[3:] == ["0.50 ± 0.00 (n=5)", "0.50 ± 0.00 (n=5)", ""]
     assert table["ran"].tolist()[3] == "table signed_binary, codebook, sign per 16 channels, 6-bit codebook"
     untimed = analysis.codebook_table(frames[0], frames[1].iloc[:0])
     assert untimed["time"].isna().all() and untimed["difference"].tolist() == table["difference"].tolist()
@@ -199,6 +201,7 @@ def test_training_table_is_over_full_precision_round_by_round(tmp_path):
     write_bench(tmp_path, "training", timings, study="training", batch=20)
     table = analysis.training_table(records.read(tmp_path, "bench")).set_index("design")
     assert table.loc["full_precision", ["overhead_percent", "half_width_percent"]].tolist() == [0, 0]
+    assert table.loc["signed_binary", "overhead"].endswith("(n=3)")
     mean, half_width = analysis.interval([10, 5, 4])
     assert table.loc["signed_binary", "overhead_percent"] == pytest.approx(mean)
     assert table.loc["signed_binary", "half_width_percent"] == pytest.approx(half_width)

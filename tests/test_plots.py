@@ -265,7 +265,10 @@ def test_codebooks_stand_against_bits_and_against_latency(tables):
     for axis, column, count in zip(figure.axes, ("weight_bits", "time"), (6, 5), strict=True):
         assert len([text for text in axis.texts if text.get_text()]) == count
         points = {(float(x), float(y)) for line in axis.lines for x, y in zip(*line.get_data(), strict=True)}
-        assert set(zip(*table.dropna(subset=column)[[column, "difference"]].to_numpy().T, strict=True)) <= points
+        assert (
+            set(zip(*table.dropna(subset=column)[[column, "difference_mean_points"]].to_numpy().T, strict=True))
+            <= points
+        )
     alone = plots.fig_codebooks(table.assign(time=np.nan, time_half_width=np.nan))
     assert [axis.get_xlabel() for axis in alone.axes] == ["stored bits a weight"]
 
