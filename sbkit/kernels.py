@@ -203,7 +203,7 @@ def prepare(
         if not weight.codes.all():
             raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
     one_scale = np.array_equal(weight.scale, weight.negative_scale)
-    if encoding != "two_group" and encoding != "auto" and not one_scale:
+    if encoding not in ("two_group", "auto") and not one_scale:
         raise ValueError(f"encoding = {encoding!r} with two scales; allowed: scale equal to negative_scale")
     isa = "scalar" if algorithm == "dense" else usable[-1] if isa == "auto" else isa
     encodings = (encoding,)

@@ -42,7 +42,7 @@ RECORDED_IF_SET = (  # younger than the first records, whose ids must not change
     "threshold", "region_taps", "codebook_bits", "codebook", "swap_at", "standardize",
 )  # fmt: skip
 
-MAX_CODEBOOK_BITS = 10
+MAX_CODEBOOK_BITS, MAX_CODEBOOK_CHANNELS = 10, 16  # what the kernels' tables hold
 CODEBOOK_DECAY = 0.99  # of a learned codebook's running sums, a step
 
 
@@ -84,12 +84,13 @@ class QuantizerConfig:
         if type(self.region_taps) is not int or self.region_taps not in (0, 1):
             raise ValueError(f"region_taps = {self.region_taps!r}; allowed: 0 (all taps), 1")
         _require("codebook", self.codebook, ("sparsest", "learned"))
-        most = min(self.region_channels, MAX_CODEBOOK_BITS) if self.region_taps else 0
+        limited = self.region_taps == 1 and self.region_channels <= MAX_CODEBOOK_CHANNELS
+        most = min(self.region_channels, MAX_CODEBOOK_BITS) if limited else 0
         if type(self.codebook_bits) is not int or not 0 <= self.codebook_bits <= most:
             raise ValueError(
                 f"codebook_bits = {self.codebook_bits!r} with region_channels = {self.region_channels}, region_taps = "
                 f"{self.region_taps}; allowed: 0 (any mask) to region_channels, at most {MAX_CODEBOOK_BITS}, with "
-                "region_taps = 1; else 0"
+                f"region_taps = 1 and region_channels to {MAX_CODEBOOK_CHANNELS}; else 0"
             )
         if self.codebook != "sparsest" and not self.codebook_bits:
             raise ValueError(f"codebook = {self.codebook!r} with codebook_bits = 0; allowed: sparsest")

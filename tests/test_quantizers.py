@@ -594,6 +594,7 @@ def test_options_younger_than_the_records_are_recorded_only_if_set():
         ),
         ({"codebook_bits": 2, "region_channels": 4}, "codebook_bits = 2 with region_channels = 4, region_taps = 0"),
         ({"codebook_bits": 2.0, "region_channels": 4, "region_taps": 1}, "codebook_bits = 2.0"),
+        ({"codebook_bits": 2, "region_channels": 32, "region_taps": 1}, "region_taps = 1 and region_channels to 16"),
         ({"codebook": "learned"}, "codebook = 'learned' with codebook_bits = 0; allowed: sparsest"),
         ({"codebook": "random"}, "codebook = 'random'; allowed: sparsest, learned"),
         ({"assignment": "learned", "positive_fraction": 0.3}, "positive_fraction = 0.3 has no effect"),
