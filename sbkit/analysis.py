@@ -1287,10 +1287,10 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     if "binary" not in groups:
         return DataFrame()
     designs = [label for label, group in groups.items() if _TAP_SIGNS.items() <= group["config"].iloc[0].items()]
-    times = _codebook_times(newest(bench, "codebooks"))
-    rows = []
     if not any("codebook_bits" in groups[label]["config"].iloc[0] for label in designs):
         return DataFrame()
+    times = _codebook_times(newest(bench, "codebooks"))
+    rows = []
     for label in ("binary", "signed_binary", *designs):
         if label not in groups:
             continue
@@ -1298,6 +1298,9 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         config = group["config"].iloc[0]
         bits, G = config.get("codebook_bits", 0), config.get("region_channels", 0)
         like = G if bits else 4 * (G > 0)
+        masks = "any mask"
+        if bits:
+            masks = f"{2**bits} {'learned' if config.get('codebook') == 'learned' else 'masks'}"
         time, time_half_width, rounds, ran = times.get((config["quantizer"], bits, like), (math.nan, math.nan, 0, ""))
         differences = paired_differences(group, groups["binary"])
         mean, half_width = interval(differences) if len(differences) else (math.nan, math.nan)
@@ -1306,9 +1309,7 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
                 "label": label,
                 "quantizer": config["quantizer"],
                 "channels": G,
-                "masks": f"{2**bits} {'learned' if config.get('codebook') == 'learned' else 'masks'}"
-                if bits
-                else "any mask",
+                "masks": masks,
                 "weight_bits": group["weight_bits"].iloc[0],
                 "density": group["density"].mean(),
                 "top1_mean_percent": group["top1_percent"].mean(),
@@ -1322,12 +1323,8 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
                 "time_half_width": time_half_width,
             }
         )
-    table = DataFrame(rows)
-    if rows:
-        table = table.sort_values(
-            ["channels", "weight_bits"], ascending=[True, False], kind="stable", ignore_index=True
-        )
-    return table
+    order = {"by": ["channels", "weight_bits"], "ascending": [True, False]}
+    return DataFrame(rows).sort_values(**order, kind="stable", ignore_index=True)
 
 
 _TAP_SIGNS = {"region_taps": 1, "assignment": "random", "threshold": "mean", "delta_factor": 1.0}

@@ -491,7 +491,7 @@ TRAINING: dict[str, QuantizerConfig] = {
 
 
 def _training(config: BenchConfig) -> Subject:
-    """Steps of stochastic gradient descent on one batch, by the same network under each design."""
+    """Steps of Adam on one batch, by the same network under each design."""
     name, options = NETWORKS[config.shapes]
     size = options["image_size"]
     generator = torch.Generator().manual_seed(config.seed)
@@ -701,11 +701,10 @@ def _subjects(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterable[S
     if config.study == "training":
         yield _training(config)
         return
-    shapes, ways = SHAPES[config.shapes], LAYERS
+    shapes = SHAPES[config.shapes]
     if config.study == "density":
-        shapes, ways = shapes[1:2], DENSITY
-    if config.study in ("threads", "codebooks"):
-        ways = THREADS if config.study == "threads" else CODEBOOKS
+        shapes = shapes[1:2]
+    ways = {"layers": LAYERS, "threads": THREADS, "density": DENSITY, "codebooks": CODEBOOKS}[config.study]
     ways = [way for way in ways if way.algorithm in config.algorithms.split()]
     for shape in shapes:
         yield _layer(config, shape.with_batch(config.batch), ways, lanes, skipped)

@@ -206,8 +206,11 @@ def region_signs(K: int, B: int, fraction: float, assignment: str, generator: to
 def sparsest_masks(size: int, bits: int, generator: torch.Generator) -> Tensor:
     """The 2^bits masks of fewest weights over `size` weights, float32 (2^bits, size) in {0, 1}, the empty one first.
 
-    Of the masks of most weights, not all of which fit, as many as do are drawn from `generator`.
+    Of the masks of most weights, not all of which fit, as many as do are drawn from `generator`. Raises ValueError
+    where there are not so many masks.
     """
+    if not 0 <= bits <= size:
+        raise ValueError(f"bits = {bits}; allowed for masks over {size} weights: 0 to {size}")
     rows = []
     for weights in range(size + 1):
         masks = list(itertools.combinations(range(size), weights))

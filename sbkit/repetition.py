@@ -206,7 +206,7 @@ def dataflow_graph(sets: Sequence[Sequence[int]], inputs: int) -> DataflowGraph:
     return DataflowGraph(nodes, sums)
 
 
-def program_adds(patterns: set[tuple[int, ...]]) -> int:
+def _program_adds(patterns: set[tuple[int, ...]]) -> int:
     """Additions that build a table of the sums of `patterns` of codes, all of equally many channels, up to their sign.
 
     A single channel costs nothing. Any other pattern is one addition: the pattern of its first half of the channels
@@ -221,13 +221,13 @@ def program_adds(patterns: set[tuple[int, ...]]) -> int:
         if any(pattern[:half]) and any(pattern[half:]):
             made.add(max(pattern, tuple(-code for code in pattern)))
     first, second = {pattern[:half] for pattern in patterns}, {pattern[half:] for pattern in patterns}
-    return len(made) + program_adds(first) + program_adds(second)
+    return len(made) + _program_adds(first) + _program_adds(second)
 
 
 @functools.cache
 def table_adds(alphabet: tuple[int, ...], channels: int) -> int:
-    """`program_adds` of all patterns of codes from an alphabet; of subsets, (0, 1), 2^g - g - 1 for g channels."""
-    return program_adds(set(itertools.product(alphabet, repeat=channels)))
+    """`_program_adds` of all patterns of codes from an alphabet; of subsets, (0, 1), 2^g - g - 1 for g channels."""
+    return _program_adds(set(itertools.product(alphabet, repeat=channels)))
 
 
 def table_alphabet(codes: np.ndarray, encoding: str = "two_group") -> tuple[int, ...]:
@@ -252,7 +252,7 @@ def tables_adds(codes: np.ndarray, encoding: str, group: int) -> int:
     for block in blocks:  # the blocks of one size have one program
         rows = np.unique(block.transpose(0, 2, 3, 1).reshape(-1, block.shape[1]), axis=0)
         occurring[block.shape[1]].update(map(tuple, rows.tolist()))
-    return sum(program_adds(occurring[size]) for size in sizes)
+    return sum(_program_adds(occurring[size]) for size in sizes)
 
 
 def largest_group(codes: np.ndarray, encoding: str = "two_group") -> int:

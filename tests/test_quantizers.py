@@ -266,6 +266,8 @@ def test_sparsest_masks():
     other = sparsest_masks(6, 4, torch.Generator().manual_seed(1)).numpy()
     assert (masks[:7] == other[:7]).all() and (masks[7:] != other[7:]).any()
     assert len(np.unique(sparsest_masks(5, 5, torch.Generator()), axis=0)) == 32
+    with pytest.raises(ValueError, match="bits = 6; allowed for masks over 5 weights: 0 to 5"):
+        sparsest_masks(5, 6, torch.Generator())
 
 
 def test_a_learned_codebook_follows_the_weights_in_training_steps_alone():
