@@ -1,14 +1,17 @@
 """`start()` in a real IPython shell and under papermill and nbclient; figures and tables byte for byte."""
 
 import ast
+import io
 import os
 import random
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import textwrap
 import tomllib
+import zlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.ttLib import TTFont
 from matplotlib import pyplot as plt
 
 from sbkit import notebook, records
@@ -394,6 +398,18 @@ def test_figure_shows_and_writes(run, shown):
     assert ">another<" in svg
     assert f">{run.label}<" in svg
     assert plt.get_fignums() == []
+
+
+def test_pdf_embeds_outlines_and_no_tables_of_layout(run, shown):
+    run.figure(draw, TABLE, "curve")
+    pdf = (run.folder / "figures/curve.pdf").read_bytes()
+    streams = [match[1] for match in re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)]
+    data = [zlib.decompress(stream) for stream in streams]
+    fonts = [set(TTFont(io.BytesIO(font)).keys()) for font in data if font.startswith(b"\0\1\0\0")]  # not Type 3
+    assert fonts
+    for tables in fonts:
+        assert "glyf" in tables
+        assert tables.isdisjoint({"GDEF", "GPOS", "GSUB"})
 
 
 def test_unsaved_figure_is_only_shown(run, shown):
