@@ -266,7 +266,8 @@ def size_reading(train: DataFrame) -> str:
     """
     groups = dict(list(group_runs(train).groupby("label")))
     ours = groups["signed_binary"]
-    rivals = [group for group in groups.values() if group["quantizer"].iloc[0] == "binary"]
+    binary = [group for group in groups.values() if group["quantizer"].iloc[0] == "binary"]
+    rivals = [group for group in binary if "codebook_bits" not in group["config"].iloc[0]]
     parts = []
     for size, column in (("total parameters", "total_parameters"), ("effectual weights", "effectual_weights")):
         rival = min(rivals, key=lambda group: abs(math.log(group[column].mean() / ours[column].mean())))
@@ -1275,7 +1276,8 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     """What pattern codebooks cost in accuracy and save in bits and time: a row per design, and two for comparison.
 
     Designs are the groups of signed binary with random signs per region of G channels at one tap: `masks` tells how
-    many a region chooses among. The others are binary and the paper's signed binary. Empty if no group has a codebook.
+    many a region chooses among. Those of binary have a codebook of signs. The others are binary and the paper's signed
+    binary. Empty if no group has a codebook.
 
     weight_bits  stored bits a weight
     difference   of top-1 to binary's at the same seed, points, also as two numbers
@@ -1286,21 +1288,24 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     groups = dict(list(group_runs(train).groupby("label")))
     if "binary" not in groups:
         return DataFrame()
-    designs = [label for label, group in groups.items() if _TAP_SIGNS.items() <= group["config"].iloc[0].items()]
-    if not any("codebook_bits" in groups[label]["config"].iloc[0] for label in designs):
+    configs = {label: group["config"].iloc[0] for label, group in groups.items()}
+    with_codebook = [label for label, config in configs.items() if "codebook_bits" in config]
+    if not with_codebook:
         return DataFrame()
+    designs = [label for label, config in configs.items() if _TAP_SIGNS.items() <= config.items()]
+    designs += [label for label in with_codebook if label not in designs]
     times = _codebook_times(newest(bench, "codebooks"))
     rows = []
     for label in ("binary", "signed_binary", *designs):
         if label not in groups:
             continue
-        group = groups[label]
-        config = group["config"].iloc[0]
+        group, config = groups[label], configs[label]
         bits, G = config.get("codebook_bits", 0), config.get("region_channels", 0)
         like = G if bits else 4 * (G > 0)
         masks = "any mask"
         if bits:
-            masks = f"{2**bits} {'learned' if config.get('codebook') == 'learned' else 'masks'}"
+            masks = f"{2**bits} {config.get('codebook', 'masks')}"
+            masks += " of ±1" * (config["quantizer"] == "binary")
         time, time_half_width, rounds, ran = times.get((config["quantizer"], bits, like), (math.nan, math.nan, 0, ""))
         differences = paired_differences(group, groups["binary"])
         mean, half_width = interval(differences) if len(differences) else (math.nan, math.nan)

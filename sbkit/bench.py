@@ -43,7 +43,7 @@ from torch.utils.benchmark import Timer
 
 from sbkit import inference, kernels, models, records, repetition
 from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, ConvShape, QuantizedWeight
-from sbkit.quantizers import QuantizerConfig, sparsest_masks
+from sbkit.quantizers import QuantizerConfig, random_patterns, sparsest_masks
 
 
 def _stride_1(shapes: tuple[ConvShape, ...]) -> tuple[ConvShape, ...]:
@@ -173,7 +173,7 @@ class Way(NamedTuple):
     options: dict[str, Any]
     density: float | None  # of the codes; None: the config's for this scheme
     regions: int  # channels that share a random sign within a filter; 0: the scheme's own signs
-    bits: int  # b: such a region holds one of the 2^b sparsest masks, at each tap by itself; 0: any mask
+    bits: int  # b: such a region holds, at each tap by itself, one of 2^b patterns; 0: any
 
 
 def _way(
@@ -251,6 +251,11 @@ CODEBOOKS: tuple[Way, ...] = (
         for b, G in ((4, 8), (6, 8), (4, 16), (6, 16), (8, 16))
         for algorithm, options in (("table", {}), ("table", {"encoding": "codebook"}), ("sparse", {}))
     ),
+    *(
+        _way("table", "binary", regions=G, bits=b, encoding=encoding)
+        for b, G in ((4, 8), (4, 16), (6, 16))
+        for encoding in ("signed", "codebook")
+    ),
 )
 
 NETWORK: tuple[Way, ...] = (
@@ -264,7 +269,7 @@ NETWORK: tuple[Way, ...] = (
 def _random_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
     """Random codes, the same for all contenders with the same scheme, density, regions and bits."""
     if way.bits:
-        return _random_masks(config, shape, way)
+        return _random_patterns(config, shape, way)
     density = config.density_of(way.scheme) if way.density is None else way.density
     generator = np.random.default_rng(config.seed)
     weight = repetition.random_codes(way.scheme, (shape.K, shape.C, shape.R, shape.S), density, generator)
@@ -275,13 +280,20 @@ def _random_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedW
     return weight
 
 
-def _random_masks(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
-    """Codes of a codebook, every mask as likely; trained ones have more empty masks, and are sparser."""
-    generator = np.random.default_rng(config.seed)
-    masks = sparsest_masks(way.regions, way.bits, torch.Generator().manual_seed(config.seed)).numpy().astype(np.int8)
+def _random_patterns(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
+    """Codes of a codebook, every pattern as likely: the sparsest masks, each with a random sign, or binary's signs.
+
+    Trained ones have more empty masks, and are sparser.
+    """
+    generator, torch_generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
     size = (shape.K, -(-shape.C // way.regions), shape.R, shape.S)
-    signs = generator.choice(np.array([-1, 1], np.int8), (*size, 1))
-    regions = signs * masks[generator.integers(len(masks), size=size)]  # (K, blocks, R, S, channels of a block)
+    if way.scheme == "binary":
+        patterns, signs = random_patterns(way.regions, way.bits, -1.0, torch_generator), np.int8(1)
+    else:
+        patterns = sparsest_masks(way.regions, way.bits, torch_generator)
+        signs = generator.choice(np.array([-1, 1], np.int8), (*size, 1))
+    patterns = patterns.numpy().astype(np.int8)
+    regions = signs * patterns[generator.integers(len(patterns), size=size)]  # (K, blocks, R, S, channels of a block)
     codes = regions.transpose(0, 1, 4, 2, 3).reshape(shape.K, -1, shape.R, shape.S)[:, : shape.C]
     return QuantizedWeight(np.ascontiguousarray(codes), scheme=way.scheme)
 

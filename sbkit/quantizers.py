@@ -56,10 +56,10 @@ class QuantizerConfig:
     threshold: str = "max"  # max | mean | learned: Delta as a share of max|w|, of mean|w|, or a learned one of max|w|
     delta_factor: float = 0.05  # threshold Delta as a fraction of max|w| (mean: of mean|w|; learned: at the start)
     delta_axis: str = "filter"  # filter | layer | region (signed_binary): what that maximum or mean is taken over
-    region_channels: int = 0  # input channels per region, C_t; 0: all, one sign per filter
+    region_channels: int = 0  # input channels per region, C_t; 0: all, one sign per filter. Of binary, of a codebook
     region_taps: int = 0  # kernel taps per region; 0: all R * S | 1: each tap is a region of its own
-    codebook_bits: int = 0  # regions choose among 2^b masks of their layer; 0: among all. Needs region_taps of 1
-    codebook: str = "sparsest"  # sparsest: the masks of fewest weights, fixed | learned: these follow the weights
+    codebook_bits: int = 0  # regions choose among 2^b patterns of their layer; 0: among all. Needs region_taps of 1
+    codebook: str = "sparsest"  # sparsest (masks of fewest weights) | random, both fixed | learned: follows the weights
     positive_fraction: float = 0.5  # fraction of regions with values {0, +alpha}
     assignment: str = "first_half"  # first_half | interleaved | random | initial_weights | learned: which these are
     swap_at: float = 0.0  # share of training after which all region signs are negated, once; 0: never
@@ -83,7 +83,7 @@ class QuantizerConfig:
             raise ValueError(f"region_channels = {self.region_channels!r}; allowed: 0 (all channels) or a divisor of C")
         if type(self.region_taps) is not int or self.region_taps not in (0, 1):
             raise ValueError(f"region_taps = {self.region_taps!r}; allowed: 0 (all taps), 1")
-        _require("codebook", self.codebook, ("sparsest", "learned"))
+        _require("codebook", self.codebook, ("sparsest", "random", "learned"))
         limited = self.region_taps == 1 and self.region_channels <= MAX_CODEBOOK_CHANNELS
         most = min(self.region_channels, MAX_CODEBOOK_BITS) if limited else 0
         if type(self.codebook_bits) is not int or not 0 <= self.codebook_bits <= most:
@@ -94,6 +94,12 @@ class QuantizerConfig:
             )
         if self.codebook != "sparsest" and not self.codebook_bits:
             raise ValueError(f"codebook = {self.codebook!r} with codebook_bits = 0; allowed: sparsest")
+        if scheme is Binary:
+            for name in ("region_channels", "region_taps"):
+                if getattr(self, name) and not self.codebook_bits:
+                    raise ValueError(f"{name} = {getattr(self, name)} has no effect on binary without a codebook")
+            if self.codebook_bits and self.codebook == "sparsest":
+                raise ValueError("codebook = 'sparsest' of binary, which has no zeros; allowed: random, learned")
         if not _is_number(self.swap_at) or not 0 <= self.swap_at < 1:
             raise ValueError(f"swap_at = {self.swap_at!r}; allowed: 0 (never) <= swap_at < 1")
         for name in ("channel_signs", "standardize"):
@@ -117,10 +123,11 @@ class QuantizerConfig:
     def effective(self) -> dict:
         """The options this scheme uses, its key included: what decides the outcome of a run.
 
-        Those of RECORDED_IF_SET are left out while they have their default.
+        A scheme's `recorded_if_set` are left out while they have their default.
         """
-        defaults = {field.name: field.default for field in fields(self) if field.name in RECORDED_IF_SET}
-        options = {name: getattr(self, name) for name in ("quantizer", *QUANTIZERS[self.quantizer].options)}
+        scheme = QUANTIZERS[self.quantizer]
+        defaults = {field.name: field.default for field in fields(self) if field.name in scheme.recorded_if_set}
+        options = {name: getattr(self, name) for name in ("quantizer", *scheme.options)}
         return {name: value for name, value in options.items() if name not in defaults or value != defaults[name]}
 
 
@@ -230,10 +237,94 @@ def ranked_signs(sums: Tensor, fraction: float) -> Tensor:
     return beta.reshape(sums.shape)
 
 
+def random_patterns(size: int, bits: int, low: float, generator: torch.Generator) -> Tensor:
+    """2^bits different patterns over `size` weights, drawn from `generator`, float32 (2^bits, size) in {low, 1}."""
+    numbers = torch.randperm(2**size, generator=generator)[: 2**bits]
+    return torch.where((numbers[:, None] >> torch.arange(size)) % 2 > 0, 1.0, low)
+
+
+class Regions:
+    """How the weights (K, C, ...) of a layer fall into regions: neighbouring channels of a filter, at all taps or one.
+
+    Raises ValueError where region_channels does not divide C.
+    """
+
+    def __init__(self, shape: tuple[int, ...], config: QuantizerConfig):
+        C, taps = shape[1], math.prod(shape[2:])
+        channels = config.region_channels or C
+        if C % channels:
+            divisors = [d for d in range(1, C + 1) if C % d == 0]
+            raise ValueError(f"region_channels = {channels} does not divide C = {C}; allowed: 0 or one of {divisors}")
+        # (blocks of channels, channels a block, groups of taps, taps a group): a region is a block at a group of taps
+        self.layout = (C // channels, channels, *((taps, 1) if config.region_taps else (1, taps)))
+        self.count = self.layout[0] * self.layout[2]  # B, of a filter
+        self.size = self.layout[1] * self.layout[3]  # weights of a region
+
+    def split(self, w: Tensor) -> Tensor:
+        """w as (K, B, weights of a region)."""
+        return w.reshape(-1, *self.layout).transpose(2, 3).flatten(3).flatten(1, 2)
+
+    def join(self, regions: Tensor, w: Tensor) -> Tensor:
+        """(K, B, weights of a region) in w's shape: undoes `split`."""
+        blocks, channels, groups, taps = self.layout
+        return regions.unflatten(2, (channels, taps)).unflatten(1, (blocks, groups)).transpose(2, 3).reshape(w.shape)
+
+    def spread(self, per_region: Tensor, w: Tensor) -> Tensor:
+        """(K or 1, B or 1) -> broadcastable to w."""
+        blocks, channels, groups, _ = self.layout
+        if per_region.shape[1] > 1:
+            per_region = per_region.unflatten(1, (blocks, groups)).repeat_interleave(channels, 1)  # (K, C, groups)
+        if groups > 1 and per_region.ndim > 2:
+            return per_region.reshape(-1, *w.shape[1:])
+        return per_region.reshape(*per_region.shape[:2], *[1] * (w.ndim - 2))
+
+
+class Codebook(nn.Module):
+    """2^b patterns m_1, m_2, ... in {low, 1} for the weights of a region, which all regions of a layer share.
+
+    A region with values v takes the pattern m_j, j = argmax_i m_i . v. `sparsest` masks (low = 0) and `random` patterns
+    are fixed before training. `learned` ones start there (at random ones where low = -1), and then follow the regions
+    as the codewords of a vector quantizer do, a step of Lloyd's algorithm with running sums s:
+
+        s_j <- 0.99 s_j + 0.01 (sum of v over the regions that took m_j),    m_j = 1 where s_j >= 0, else low
+
+    Reference: sub-bit networks (Wang et al., 2021), whose patterns are whole 3x3 kernels of signs.
+    """
+
+    def __init__(self, regions: Regions, low: float, config: QuantizerConfig, generator: torch.Generator):
+        super().__init__()
+        self.regions, self.low, self.learned = regions, low, config.codebook == "learned"
+        size, bits = regions.size, config.codebook_bits
+        if low or config.codebook == "random":
+            patterns = random_patterns(size, bits, low, generator)
+        else:
+            patterns = sparsest_masks(size, bits, generator)
+        self.register_buffer("patterns", patterns)  # float32 (2^b, weights of a region)
+        if self.learned:
+            self.register_buffer("sums", patterns - (1 + low) / 2)
+
+    def weight_bits(self, shape: tuple[int, ...]) -> float:
+        """Stored bits a weight of a layer; fixed patterns cost nothing, as a seed gives them back."""
+        kept = self.patterns.numel() if self.learned else 0
+        return math.log2(len(self.patterns)) / self.regions.size + kept / math.prod(shape)
+
+    def forward(self, w: Tensor) -> Tensor:
+        """The pattern of each region of w, in w's shape; in a training step learned ones then follow."""
+        regions = self.regions.split(w)  # (K, B, weights of a region)
+        chosen = (regions @ self.patterns.T).argmax(2)
+        taken = self.regions.join(self.patterns[chosen], w)
+        if self.learned and self.training and torch.is_grad_enabled():
+            sums = torch.zeros_like(self.patterns).index_add_(0, chosen.flatten(), regions.flatten(0, 1))
+            self.sums.lerp_(sums, 1 - CODEBOOK_DECAY)
+            self.patterns = torch.where(self.sums >= 0, 1.0, self.low)
+        return taken
+
+
 class Quantizer(nn.Module):
     """Base, for latent weights of one `shape` (K, C, ...). `forward` and `codes` share a scheme's `quantize`."""
 
     options: tuple[str, ...] = ()  # the fields of QuantizerConfig it uses
+    recorded_if_set: tuple[str, ...] = RECORDED_IF_SET
     weight_bits: float = 32.0  # stored bits per weight, scales and signs apart
 
     def __init__(self, shape: tuple[int, ...], config: QuantizerConfig, generator: torch.Generator):
@@ -314,14 +405,26 @@ class Binary(Quantizer):
     """Values {-alpha, +alpha}, alpha = 1 or mean|w| per filter.
 
     Forward: alpha * sign(w), with sign(0) = +1. Gradient: alpha times the slope of `ste` or `ede`.
+
+    codebook_bits = b limits the signs of each region, region_channels = G channels at one tap, to the 2^b patterns of a
+    `Codebook`, so that a weight takes b / G bits.
+
     Reference: BWN (XNOR-Net, Rastegari et al., 2016); EDE and `standardize` from IR-Net (Qin et al., 2020).
     """
 
-    options = ("estimator", "scale", "standardize")
+    options = ("estimator", "scale", "standardize", "region_channels", "region_taps", "codebook_bits", "codebook")
+    recorded_if_set = (*RECORDED_IF_SET, "region_channels")  # an older option, but new to binary
     weight_bits = 1.0
 
+    def __init__(self, shape, config, generator):
+        super().__init__(shape, config, generator)
+        self.codebook = None
+        if config.codebook_bits:
+            self.codebook = Codebook(Regions(shape, config), -1.0, config, generator)
+            self.weight_bits = self.codebook.weight_bits(shape)
+
     def quantize(self, w):
-        codes = torch.ge(w, 0, out=torch.empty_like(w)).mul_(2).sub_(1)
+        codes = self.codebook(w) if self.codebook else torch.ge(w, 0, out=torch.empty_like(w)).mul_(2).sub_(1)
         return codes, mean_magnitude(w, torch.ones_like(w)) if self.config.scale == "mean" else None
 
 
@@ -343,16 +446,11 @@ class SignedBinary(Quantizer):
     Of all codes with one sign a region these are the nearest to w on a grid of step 2 Delta. A sign is one more stored
     bit for each region (`weight_bits`), where fixed ones cost nothing: a seed or a rule gives them back.
 
-    codebook_bits = b limits the mask u of each region of G channels (at one tap) to 2^b masks m_1, m_2, ... that all
-    regions of the layer share, so that a weight takes b / G bits. A region takes the mask whose weights exceed the
-    threshold by most in sum; among all 2^G masks that is the u above:
+    codebook_bits = b limits the mask u of each region of G channels (at one tap) to the 2^b masks m_1, m_2, ... of a
+    `Codebook`, so that a weight takes b / G bits. A region takes the mask whose weights exceed the threshold by most in
+    sum; among all 2^G masks that is the u above:
 
         u = m_j,  j = argmax_i m_i . (beta w - Delta)
-
-    codebook = 'sparsest' fixes the masks before training (`sparsest_masks`). 'learned' starts there, and the masks then
-    follow the weights as the codewords of a vector quantizer do, a step of Lloyd's algorithm with running sums s:
-
-        s_j <- 0.99 s_j + 0.01 (sum of beta w - Delta over the regions that took mask j),    m_j = [s_j >= 0]
 
     Gradient: alpha * channel_sign times the slope of `ste`, `ede` or `sb_ede`.
 
@@ -366,7 +464,7 @@ class SignedBinary(Quantizer):
     Reference: Kuhar et al., 2023; the released code's `STESign.forward`, and its `ede` with the forward's own Delta.
     There the gradient is also clamped to [-1, 1], and `ede` is never called. `channel_sign` is not in that code: a
     random sign per input channel, half of them negative, outside the codes, so that inference folds it into the
-    activations. Codebooks of patterns are those of sub-bit networks (Wang et al., 2021), for masks.
+    activations.
     """
 
     options = (
@@ -377,40 +475,23 @@ class SignedBinary(Quantizer):
 
     def __init__(self, shape, config, generator):
         super().__init__(shape, config, generator)
-        C = self.shape[1]
-        taps = math.prod(self.shape[2:])
-        self.region_channels = config.region_channels or C
-        if C % self.region_channels:
-            divisors = [d for d in range(1, C + 1) if C % d == 0]
-            raise ValueError(
-                f"region_channels = {config.region_channels} does not divide C = {C}; allowed: 0 or one of {divisors}"
-            )
-        # (blocks of channels, channels a block, groups of taps, taps a group): a region is a block at a group of taps
-        self.layout = (
-            C // self.region_channels,
-            self.region_channels,
-            *((taps, 1) if config.region_taps else (1, taps)),
-        )
+        self.regions, self.codebook = Regions(self.shape, config), None
         self.register_buffer("beta", self._draw_beta(generator))
         if config.codebook_bits:
-            self.weight_bits = config.codebook_bits / self.region_channels
-            masks = sparsest_masks(self.region_channels, config.codebook_bits, generator)
-            self.register_buffer("masks", masks)
-            if config.codebook == "learned":
-                self.weight_bits += masks.numel() / math.prod(self.shape)
-                self.register_buffer("mask_sums", masks - 0.5)
+            self.codebook = Codebook(self.regions, 0.0, config, generator)
+            self.weight_bits = self.codebook.weight_bits(self.shape)
         if config.assignment == "learned":
-            self.weight_bits += 1 / (self.layout[1] * self.layout[3])
-        self.channel_sign = torch.ones(C)
+            self.weight_bits += 1 / self.regions.size
+        self.channel_sign = torch.ones(self.shape[1])
         if config.channel_signs:
-            self.channel_sign[torch.randperm(C, generator=generator)[: C // 2]] = -1
+            self.channel_sign[torch.randperm(self.shape[1], generator=generator)[: self.shape[1] // 2]] = -1
         if config.threshold == "learned":
             self.delta_factors = nn.Parameter(torch.full((self.shape[0], 1), float(config.delta_factor)))
         if config.swap_at:
             self.register_buffer("swapped", torch.tensor(False))  # kept, lest a resumed run negate beta again
 
     def _draw_beta(self, generator):
-        K, B = self.shape[0], self.layout[0] * self.layout[2]
+        K, B = self.shape[0], self.regions.count
         config = self.config
         if config.assignment == "learned":
             return None
@@ -421,7 +502,7 @@ class SignedBinary(Quantizer):
     @torch.no_grad()
     def initialize(self, w: Tensor) -> None:
         if self.config.assignment == "initial_weights":
-            sums = self._by_region(w.double()).sum(2)
+            sums = self.regions.split(w.double()).sum(2)
             self.beta.copy_(ranked_signs(sums.cpu(), self.config.positive_fraction))
 
     def set_progress(self, progress: float) -> None:
@@ -430,62 +511,32 @@ class SignedBinary(Quantizer):
             self.beta.neg_()
             self.swapped.fill_(True)
 
-    def _by_region(self, w: Tensor) -> Tensor:
-        """w as (K, B, weights of a region)."""
-        return w.reshape(-1, *self.layout).transpose(2, 3).flatten(3).flatten(1, 2)
-
-    def _from_regions(self, regions: Tensor, w: Tensor) -> Tensor:
-        """(K, B, weights of a region) in w's shape: undoes `_by_region`."""
-        blocks, channels, groups, taps = self.layout
-        return regions.unflatten(2, (channels, taps)).unflatten(1, (blocks, groups)).transpose(2, 3).reshape(w.shape)
-
-    def _spread(self, per_region: Tensor, w: Tensor) -> Tensor:
-        """(K or 1, B or 1) -> broadcastable to w."""
-        blocks, channels, groups, _ = self.layout
-        if per_region.shape[1] > 1:
-            per_region = per_region.unflatten(1, (blocks, groups)).repeat_interleave(channels, 1)  # (K, C, groups)
-        if groups > 1 and per_region.ndim > 2:
-            return per_region.reshape(-1, *w.shape[1:])
-        return per_region.reshape(*per_region.shape[:2], *[1] * (w.ndim - 2))
-
     def signs(self, w: Tensor) -> Tensor:
         """beta of each weight, broadcastable to w."""
         if self.config.assignment != "learned":
-            return self._spread(self.beta, w)
+            return self.regions.spread(self.beta, w)
         delta = self._delta(w)
-        excess = self._by_region(w - torch.minimum(torch.maximum(w, -delta), delta)).sum(2)
-        return self._spread(excess.ge(0).to(w.dtype).mul_(2).sub_(1), w)
+        excess = self.regions.split(w - torch.minimum(torch.maximum(w, -delta), delta)).sum(2)
+        return self.regions.spread(excess.ge(0).to(w.dtype).mul_(2).sub_(1), w)
 
     def _magnitude(self, w: Tensor) -> Tensor:
         """max|w| or mean|w|, (1, 1) of the layer, (K, 1) of its filters or (K, B) of its regions."""
-        axis = self.config.delta_axis
-        magnitude = (
-            self._by_region(w.abs()) if axis == "region" else w.abs().reshape(1 if axis == "layer" else len(w), 1, -1)
-        )
+        axis, magnitude = self.config.delta_axis, w.abs()
+        if axis == "region":
+            magnitude = self.regions.split(magnitude)
+        else:
+            magnitude = magnitude.reshape(1 if axis == "layer" else len(w), 1, -1)
         return magnitude.mean(2) if self.config.threshold == "mean" else magnitude.amax(2)
 
     def _delta(self, w: Tensor) -> Tensor:
         learned = self.config.threshold == "learned"
         factor = self.delta_factors.detach().clamp(0, 0.95) if learned else self.config.delta_factor
-        return self._spread(factor * self._magnitude(w), w)
-
-    def _nearest_mask(self, excess: Tensor) -> Tensor:
-        """u of the codebook's masks for excess = beta w - Delta; in a training step a learned one then follows."""
-        regions = self._by_region(excess)  # (K, B, G)
-        chosen = (regions @ self.masks.T).argmax(2)
-        u = self._from_regions(self.masks[chosen], excess)
-        if self.config.codebook == "learned" and self.training and torch.is_grad_enabled():
-            sums = torch.zeros_like(self.masks).index_add_(0, chosen.flatten(), regions.flatten(0, 1))
-            self.mask_sums.lerp_(sums, 1 - CODEBOOK_DECAY)
-            self.masks = self.mask_sums.ge(0).to(self.masks.dtype)
-        return u
+        return self.regions.spread(factor * self._magnitude(w), w)
 
     def quantize(self, w):
         beta = self.signs(w)
-        if self.config.codebook_bits:
-            u = self._nearest_mask(beta * w - self._delta(w))
-        else:
-            u = (beta * w).ge_(self._delta(w))
+        delta = self._delta(w)
+        u = self.codebook(beta * w - delta) if self.codebook else (beta * w).ge_(delta)
         return beta * u, mean_magnitude(w, u) if self.config.scale == "mean" else None
 
     def slope(self, w):
@@ -497,7 +548,7 @@ class SignedBinary(Quantizer):
         if self.config.threshold != "learned":
             return w
         fixed = w.detach()
-        return w - self.signs(fixed) * self._spread(self.delta_factors * self._magnitude(fixed), w)
+        return w - self.signs(fixed) * self.regions.spread(self.delta_factors * self._magnitude(fixed), w)
 
 
 class ZeroOne(SignedBinary):

@@ -124,6 +124,7 @@ TOPICS: dict[str, Topic] = {
             Comparison("ablate_tap_signs", ("region_channels",)),
             Comparison("ablate_codebook_8_8", ("codebook_bits",), ("codebook",)),
             Comparison("ablate_codebook_16_16", ("codebook_bits",), ("codebook",)),
+            Comparison("binary", ("codebook_bits",), ("codebook", "region_channels", "region_taps")),
         ),
     ),
     "Q2": Topic(

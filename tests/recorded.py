@@ -107,6 +107,7 @@ DESIGNS = (
     ("ablate_learned_codebook", -1.5, {"region_channels": 16, "codebook_bits": 6, "codebook": "learned"}),
     ("ablate_untimed", -2.0, {"region_channels": 16, "codebook_bits": 2}),
 )
+SIGNS = {"region_channels": 16, "region_taps": 1, "codebook_bits": 4, "codebook": "learned"}
 
 
 def write_codebooks(folder):
@@ -117,6 +118,7 @@ def write_codebooks(folder):
         for label, gain, options in DESIGNS:
             top1 = 87.0 + seed + gain + noise
             train_record(folder, label, seed, top1, quantizer="signed_binary", **TAP_SIGNS | options)
+        train_record(folder, "ablate_signs", seed, 85.0 + seed + noise, quantizer="binary", **SIGNS)
     timings = []
     for layer, ms in LAYERS:
         timings.append(timing(layer, "torch", "contiguous", ms))
@@ -128,6 +130,7 @@ def write_codebooks(folder):
             ("table", "signed_binary", 0.3, {"regions": 16, "codebook_bits": 6}),
             ("table", "signed_binary", 0.2, {"regions": 16, "codebook_bits": 6, "encoding": "codebook"}),
             ("sparse", "signed_binary", 0.25, {"regions": 16, "codebook_bits": 6}),
+            ("table", "binary", 0.24, {"regions": 16, "codebook_bits": 4, "encoding": "codebook"}),
         ):
             timings.append(timing(layer, *what, ms * factor, **more))
     write_bench(folder, "codebooks", timings, study="codebooks")

@@ -144,15 +144,16 @@ def test_the_study_of_codebooks_runs_the_same_codes_in_every_way():
     rows = measure(replace(TINY, study="codebooks", rounds=1))["timings"]
     assert len(rows) == (2 + len(bench.CODEBOOKS)) * len(SHAPES["tiny"])
     limited = [row for row in rows if row["codebook_bits"]]
-    kinds = {(row["layer"], row["codebook_bits"], row["regions"]): [] for row in limited}
+    kinds = {(row["layer"], row["codebook_bits"], row["regions"], row["scheme"]): [] for row in limited}
     for row in limited:
-        kinds[row["layer"], row["codebook_bits"], row["regions"]].append(row)
         assert row["entropy_bits"] == row["codebook_bits"] / row["regions"] < 1
-    assert len(kinds) == 5 * 2
-    for same in kinds.values():
-        assert {(row["contender"], row["encoding"]) for row in same} == {
-            ("table", "two_group"), ("table", "codebook"), ("sparse", "two_group")
-        }  # fmt: skip
+        kinds[row["layer"], row["codebook_bits"], row["regions"], row["scheme"]].append(row)
+    assert len(kinds) == (5 + 3) * 2
+    for (*_, scheme), same in kinds.items():
+        ways = {("table", "two_group"), ("table", "codebook"), ("sparse", "two_group")}
+        if scheme == "binary":
+            ways = {("table", "signed"), ("table", "codebook")}
+        assert {(row["contender"], row["encoding"]) for row in same} == ways
         assert len({row["density"] for row in same}) == 1
 
 
@@ -175,6 +176,13 @@ def test_random_masks_are_of_one_codebook():
     regions = codes.reshape(24, 2, 16, 9).transpose(0, 1, 3, 2).reshape(-1, 16)
     assert len(np.unique(abs(regions), axis=0)) == 16 and abs(regions).sum(1).max() == 1  # none, or one of 15 channels
     assert (abs(regions.sum(1)) == abs(regions).sum(1)).all() and {-1, 0, 1} == set(codes.flat)
+
+
+def test_random_signs_are_of_one_codebook():
+    shape = ConvShape(32, 8, 8, 24)
+    codes = bench._random_codes(TINY, shape, bench._way("table", "binary", regions=16, bits=4)).codes
+    regions = codes.reshape(24, 2, 16, 9).transpose(0, 1, 3, 2).reshape(-1, 16)
+    assert len(np.unique(regions, axis=0)) == 16 and {-1, 1} == set(codes.flat)
 
 
 def test_two_threads_raise_the_roof(monkeypatch):

@@ -28,9 +28,11 @@ SIGNED = [
     {"assignment": "learned", "region_channels": 4, "channel_signs": True, "estimator": "sb_ede"},
     {"assignment": "learned", "region_channels": 2, "region_taps": 1, "scale": "mean", "delta_axis": "region"},
     {"assignment": "random", "region_channels": 4, "region_taps": 1, "codebook_bits": 3},
+    {"region_channels": 4, "region_taps": 1, "codebook_bits": 3, "codebook": "random"},
     {"assignment": "learned", "region_channels": 4, "region_taps": 1, "codebook_bits": 2, "scale": "mean"},
 ]
 STANDARDIZED = {"standardize": True, "scale": "mean"}
+SIGN_PATTERNS = {"region_channels": 4, "region_taps": 1, "codebook_bits": 3, "codebook": "random"}
 THRESHOLDS = [
     {"threshold": "mean", "delta_factor": 1.2},
     {"threshold": "mean", "delta_factor": 0.7, "delta_axis": "layer"},
@@ -38,7 +40,7 @@ THRESHOLDS = [
     {"threshold": "learned", "estimator": "sb_ede", "channel_signs": True, "standardize": True},
 ]
 CONFIGS = [
-    *(QuantizerConfig("binary", **options) for options in ({}, {"scale": "mean"}, STANDARDIZED)),
+    *(QuantizerConfig("binary", **options) for options in ({}, {"scale": "mean"}, STANDARDIZED, SIGN_PATTERNS)),
     *(QuantizerConfig("zero_one", **options) for options in ({}, {"scale": "mean"}, {"channel_signs": True})),
     *(QuantizerConfig(key, **o) for key in ("zero_one", "signed_binary") for o in (STANDARDIZED, *THRESHOLDS)),
     QuantizerConfig("ternary_twn"),
@@ -252,12 +254,53 @@ def test_a_region_takes_the_nearest_mask_of_its_codebook():
     quantizer = _make(QuantizerConfig(assignment="random", codebook_bits=3, **CODEBOOK), (5, 8, 3))
     assert quantizer.weight_bits == 3 / 4
     w = _latent((5, 8, 3))
-    codes, beta, masks = quantizer(w).numpy(), quantizer.signs(w).numpy(), quantizer.masks.numpy()
+    codes, beta, masks = quantizer(w).numpy(), quantizer.signs(w).numpy(), quantizer.codebook.patterns.numpy()
     x = w.double().numpy()
     for k, c, tap in itertools.product(range(5), (0, 4), range(3)):
         region = beta[k, c, tap] * x[k, c : c + 4, tap]
         nearest = masks[((region - 2 * 0.8 * np.abs(x[k]).mean() * masks) ** 2).sum(1).argmin()]
         np.testing.assert_array_equal(beta[k, c, tap] * codes[k, c : c + 4, tap], nearest)
+
+
+@pytest.mark.parametrize("codebook", ["random", "learned"])
+def test_a_region_of_binary_takes_the_nearest_pattern_of_signs(codebook):
+    config = QuantizerConfig("binary", **SIGN_PATTERNS | {"codebook": codebook})
+    quantizer = _make(config, (5, 8, 3))
+    patterns = quantizer.codebook.patterns.double().numpy()
+    assert len(np.unique(patterns, axis=0)) == 8 and set(patterns.flat) == {-1, 1}
+    assert not np.array_equal(patterns, _make(config, (5, 8, 3), seed=1).codebook.patterns)
+    assert quantizer.weight_bits == 3 / 4 + (8 * 4 / (5 * 8 * 3) if codebook == "learned" else 0)
+    w = _latent((5, 8, 3))
+    codes, x = quantizer(w).numpy(), w.double().numpy()
+    for k, c, tap in itertools.product(range(5), (0, 4), range(3)):
+        region = x[k, c : c + 4, tap]
+        np.testing.assert_array_equal(codes[k, c : c + 4, tap], patterns[((region - patterns) ** 2).sum(1).argmin()])
+
+
+def test_a_codebook_of_all_signs_is_binary():
+    every = _make(QuantizerConfig("binary", **SIGN_PATTERNS | {"codebook_bits": 4}), (6, 8, 3, 3))
+    w = _latent((6, 8, 3, 3))
+    np.testing.assert_array_equal(every(w), _make(QuantizerConfig("binary"), w.shape)(w))
+    assert every.weight_bits == 1
+
+
+def test_learned_signs_follow_the_regions_that_took_them_and_random_ones_stay():
+    fixed = _make(QuantizerConfig("binary", **SIGN_PATTERNS), (16, 8, 3))
+    learned = _make(QuantizerConfig("binary", **SIGN_PATTERNS | {"codebook": "learned"}), (16, 8, 3))
+    start = fixed.codebook.patterns.double().numpy()
+    patterns, sums = start, start.copy()
+    for step in range(60):
+        latent = (_latent((16, 8, 3), step) - 1).requires_grad_()
+        regions = latent.detach().double().numpy().reshape(16, 2, 4, 3).transpose(0, 1, 3, 2).reshape(-1, 4)
+        chosen = (regions @ patterns.T).argmax(1)
+        for j in range(8):
+            sums[j] = 0.99 * sums[j] + 0.01 * regions[chosen == j].sum(0)
+        patterns = np.where(sums >= 0, 1.0, -1.0)
+        learned(latent), fixed(latent)
+        np.testing.assert_array_equal(learned.codebook.patterns, patterns)
+    negative = [-1.0] * 4  # a pattern that it started without
+    assert negative in patterns.tolist() and negative not in start.tolist()
+    np.testing.assert_array_equal(fixed.codebook.patterns, start)
 
 
 def test_sparsest_masks():
@@ -274,29 +317,29 @@ def test_a_learned_codebook_follows_the_weights_in_training_steps_alone():
     shape = (16, 8, 3, 3)
     quantizer = _make(QuantizerConfig(assignment="random", codebook_bits=2, codebook="learned", **CODEBOOK), shape)
     assert quantizer.weight_bits == 2 / 4 + 4 * 4 / (16 * 8 * 9)
-    start = quantizer.masks.numpy().copy()
+    start = quantizer.codebook.patterns.numpy().copy()
     sums = start - 0.5
     w = _latent(shape)
     quantizer.codes(w)
     with torch.no_grad():
         quantizer(w)
-    np.testing.assert_array_equal(quantizer.masks, start)
+    np.testing.assert_array_equal(quantizer.codebook.patterns, start)
     together = torch.tensor([1.0, 1, 0, 0] * 2).reshape(8, 1, 1)  # a mask that the codebook lacks
     for step in range(30):
         latent = _latent(shape, step) + quantizer.signs(w) * together
         x = latent.double().numpy()
         excess = quantizer.signs(w).numpy() * x - 0.8 * np.abs(x).mean((1, 2, 3), keepdims=True)
         regions = excess.reshape(16, 2, 4, 9).transpose(0, 1, 3, 2).reshape(-1, 4)
-        chosen = (regions @ quantizer.masks.double().numpy().T).argmax(1)
+        chosen = (regions @ quantizer.codebook.patterns.double().numpy().T).argmax(1)
         for j in range(4):
             sums[j] = 0.99 * sums[j] + 0.01 * regions[chosen == j].sum(0)
         quantizer(latent.requires_grad_())
-        np.testing.assert_array_equal(quantizer.masks, sums >= 0)
-    assert [1, 1, 0, 0] in quantizer.masks.tolist() and [1, 1, 0, 0] not in start.tolist()
+        np.testing.assert_array_equal(quantizer.codebook.patterns, sums >= 0)
+    assert [1, 1, 0, 0] in quantizer.codebook.patterns.tolist() and [1, 1, 0, 0] not in start.tolist()
     quantizer.eval()
-    kept = quantizer.masks.clone()
+    kept = quantizer.codebook.patterns.clone()
     quantizer(_latent(shape, 99).requires_grad_())
-    assert torch.equal(quantizer.masks, kept)
+    assert torch.equal(quantizer.codebook.patterns, kept)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.29, 0.5, 0.7, 1.0])
@@ -598,7 +641,16 @@ def test_options_younger_than_the_records_are_recorded_only_if_set():
         ({"codebook_bits": 2.0, "region_channels": 4, "region_taps": 1}, "codebook_bits = 2.0"),
         ({"codebook_bits": 2, "region_channels": 32, "region_taps": 1}, "region_taps = 1 and region_channels to 16"),
         ({"codebook": "learned"}, "codebook = 'learned' with codebook_bits = 0; allowed: sparsest"),
-        ({"codebook": "random"}, "codebook = 'random'; allowed: sparsest, learned"),
+        ({"codebook": "dense"}, "codebook = 'dense'; allowed: sparsest, random, learned"),
+        (
+            {"quantizer": "binary", "region_channels": 8},
+            "region_channels = 8 has no effect on binary without a codebook",
+        ),
+        ({"quantizer": "binary", "region_taps": 1}, "region_taps = 1 has no effect on binary without a codebook"),
+        (
+            {"quantizer": "binary", "region_channels": 8, "region_taps": 1, "codebook_bits": 4},
+            "codebook = 'sparsest' of binary, which has no zeros; allowed: random, learned",
+        ),
         ({"assignment": "learned", "positive_fraction": 0.3}, "positive_fraction = 0.3 has no effect"),
         ({"assignment": "learned", "swap_at": 0.3}, "swap_at = 0.3 has no effect"),
         ({"region_channels": True}, "region_channels = True"),
