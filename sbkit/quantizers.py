@@ -255,28 +255,34 @@ class Regions:
         if C % channels:
             divisors = [d for d in range(1, C + 1) if C % d == 0]
             raise ValueError(f"region_channels = {channels} does not divide C = {C}; allowed: 0 or one of {divisors}")
-        # (blocks of channels, channels a block, groups of taps, taps a group): a region is a block at a group of taps
-        self.layout = (C // channels, channels, *((taps, 1) if config.region_taps else (1, taps)))
-        self.count = self.layout[0] * self.layout[2]  # B, of a filter
-        self.size = self.layout[1] * self.layout[3]  # weights of a region
+        self.blocks, self.channels = C // channels, channels
+        self.groups = taps if config.region_taps else 1  # of taps; a region is a block of channels at a group of taps
+        self.count = self.blocks * self.groups  # B, of a filter: region b is block b // groups at group b % groups
+        self.size = channels * taps // self.groups  # weights of a region
 
     def split(self, w: Tensor) -> Tensor:
-        """w as (K, B, weights of a region)."""
-        return w.reshape(-1, *self.layout).transpose(2, 3).flatten(3).flatten(1, 2)
+        """w as (K, groups, blocks, weights of a region): no copy where the channels lie last in memory."""
+        w = w.movedim(1, -1) if self.groups > 1 else w
+        return w.reshape(len(w), self.groups, self.blocks, self.size)
 
     def join(self, regions: Tensor, w: Tensor) -> Tensor:
-        """(K, B, weights of a region) in w's shape: undoes `split`."""
-        blocks, channels, groups, taps = self.layout
-        return regions.unflatten(2, (channels, taps)).unflatten(1, (blocks, groups)).transpose(2, 3).reshape(w.shape)
+        """(K, groups, blocks, weights of a region), the first three in any shape, in w's shape: undoes `split`."""
+        if self.groups > 1:
+            return regions.reshape(-1, *w.shape[2:], w.shape[1]).movedim(-1, 1)
+        return regions.reshape(-1, *w.shape[1:])
+
+    def numbered(self, per_region: Tensor) -> Tensor:
+        """(K, groups, blocks) as (K, B)."""
+        return per_region.transpose(1, 2).flatten(1)
 
     def spread(self, per_region: Tensor, w: Tensor) -> Tensor:
         """(K or 1, B or 1) -> broadcastable to w."""
-        blocks, channels, groups, _ = self.layout
-        if per_region.shape[1] > 1:
-            per_region = per_region.unflatten(1, (blocks, groups)).repeat_interleave(channels, 1)  # (K, C, groups)
-        if groups > 1 and per_region.ndim > 2:
-            return per_region.reshape(-1, *w.shape[1:])
-        return per_region.reshape(*per_region.shape[:2], *[1] * (w.ndim - 2))
+        if per_region.shape[1] == 1:
+            return per_region.reshape(-1, *[1] * (w.ndim - 1))
+        per_channel = per_region.unflatten(1, (self.blocks, self.groups)).repeat_interleave(self.channels, 1)
+        if self.groups > 1:
+            return per_channel.mT.reshape(-1, *w.shape[2:], w.shape[1]).movedim(-1, 1)
+        return per_channel.reshape(-1, w.shape[1], *[1] * (w.ndim - 2))
 
 
 class Codebook(nn.Module):
@@ -310,11 +316,11 @@ class Codebook(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         """The pattern of each region of w, in w's shape; in a training step learned ones then follow."""
-        regions = self.regions.split(w)  # (K, B, weights of a region)
-        chosen = (regions @ self.patterns.T).argmax(2)
-        taken = self.regions.join(self.patterns[chosen], w)
+        regions = self.regions.split(w)
+        chosen = (regions @ self.patterns.T).argmax(3)  # (K, groups, blocks)
+        taken = self.regions.join(self.patterns.index_select(0, chosen.flatten()), w)
         if self.learned and self.training and torch.is_grad_enabled():
-            sums = torch.zeros_like(self.patterns).index_add_(0, chosen.flatten(), regions.flatten(0, 1))
+            sums = torch.zeros_like(self.patterns).index_add_(0, chosen.flatten(), regions.flatten(0, 2))
             self.sums.lerp_(sums, 1 - CODEBOOK_DECAY)
             self.patterns = torch.where(self.sums >= 0, 1.0, self.low)
         return taken
@@ -502,7 +508,7 @@ class SignedBinary(Quantizer):
     @torch.no_grad()
     def initialize(self, w: Tensor) -> None:
         if self.config.assignment == "initial_weights":
-            sums = self.regions.split(w.double()).sum(2)
+            sums = self.regions.numbered(self.regions.split(w.double()).sum(3))
             self.beta.copy_(ranked_signs(sums.cpu(), self.config.positive_fraction))
 
     def set_progress(self, progress: float) -> None:
@@ -511,22 +517,22 @@ class SignedBinary(Quantizer):
             self.beta.neg_()
             self.swapped.fill_(True)
 
-    def signs(self, w: Tensor) -> Tensor:
-        """beta of each weight, broadcastable to w."""
+    def signs(self, w: Tensor, delta: Tensor | None = None) -> Tensor:
+        """beta of each weight, broadcastable to w; `delta` spares finding its thresholds again."""
         if self.config.assignment != "learned":
             return self.regions.spread(self.beta, w)
-        delta = self._delta(w)
-        excess = self.regions.split(w - torch.minimum(torch.maximum(w, -delta), delta)).sum(2)
-        return self.regions.spread(excess.ge(0).to(w.dtype).mul_(2).sub_(1), w)
+        delta = self._delta(w) if delta is None else delta
+        excess = self.regions.split(w - torch.minimum(torch.maximum(w, -delta), delta)).sum(3)
+        return self.regions.spread(self.regions.numbered(excess.ge(0).to(w.dtype).mul_(2).sub_(1)), w)
 
     def _magnitude(self, w: Tensor) -> Tensor:
         """max|w| or mean|w|, (1, 1) of the layer, (K, 1) of its filters or (K, B) of its regions."""
         axis, magnitude = self.config.delta_axis, w.abs()
         if axis == "region":
-            magnitude = self.regions.split(magnitude)
+            parts = self.regions.split(magnitude)
         else:
-            magnitude = magnitude.reshape(1 if axis == "layer" else len(w), 1, -1)
-        return magnitude.mean(2) if self.config.threshold == "mean" else magnitude.amax(2)
+            parts = magnitude.reshape(1 if axis == "layer" else len(w), 1, 1, -1)
+        return self.regions.numbered(parts.mean(3) if self.config.threshold == "mean" else parts.amax(3))
 
     def _delta(self, w: Tensor) -> Tensor:
         learned = self.config.threshold == "learned"
@@ -534,14 +540,15 @@ class SignedBinary(Quantizer):
         return self.regions.spread(factor * self._magnitude(w), w)
 
     def quantize(self, w):
-        beta = self.signs(w)
         delta = self._delta(w)
+        beta = self.signs(w, delta)
         u = self.codebook(beta * w - delta) if self.codebook else (beta * w).ge_(delta)
         return beta * u, mean_magnitude(w, u) if self.config.scale == "mean" else None
 
     def slope(self, w):
         if self.config.estimator == "sb_ede":
-            w = w - self.signs(w) * self._delta(w)
+            delta = self._delta(w)
+            w = w - self.signs(w, delta) * delta
         return super().slope(w)
 
     def argument(self, w):
