@@ -1283,7 +1283,8 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     difference   of top-1 to binary's at the same seed, points, also as two numbers
     latency      of the benchmark's layers together, binary in its fastest encoding being 1, by the fastest algorithm
                  and encoding of codes like these (`ran`), over rounds; as two numbers `time`, `time_half_width`. Codes
-                 of regions of any mask have the density of Delta = mean |w|. NaN without such a benchmark
+                 of regions of any mask have the density of Delta = mean |w|. NaN without such a benchmark, as of
+                 random masks, which are denser
     """
     groups = dict(list(group_runs(train).groupby("label")))
     if "binary" not in groups:
@@ -1306,7 +1307,10 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         if bits:
             masks = f"{2**bits} {config.get('codebook', 'masks')}"
             masks += " of ±1" * (config["quantizer"] == "binary")
-        time, time_half_width, rounds, ran = times.get((config["quantizer"], bits, like), (math.nan, math.nan, 0, ""))
+        timed = (config["quantizer"], bits, like)
+        if timed[0] == "signed_binary" and config.get("codebook") == "random":
+            timed = None  # the benchmark has the sparsest masks
+        time, time_half_width, rounds, ran = times.get(timed, (math.nan, math.nan, 0, ""))
         differences = paired_differences(group, groups["binary"])
         mean, half_width = interval(differences) if len(differences) else (math.nan, math.nan)
         rows.append(
