@@ -38,6 +38,7 @@ NAMES = ("digits", "fashion_mnist", "cifar10", "image_folder:<path>")
 AUGMENTATIONS = ("none", "crop_flip", "resized_crop")
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".ppm", ".webp")
 DECODE_BLOCK = 256  # images decoded before they are written
+MAX_DECODES = 3  # of one image folder, in one process
 
 FASHION_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -430,7 +431,11 @@ def _image_folder(tree: Path, cache: Path, image_size: int) -> Dataset:
     key = hashlib.sha256("\n".join([str(image_size), *listing]).encode()).hexdigest()[:16]
     stem = cache / f"{tree.resolve().name}-{key}"
     # Verified outside the lock: of many processes one decodes, and then all verify at the same time.
+    tries = 0
     while (kept := _read_cache(stem)) is None:
+        tries += 1
+        if tries > MAX_DECODES:
+            raise OSError(f"{stem}.* were written {MAX_DECODES} times and damaged each time; is the disk failing?")
         with _alone(stem):
             if not _file(stem, "json").exists():
                 _write_cache(stem, files, image_size)

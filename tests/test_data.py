@@ -375,6 +375,18 @@ def test_a_damaged_cache_is_decoded_again(tree, tmp_path, caplog, suffix, harm):
     assert ("is damaged" in caplog.text) == ((suffix, harm) != (".json", "gone"))
 
 
+def test_a_cache_that_will_not_hold_is_given_up(tree, tmp_path, monkeypatch):
+    write = data._write_cache
+
+    def write_and_lose(stem, *what):
+        write(stem, *what)
+        data._file(stem, "x_test").unlink()
+
+    monkeypatch.setattr(data, "_write_cache", write_and_lose)
+    with pytest.raises(OSError, match=r"cache/pets-\w+\.\* were written 3 times and damaged each time"):
+        data.load(f"image_folder:{tree}", root=tmp_path)
+
+
 def test_images_of_several_sizes_need_an_image_size(tree, tmp_path):
     Image.new("RGB", (30, 20), (9, 9, 9)).save(tree / "train" / "cat" / "large.png")
     with pytest.raises(ValueError, match="set image_size"):
