@@ -66,8 +66,11 @@ _CLAIM = {"id", "text", "paper", "unit", "setting", "source", "how", "tolerance"
 _ITEM = {"item", "content", "setting", "claims", "note"}
 
 
-def _load(path: str | Path, kind: str, required: set[str], optional: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """The tables [[kind]] of claims.toml. Raises ValueError for a missing, an unknown or a repeated name."""
+def load_tables(path: str | Path, kind: str, required: set[str], optional: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The tables [[kind]] of a TOML file, told apart by their `id` or, where none is required, their `kind`.
+
+    Raises ValueError for a missing, an unknown or a repeated name.
+    """
     with open(path, "rb") as file:
         tables = tomllib.load(file).get(kind, [])
     key = "id" if "id" in required else kind
@@ -95,7 +98,7 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
       headline   true for those that the README shows
     Raises ValueError naming the claim and what is wrong with it.
     """
-    claims = _load(path, "claim", _CLAIM, ("neutral", "arguments", "command", "headline"))
+    claims = load_tables(path, "claim", _CLAIM, ("neutral", "arguments", "command", "headline"))
     known = {claim["id"] for claim in claims}
     for claim in claims:
         name, measure, tolerance = claim["id"], claim["measure"], claim["tolerance"]
@@ -122,7 +125,7 @@ def load_inventory(path: str | Path) -> list[dict[str, Any]]:
     stands for C8-binary and the like too), note (how what answers it here differs, or why nothing does; may be empty).
     Raises ValueError naming the item and what is wrong with it.
     """
-    return _load(path, "item", _ITEM)
+    return load_tables(path, "item", _ITEM)
 
 
 def verdict(claim: Mapping[str, Any], measured: Measured, *, paper_scale: bool) -> str:

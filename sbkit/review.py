@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,22 +172,14 @@ def load_questions(path: str | Path) -> list[dict[str, Any]]:
     (a function of ANSWERS), command (that runs the experiment), notebook (which shows more), figure (its stem, or "").
     Raises ValueError naming the question and what is wrong with it.
     """
-    with open(path, "rb") as file:
-        questions = tomllib.load(file)["question"]
     keys = {"id", "who", "question", "authors", "experiment", "measure", "command", "notebook", "figure"}
+    questions = claims.load_tables(path, "question", keys)
     for question in questions:
-        name = question.get("id", question)
-        if missing := keys - question.keys():
-            raise ValueError(f"question {name} in {path} lacks {', '.join(sorted(missing))}")
-        if unknown := question.keys() - keys:
-            raise ValueError(f"question {name} in {path} holds unknown keys {', '.join(sorted(unknown))}")
+        name = question["id"]
         if empty := sorted(key for key in keys - {"figure"} if not question[key]):
             raise ValueError(f"question {name}: {', '.join(empty)} is empty; allowed: any text")
         if question["measure"] not in ANSWERS:
             raise ValueError(f"question {name}: measure = {question['measure']!r}; allowed: {', '.join(ANSWERS)}")
-    ids = [question["id"] for question in questions]
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
-        raise ValueError(f"{path} holds these ids twice: {', '.join(twice)}")
     return questions
 
 
