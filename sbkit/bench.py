@@ -315,7 +315,9 @@ def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], lanes: in
     for threads in (1, config.threads) if config.study == "threads" else (config.threads,):
         found = _torch_layer(shape, x, weight, y)
         if config.peers and config.study == "layers":
-            found += _peers(config, lambda: _onnx_layer(shape, weight), x, y, ("fp32", "int8"), skipped)
+            bytes_each = {"fp32": 4 * shape.weights, "int8": shape.weights}
+            for peer in _peers(config, lambda: _onnx_layer(shape, weight), x, y, bytes_each, skipped):
+                found.append(peer._replace(columns=peer.columns | {"weight_bytes": bytes_each[peer.variant]}))
         found += _kernel_layer(config, shape, x, ways, lanes, threads)
         contenders += [c._replace(columns=c.columns | {"on_threads": threads}) for c in found]
     return Subject(columns, shape.macs, contenders)

@@ -321,6 +321,8 @@ def test_peers_run_where_installed(peers, tmp_path, study):
     expected = {("onnxruntime", "fp32", "fp32"), ("openvino", "fp32", "fp32")}
     if study == "layers":
         expected.add(("onnxruntime", "int8", "int8"))
+        read = {t["variant"]: t["weight_bytes"] for t in found.metrics["timings"] if t["contender"] == "onnxruntime"}
+        assert read["fp32"] == 4 * read["int8"] > 0
     assert expected <= rows
     assert found.provenance["peers"].keys() == {"onnxruntime", "openvino"}
 
