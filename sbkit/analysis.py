@@ -1281,6 +1281,8 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
 
     weight_bits  stored bits a weight
     difference   of top-1 to binary's at the same seed, points, also as two numbers
+    same_bits    the same to binary with a codebook of as many patterns for as many channels, the more accurate of its
+                 designs
     latency      of the benchmark's layers together, binary in its fastest encoding being 1, by the fastest algorithm
                  and encoding of codes like these (`ran`), over rounds; as two numbers `time`, `time_half_width`. Codes
                  of regions of any mask have the density of Delta = mean |w|. NaN without such a benchmark, as of
@@ -1295,6 +1297,11 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         return DataFrame()
     designs = [label for label, config in configs.items() if _TAP_SIGNS.items() <= config.items()]
     designs += [label for label in with_codebook if label not in designs]
+    rivals = {
+        (configs[label]["codebook_bits"], configs[label]["region_channels"]): groups[label]
+        for label in sorted(with_codebook, key=lambda label: groups[label]["top1_percent"].mean())  # the best last
+        if configs[label]["quantizer"] == "binary"
+    }
     times = _codebook_times(newest(bench, "codebooks"))
     rows = []
     for label in ("binary", "signed_binary", *designs):
@@ -1313,6 +1320,9 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         time, time_half_width, rounds, ran = times.get(timed, (math.nan, math.nan, 0, ""))
         differences = paired_differences(group, groups["binary"])
         mean, half_width = interval(differences) if len(differences) else (math.nan, math.nan)
+        same_bits = []
+        if config["quantizer"] == "signed_binary" and (bits, G) in rivals:
+            same_bits = paired_differences(group, rivals[bits, G])
         rows.append(
             {
                 "label": label,
@@ -1324,6 +1334,7 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
                 "top1_mean_percent": group["top1_percent"].mean(),
                 "n": len(group),
                 "difference": shown(mean, half_width, len(differences)) if len(differences) else "",
+                "same_bits": shown(*interval(same_bits), len(same_bits)) if len(same_bits) else "",
                 "latency": shown(time, time_half_width, rounds) if rounds else "",
                 "ran": ran,
                 "difference_mean_points": mean,

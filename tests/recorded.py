@@ -105,6 +105,7 @@ DESIGNS = (
     ("ablate_any", -0.5, {"region_channels": 8}),
     ("ablate_codebook", -1.0, {"region_channels": 16, "codebook_bits": 6}),
     ("ablate_learned_codebook", -1.5, {"region_channels": 16, "codebook_bits": 6, "codebook": "learned"}),
+    ("ablate_few", 0.0, {"region_channels": 16, "codebook_bits": 4}),
     ("ablate_random_codebook", -1.8, {"region_channels": 16, "codebook_bits": 6, "codebook": "random"}),
     ("ablate_untimed", -2.0, {"region_channels": 16, "codebook_bits": 2}),
 )

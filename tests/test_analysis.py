@@ -177,18 +177,19 @@ def test_codebook_table_sets_accuracy_beside_bits_and_time(tmp_path):
     folder = write_codebooks(tmp_path)
     frames = [records.read(folder, kind) for kind in ("train", "bench")]
     table = analysis.codebook_table(*frames)
-    designs = ["ablate_any", "ablate_codebook", "ablate_learned_codebook"]
+    designs = ["ablate_any", "ablate_codebook", "ablate_few", "ablate_learned_codebook"]
     designs += ["ablate_random_codebook", "ablate_untimed", "ablate_signs"]
     assert table["label"].tolist() == ["binary", "signed_binary", *designs]
-    masks = ["64 masks", "64 learned", "64 random", "4 masks", "16 learned of ±1"]
+    masks = ["64 masks", "16 masks", "64 learned", "64 random", "4 masks", "16 learned of ±1"]
     assert table["masks"].tolist() == ["any mask"] * 3 + masks
-    assert table["channels"].tolist() == [0, 0, 8, 16, 16, 16, 16, 16] and set(table["n"]) == {3}
-    np.testing.assert_allclose(table["difference_mean_points"], [0, -3, -0.5, -1, -1.5, -1.8, -2, -2], atol=1e-12)
+    assert table["channels"].tolist() == [0, 0, 8] + 6 * [16] and set(table["n"]) == {3}
+    np.testing.assert_allclose(table["difference_mean_points"], [0, -3, -0.5, -1, 0, -1.5, -1.8, -2, -2], atol=1e-12)
     np.testing.assert_allclose(table["difference_half_width_points"][1:], analysis.interval([0, 0.2, -0.2])[1])
     assert table["difference"].tolist()[3] == "-1.00 ± 0.50 (n=3)"
+    assert table["same_bits"].tolist() == 4 * [""] + ["2.00 ± 0.00 (n=3)"] + 3 * [""]
     # 0.4 of a layer's milliseconds is binary's fastest; any mask of 8 channels runs as one of 4
-    np.testing.assert_allclose(table["time"], [1, 0.9, 0.75, 0.5, 0.5, np.nan, np.nan, 0.6])
-    assert table["latency"].tolist()[3:] == ["0.50 ± 0.00 (n=5)", "0.50 ± 0.00 (n=5)", "", "", "0.60 ± 0.00 (n=5)"]
+    np.testing.assert_allclose(table["time"], [1, 0.9, 0.75, 0.5, np.nan, 0.5, np.nan, np.nan, 0.6])
+    assert table["latency"].tolist()[3:] == ["0.50 ± 0.00 (n=5)", "", "0.50 ± 0.00 (n=5)", "", "", "0.60 ± 0.00 (n=5)"]
     assert table["ran"].tolist()[3] == "table signed_binary, codebook, sign per 16 channels, 6-bit codebook"
     untimed = analysis.codebook_table(frames[0], frames[1].iloc[:0])
     assert untimed["time"].isna().all() and untimed["difference"].tolist() == table["difference"].tolist()

@@ -262,7 +262,7 @@ def test_codebooks_stand_against_bits_and_against_latency(tables):
     figure, table = draw(tables, "codebooks"), tables["codebooks"]
     figure.draw_without_rendering()
     assert not any(labels_overlap(axis) for axis in figure.axes)
-    for axis, column, count in zip(figure.axes, ("weight_bits", "time"), (8, 6), strict=True):
+    for axis, column, count in zip(figure.axes, ("weight_bits", "time"), (9, 6), strict=True):
         assert len([text for text in axis.texts if text.get_text()]) == count
         points = {(float(x), float(y)) for line in axis.lines for x, y in zip(*line.get_data(), strict=True)}
         assert (
