@@ -186,7 +186,7 @@ def test_codebook_table_sets_accuracy_beside_bits_and_time(tmp_path):
     np.testing.assert_allclose(table["difference_mean_points"], [0, -3, -0.5, -1, 0, -1.5, -1.8, -2, -2], atol=1e-12)
     np.testing.assert_allclose(table["difference_half_width_points"][1:], analysis.interval([0, 0.2, -0.2])[1])
     assert table["difference"].tolist()[3] == "-1.00 ± 0.50 (n=3)"
-    assert table["same_bits"].tolist() == 4 * [""] + ["2.00 ± 0.00 (n=3)"] + 3 * [""]
+    assert table["same_bits"].tolist() == 4 * [""] + ["2.00 ± 0.00 (n=3)"] + 4 * [""]
     # 0.4 of a layer's milliseconds is binary's fastest; any mask of 8 channels runs as one of 4
     np.testing.assert_allclose(table["time"], [1, 0.9, 0.75, 0.5, np.nan, 0.5, np.nan, np.nan, 0.6])
     assert table["latency"].tolist()[3:] == ["0.50 ± 0.00 (n=5)", "", "0.50 ± 0.00 (n=5)", "", "", "0.60 ± 0.00 (n=5)"]
