@@ -230,17 +230,17 @@ def sparsest_masks(size: int, bits: int, generator: torch.Generator) -> Tensor:
     return book
 
 
+def random_patterns(size: int, bits: int, low: float, generator: torch.Generator) -> Tensor:
+    """2^bits different patterns over `size` weights, drawn from `generator`, float32 (2^bits, size) in {low, 1}."""
+    numbers = torch.randperm(2**size, generator=generator)[: 2**bits]
+    return torch.where((numbers[:, None] >> torch.arange(size)) % 2 > 0, 1.0, low)
+
+
 def ranked_signs(sums: Tensor, fraction: float) -> Tensor:
     """Sign beta, float32 (K, B) like `sums`: the round(fraction K B) regions of largest sum are positive."""
     beta = torch.full((sums.numel(),), -1.0)
     beta[sums.flatten().argsort(descending=True, stable=True)[: round(Fraction(str(fraction)) * len(beta))]] = 1
     return beta.reshape(sums.shape)
-
-
-def random_patterns(size: int, bits: int, low: float, generator: torch.Generator) -> Tensor:
-    """2^bits different patterns over `size` weights, drawn from `generator`, float32 (2^bits, size) in {low, 1}."""
-    numbers = torch.randperm(2**size, generator=generator)[: 2**bits]
-    return torch.where((numbers[:, None] >> torch.arange(size)) % 2 > 0, 1.0, low)
 
 
 class Regions:
