@@ -144,8 +144,12 @@ def without_reviews(train: DataFrame) -> DataFrame:
 
 
 def scheme_runs(train: DataFrame) -> DataFrame:
-    """The runs named after their quantizer: each scheme in its plain form, as the paper describes it."""
-    return train[train["name"].str.replace(r"-s\d+$", "", regex=True) == train["quantizer"]]
+    """The runs named after their quantizer: each scheme in its plain form, as the paper describes it.
+
+    All runs of a profile that has none such, as that of a person who plays.
+    """
+    plain = train[train["name"].str.replace(r"-s\d+$", "", regex=True) == train["quantizer"]]
+    return train if plain.empty else plain
 
 
 def metrics_table(record: records.Record) -> DataFrame:
@@ -308,9 +312,11 @@ def ablation_table(train: DataFrame, baseline: str = "signed_binary") -> DataFra
     """`paired_table` of the baseline's quantizer by question, the best first: what one change of the design is worth.
 
     Runs named `review_<what>` are left out. `setting` is what the run sets otherwise, `density` the mean of its models.
-    Empty where nothing was changed.
+    Empty where nothing was changed, or where no run is the baseline.
     """
     runs = group_runs(without_reviews(train))
+    if runs.empty or baseline not in set(runs["label"]):
+        return DataFrame()
     runs = runs[runs["quantizer"] == runs.loc[runs["label"] == baseline, "quantizer"].max()]
     table = paired_table(runs.drop(columns=["label", "config"]), baseline)
     if table.empty:

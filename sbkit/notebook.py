@@ -232,7 +232,7 @@ class Run:
         """The catalogue's entries that the records and weights in this profile's folder are enough for."""
         patterns = {kind: f"records/{kind}/*.json" for kind in NOTEBOOKS} | {"weights": "weights/*.npz"}
         kinds = [kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))]
-        runs = [records.load(path).config for path in self.folder.glob("records/*/*.json")]
+        runs = [records.load(path).config | {"name": path.stem} for path in self.folder.glob("records/*/*.json")]
         return drawn(self.catalogue, kinds, runs)
 
     @functools.cached_property
@@ -528,9 +528,10 @@ def drawn(
     """The entries of a catalogue that a profile with these kinds of records, of runs with these options, draws.
 
     An entry is drawn if there is any of the kinds that it reads and, where it needs options, a run with them. One that
-    reads nothing is drawn beside the others of its notebook.
+    reads nothing is drawn beside the others of its notebook. Of a run's `name` the seed does not count.
     """
-    kinds, runs = set(kinds), list(runs)
+    kinds = set(kinds)
+    runs = [{**run, "name": re.sub(r"-s\d+$", "", run.get("name", ""))} for run in runs]
     readers = {entry["notebook"] for entry in catalogue.values() if kinds.intersection(entry["reads"])}
     return {
         name: entry

@@ -158,7 +158,15 @@ def test_ablation_table_is_by_question_and_best_first(changes):
 
 def test_ablation_table_of_one_design_is_empty(train):
     assert analysis.ablation_table(train).empty
+    assert analysis.ablation_table(train[train["quantizer"] == "binary"]).empty
     assert analysis.density_accuracy_table(train).empty
+
+
+def test_a_profile_without_plain_schemes_shows_all_its_runs(train):
+    plain = analysis.scheme_runs(train)
+    assert 0 < len(plain) < len(train)
+    others = train[~train["name"].isin(plain["name"])]
+    assert analysis.scheme_runs(others)["name"].tolist() == others["name"].tolist()
 
 
 def test_density_accuracy_table_has_the_baseline_in_each_family(changes):

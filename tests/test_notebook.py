@@ -619,6 +619,14 @@ def test_malformed_catalogue_is_refused(root, old, new, message):
         load_catalogue()
 
 
+def test_drawn_only_beside_a_run_of_a_name(root):
+    catalogue = load_catalogue()
+    catalogue["figures/curve"]["needs"] = {"name": "binary"}
+    for names, expected in ((["binary-s0", "x"], True), (["binary"], True), (["binary_mean-s0", "mine"], False)):
+        found = drawn(catalogue, ["train"], [{"seed": 0, "name": name} for name in names])
+        assert ("figures/curve" in found) == expected, names
+
+
 def test_drawn_by_a_profile(run):
     assert run.drawn() == {}
     records.write(Record("bench", "x-1", {"shapes": "large"}, {}, {}, {}), run.folder / "records" / "bench" / "x.json")

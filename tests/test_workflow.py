@@ -277,6 +277,17 @@ def test_figures_redraw_from_records_without_torch(finished, tmp_path):
     assert [name for name in different if not name.startswith("tables/open_review")] == []  # which name the profile
 
 
+def test_one_run_of_any_name_is_enough_to_redraw(finished):
+    reference = finished / "results" / "reference" / "smoke"
+    for kind, suffix in (("records/train", "json"), ("weights", "npz")):
+        (reference / kind).mkdir(parents=True)
+        shutil.copy(finished / RESULTS / kind / f"signed_binary-s0.{suffix}", reference / kind / f"mine.{suffix}")
+    done = make(finished, "figures", "PROFILE=smoke", BIN)
+    assert done.code == 0, done.output
+    drawn = files_in(reference, "figures", "tables")
+    assert "figures/accuracy.png" in drawn and "figures/ablation.png" not in drawn
+
+
 def test_unknown_profile_names_the_allowed_ones(fresh):
     done = make(fresh, "reproduce", "PROFILE=quik", BIN)
     assert done.code != 0
