@@ -1054,7 +1054,8 @@ def labelled(bench: DataFrame) -> DataFrame:
         if row.contender not in _PEERS:
             details += [row.encoding] if row.encoding != "two_group" else []
             details += [] if row.skip_zeros else ["zeros kept"]
-            details += [f"sign per {row.regions:.0f} channels"] if row.regions else []
+            regions = "pattern" if row.scheme == "binary" else "sign"
+            details += [f"{regions} per {row.regions:.0f} channels"] if row.regions else []
             details += [f"{row.codebook_bits:.0f}-bit codebook"] if row.codebook_bits else []
         place = (row.name, row.layer, row.model, row.batch, row.density, row.on_threads)
         details += [f"G = {row.group}"] if (place, *details) in seen else []

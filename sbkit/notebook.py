@@ -357,7 +357,8 @@ def _render(figure: Figure, formats: Iterable[str], stem: str, label: str) -> di
 
     # A PDF places each glyph itself: a font's tables of kerning and ligatures serve nothing in it, and cutting them
     # down to the glyphs used takes longer than drawing the page. Neither library has a setting for that.
-    Options._drop_tables_default = sorted({*Options._drop_tables_default, "GDEF", "GPOS", "GSUB"})
+    dropped = getattr(Options, "_drop_tables_default", ())
+    Options._drop_tables_default = sorted({*dropped, "GDEF", "GPOS", "GSUB"})
     width, height = figure.get_size_inches()
     # DejaVu Sans takes about 0.6 em a character. The strip is added below the page, so no layout can collide with it.
     lines = textwrap.wrap(label, int(width * 72 / (0.6 * _FOOTER_POINTS)))

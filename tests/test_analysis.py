@@ -199,6 +199,7 @@ def test_codebook_table_sets_accuracy_beside_bits_and_time(tmp_path):
     np.testing.assert_allclose(table["time"], [1, 0.9, 0.75, 0.5, np.nan, 0.5, np.nan, np.nan, 0.6])
     assert table["latency"].tolist()[3:] == ["0.50 ± 0.00 (n=5)", "", "0.50 ± 0.00 (n=5)", "", "", "0.60 ± 0.00 (n=5)"]
     assert table["ran"].tolist()[3] == "table signed_binary, codebook, sign per 16 channels, 6-bit codebook"
+    assert table["ran"].tolist()[-1] == "table binary, codebook, pattern per 16 channels, 4-bit codebook"
     untimed = analysis.codebook_table(frames[0], frames[1].iloc[:0])
     assert untimed["time"].isna().all() and untimed["difference"].tolist() == table["difference"].tolist()
 
