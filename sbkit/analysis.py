@@ -119,7 +119,7 @@ def group_runs(train: DataFrame) -> DataFrame:
     if train.empty:
         return train.assign(label=[], config=[])
     runs = train.assign(
-        label=[re.sub(r"-s\d+$", "", name) for name in train["name"]],
+        label=[records.run_label(name) for name in train["name"]],
         config=[records.load(path).config for path in train["path"]],
     ).sort_values(["label", "seed"], kind="stable", ignore_index=True)
     for label, group in runs.groupby("label"):
@@ -148,7 +148,7 @@ def scheme_runs(train: DataFrame) -> DataFrame:
 
     All runs of a profile that has none such, as that of a person who plays.
     """
-    plain = train[train["name"].str.replace(r"-s\d+$", "", regex=True) == train["quantizer"]]
+    plain = train[train["name"].map(records.run_label) == train["quantizer"]]
     return train if plain.empty else plain
 
 
@@ -315,7 +315,7 @@ def ablation_table(train: DataFrame, baseline: str = "signed_binary") -> DataFra
     Empty where nothing was changed, or where no run is the baseline.
     """
     runs = group_runs(without_reviews(train))
-    if runs.empty or baseline not in set(runs["label"]):
+    if baseline not in set(runs["label"]):
         return DataFrame()
     runs = runs[runs["quantizer"] == runs.loc[runs["label"] == baseline, "quantizer"].max()]
     table = paired_table(runs.drop(columns=["label", "config"]), baseline)
@@ -646,7 +646,7 @@ def _layers(weights: Weights) -> Iterable[tuple[dict[str, Any], QuantizedWeight]
             yield (
                 {
                     "name": name,
-                    "label": re.sub(r"-s\d+$", "", name),
+                    "label": records.run_label(name),
                     "scheme": weight.scheme,
                     "depth": depth,
                     "layer": layer,

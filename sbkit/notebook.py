@@ -532,7 +532,7 @@ def drawn(
     reads nothing is drawn beside the others of its notebook. Of a run's `name` the seed does not count.
     """
     kinds = set(kinds)
-    runs = [{**run, "name": re.sub(r"-s\d+$", "", run.get("name", ""))} for run in runs]
+    runs = [{**run, "name": records.run_label(run.get("name", ""))} for run in runs]
     readers = {entry["notebook"] for entry in catalogue.values() if kinds.intersection(entry["reads"])}
     return {
         name: entry

@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from sbkit.notebook import FORMATS, NOTEBOOKS, Run, find_root
-from sbkit.records import KINDS, Record, load, write_atomic
+from sbkit.records import KINDS, Record, load, run_label, write_atomic
 
 SYMBOLS = {
     "reproduced": "●",
@@ -148,16 +148,12 @@ def rests_on(entry: dict[str, Any], rows: Iterable[dict[str, str]], found: Recor
     for row in rows:
         seed = f"-s{row['seed']}" if row.get("seed") else ""
         named.add(row.get("name") or f"{row.get('label', '')}{seed}")
-    chosen = {name: read[name] for name in read if named & {_stem(name), _label(_stem(name))}}
+    chosen = {name: read[name] for name in read if named & {_stem(name), run_label(_stem(name))}}
     return chosen or read
 
 
 def _stem(name: str) -> str:
     return name.partition("/")[2]
-
-
-def _label(stem: str) -> str:
-    return re.sub(r"-s\d+$", "", stem)
 
 
 def provenance(found: Records) -> dict[str, str]:
@@ -166,7 +162,7 @@ def provenance(found: Records) -> dict[str, str]:
         return {}
     seeds: dict[str, list[str]] = {}
     for stem in map(_stem, found):
-        label = _label(stem)
+        label = run_label(stem)
         seeds.setdefault(label, []).append(stem.removeprefix(label).removeprefix("-"))
     sources = [record.provenance for record in found.values()]
     days = sorted({source["started_utc"][:10] for source in sources if "started_utc" in source})

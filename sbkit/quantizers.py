@@ -210,14 +210,18 @@ def region_signs(K: int, B: int, fraction: float, assignment: str, generator: to
     return torch.from_numpy(np.where(positive, np.float32(1), np.float32(-1)))
 
 
+def _check_bits(bits: int, size: int) -> None:
+    if not 0 <= bits <= size:
+        raise ValueError(f"bits = {bits}; allowed for masks over {size} weights: 0 to {size}")
+
+
 def sparsest_masks(size: int, bits: int, generator: torch.Generator) -> Tensor:
     """The 2^bits masks of fewest weights over `size` weights, float32 (2^bits, size) in {0, 1}, the empty one first.
 
     Of the masks of most weights, not all of which fit, as many as do are drawn from `generator`. Raises ValueError
     where there are not so many masks.
     """
-    if not 0 <= bits <= size:
-        raise ValueError(f"bits = {bits}; allowed for masks over {size} weights: 0 to {size}")
+    _check_bits(bits, size)
     rows = []
     for weights in range(size + 1):
         masks = list(itertools.combinations(range(size), weights))
@@ -231,7 +235,11 @@ def sparsest_masks(size: int, bits: int, generator: torch.Generator) -> Tensor:
 
 
 def random_patterns(size: int, bits: int, low: float, generator: torch.Generator) -> Tensor:
-    """2^bits different patterns over `size` weights, drawn from `generator`, float32 (2^bits, size) in {low, 1}."""
+    """2^bits different patterns over `size` weights, drawn from `generator`, float32 (2^bits, size) in {low, 1}.
+
+    Raises ValueError where there are not so many.
+    """
+    _check_bits(bits, size)
     numbers = torch.randperm(2**size, generator=generator)[: 2**bits]
     return torch.where((numbers[:, None] >> torch.arange(size)) % 2 > 0, 1.0, low)
 

@@ -60,6 +60,11 @@ class Record:
                 raise TypeError(f"Record.{field} is a {type(getattr(self, field)).__name__}; allowed: a dict")
 
 
+def run_label(name: str) -> str:
+    """A run's name without its seed, `-s<number>` at the end, if it has one: what runs of several seeds share."""
+    return re.sub(r"-s\d+$", "", name)
+
+
 def run_id(slug: str, config: dict[str, Any]) -> str:
     """`slug-1a2b3c4d`: the slug and 8 hexadecimal digits of the sha256 of the config as canonical JSON."""
     text = json.dumps(_plain(config, "config"), sort_keys=True, separators=(",", ":"))

@@ -60,7 +60,7 @@ class Answer(NamedTuple):
     @property
     def labels(self) -> list[str]:
         """The records it rests on, runs of several seeds under one name."""
-        return list(dict.fromkeys(_without_seed(name) for value in self.measured for name in value.names))
+        return list(dict.fromkeys(records.run_label(name) for value in self.measured for name in value.names))
 
 
 class Comparison(NamedTuple):
@@ -286,11 +286,6 @@ def _sentence(text: str) -> str:
 
 def _and(items: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
-
-
-def _without_seed(name: str) -> str:
-    label, separator, seed = name.rpartition("-s")
-    return label if separator and seed.isdecimal() else name
 
 
 def _readable(label: str) -> str:

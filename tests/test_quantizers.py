@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, response, sparsest_masks
+from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, random_patterns, response, sparsest_masks
 
 SHAPES = [(7, 16), (7, 16, 3), (8, 16, 3, 3), (1, 4, 1, 1), (6, 8, 5, 5)]
 SIGNED = [
@@ -311,6 +311,8 @@ def test_sparsest_masks():
     assert len(np.unique(sparsest_masks(5, 5, torch.Generator()), axis=0)) == 32
     with pytest.raises(ValueError, match="bits = 6; allowed for masks over 5 weights: 0 to 5"):
         sparsest_masks(5, 6, torch.Generator())
+    with pytest.raises(ValueError, match="bits = 6; allowed for masks over 5 weights: 0 to 5"):
+        random_patterns(5, 6, -1.0, torch.Generator())
 
 
 def test_a_learned_codebook_follows_the_weights_in_training_steps_alone():

@@ -24,6 +24,11 @@ RECORD = Record(
 )
 
 
+def test_a_label_is_a_name_without_its_seed():
+    names = {"binary-s0": "binary", "x-s1-s12": "x-s1", "mine": "mine", "l1-small": "l1-small", "a-s": "a-s"}
+    assert {name: records.run_label(name) for name in names} == names
+
+
 def test_id_hashes_the_config_alone():
     same = records.run_id("sb", {"seed": 0, "quantizer": "binary"})
     assert same == records.run_id("sb", {"quantizer": "binary", "seed": np.int64(0)})
