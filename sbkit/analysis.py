@@ -299,6 +299,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "distillation": ("distill_from",),
     "regions and signs (beyond the paper)": ("region_channels", "region_taps", "channel_signs"),
     "pattern codebooks (beyond the paper)": ("codebook_bits", "codebook"),
+    "arithmetic of training": ("precision",),
 }
 OTHER = "other options"
 
@@ -1057,6 +1058,7 @@ def labelled(bench: DataFrame) -> DataFrame:
             regions = "pattern" if row.scheme == "binary" else "sign"
             details += [f"{regions} per {row.regions:.0f} channels"] if row.regions else []
             details += [f"{row.codebook_bits:.0f}-bit codebook"] if row.codebook_bits else []
+            details += [row.precision] if row.precision != "fp32" else []
         place = (row.name, row.layer, row.model, row.batch, row.density, row.on_threads)
         details += [f"G = {row.group}"] if (place, *details) in seen else []
         seen.add((place, *details))
@@ -1186,20 +1188,23 @@ def threads_table(bench: DataFrame) -> DataFrame:
 def training_table(bench: DataFrame) -> DataFrame:
     """What a training step of each design costs over that of the same network in full precision.
 
-    A row per network and design: median milliseconds, images a second, and `overhead` in percent, mean and 95 % half
-    width over rounds, each round's ratio taken within the round. Empty without a benchmark of the study of training.
+    A row per network, precision and design: median milliseconds, images a second, and `overhead` in percent over full
+    precision in the same arithmetic, mean and 95 % half width over rounds, each round's ratio taken within the round.
+    `time` is that of the step over the one of full precision in fp32, likewise. Empty without a benchmark of training.
     """
     if bench.empty:
         return DataFrame()
     rows = []
     for _, timings in labelled(records.one_machine(bench)).groupby(_PLACE, sort=False):
-        full = np.array(timings.loc[timings["variant"] == "full_precision", "round_ms"].iloc[0])
+        full = timings[timings["variant"] == "full_precision"].set_index("precision")["round_ms"].map(np.array)
         for row in timings.itertuples():
-            mean, half_width = interval(100 * (np.array(row.round_ms) / full - 1))
+            rounds = np.array(row.round_ms)
+            mean, half_width = interval(100 * (rounds / full[row.precision] - 1))
             rows.append(
-                {"model": row.model, "batch": row.batch, "design": row.variant, "median_ms": row.median_ms}
-                | {"images_per_second": 1e3 * row.batch / row.median_ms, "flagged": row.flagged}
-                | {"overhead": shown(mean, half_width, len(row.round_ms))}
+                {"model": row.model, "batch": row.batch, "precision": row.precision, "design": row.variant}
+                | {"median_ms": row.median_ms, "images_per_second": 1e3 * row.batch / row.median_ms}
+                | {"flagged": row.flagged, "time": shown(*interval(rounds / full["fp32"]), len(rounds))}
+                | {"overhead": shown(mean, half_width, len(rounds))}
                 | {"overhead_percent": mean, "half_width_percent": half_width}
             )
     return DataFrame(rows)

@@ -120,7 +120,7 @@ class Contender(NamedTuple):
     """One way to run a layer or a network, checked and ready to be timed."""
 
     contender: str  # torch | onnxruntime | openvino | sparse | table | dataflow
-    variant: str  # torch: memory format, or frozen; its peers: fp32 | int8; kernels: the scheme
+    variant: str  # torch: memory format, or frozen; its peers: fp32 | int8; kernels: the scheme; training: the design
     call: Callable[[], Any]
     columns: dict[str, Any]  # of its row in the record, where they are not those of BASELINE
 
@@ -504,18 +504,20 @@ TRAINING: dict[str, QuantizerConfig] = {
 """Designs by name: what a step of each costs is compared with full precision."""
 
 
-def _training(config: BenchConfig) -> Subject:
-    """Steps of Adam on one batch, by the same network under each design."""
+def _training(config: BenchConfig, skipped: list[str]) -> Subject:
+    """Steps of Adam on one batch, by the same network under each design, in fp32 and, unless the CPU cannot, which is
+    added to `skipped`, by autocast in bf16."""
     name, options = NETWORKS[config.shapes]
     size = options["image_size"]
     generator = torch.Generator().manual_seed(config.seed)
     x = torch.randn(config.batch, 3, size, size, generator=generator).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (config.batch,), generator=generator)
 
-    def step(quantizer: QuantizerConfig) -> Callable[[], None]:
+    def step(quantizer: QuantizerConfig, precision: str) -> Callable[[], None]:
         model = models.build_model(name, quantizer=quantizer, seed=config.seed, **options)
         model.to(memory_format=torch.channels_last)
-        return functools.partial(_step, model, torch.optim.Adam(model.parameters(), lr=1e-4, fused=True), x, y)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+        return functools.partial(_step, model, optimizer, x, y, precision == "bf16")
 
     model = models.build_model(name, quantizer=TRAINING["full_precision"], **options)
     dense = sum(shape.macs for shape in models.conv_shapes(model, 3, size))
@@ -524,16 +526,25 @@ def _training(config: BenchConfig) -> Subject:
         **{"layer": "training step", "model": name, "C": 3, "H": size, "W": size, "K": options.get("classes", 10)},
         **{"batch": config.batch, "weight_bytes": 4 * weights, "adds": dense, "multiplies": dense},
     }
+    precisions = ["fp32", "bf16"]
+    if trouble := models.bf16_trouble():
+        precisions.remove("bf16")
+        _skip(f"training bf16: {trouble}", skipped)
     contenders = [
-        Contender("training", design, step(quantizer), {"scheme": quantizer.quantizer})
+        Contender(
+            "training", design, step(quantizer, precision), {"scheme": quantizer.quantizer, "precision": precision}
+        )
+        for precision in precisions
         for design, quantizer in TRAINING.items()
     ]
     return Subject(columns, 3 * dense * config.batch, contenders)
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, bf16: bool) -> None:
     with torch.inference_mode(False), torch.enable_grad():
-        loss = nn.functional.cross_entropy(model(x), y)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(x)
+        loss = nn.functional.cross_entropy(logits.float(), y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -603,10 +614,14 @@ def _peers(
                 _check(f"{peer} {precision}", call(), y, TOLERANCE[precision])
                 contenders.append(Contender(peer, precision, call, {"precision": precision}))
                 continue
-            if reason not in skipped:
-                print(f"skipped {reason}", flush=True)
-                skipped.append(reason)
+            _skip(reason, skipped)
     return contenders
+
+
+def _skip(reason: str, skipped: list[str]) -> None:
+    if reason not in skipped:
+        print(f"skipped {reason}", flush=True)
+        skipped.append(reason)
 
 
 def _onnxruntime(model: bytes, x: np.ndarray, precision: str, threads: int) -> Callable[[], np.ndarray]:
@@ -635,11 +650,11 @@ def _openvino(model: bytes, x: np.ndarray, precision: str, threads: int) -> Call
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
             path.write_bytes(model)
-            # Where a virtual machine announces an AMX unit that traps, this kills the process.
+            # Where a virtual machine announces AMX but hides the sizes of its tiles, this kills the process.
             trial = subprocess.run([sys.executable, "-c", _TRIAL, path, json.dumps(options)], capture_output=True)
         if trial.returncode < 0:
             name = signal.Signals(-trial.returncode).name
-            raise Unusable(f"died of {name} in a trial; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 avoids a broken AMX unit")
+            raise Unusable(f"died of {name} in a trial; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 avoids the AMX unit")
     core = openvino.Core()
     request = core.compile_model(core.read_model(model), "CPU", options).create_infer_request()
     request.set_input_tensor(openvino.Tensor(x))
@@ -713,7 +728,7 @@ def _subjects(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterable[S
         yield _network(config, skipped)
         return
     if config.study == "training":
-        yield _training(config)
+        yield _training(config, skipped)
         return
     shapes = SHAPES[config.shapes]
     if config.study == "density":

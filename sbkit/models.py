@@ -8,7 +8,11 @@ parameter-free option A). EXPECTED_PARAMETERS states the sizes they must have.
 
 from __future__ import annotations
 
+import functools
 import math
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import torch
@@ -25,6 +29,23 @@ NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
     "tanh": lambda channels: nn.Tanh(),
     "hardtanh": lambda channels: nn.Hardtanh(-2.0, 2.0, inplace=True),
 }
+
+
+_BF16_TRIAL = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); x @ x"
+
+
+@functools.cache
+def bf16_trouble() -> str:
+    """Why networks should not compute in bf16 on this CPU; empty where they may. A second, the first time."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU has no instructions for it"
+    # A virtual machine may announce AMX and hide the sizes of its tiles (CPUID leaf 1Dh). oneDNN then computes without
+    # AMX where it asks for them, and stops the process where it does not.
+    trial = subprocess.run([sys.executable, "-c", _BF16_TRIAL], capture_output=True)
+    if trial.returncode >= 0:
+        return ""
+    name = signal.Signals(-trial.returncode).name
+    return f"died of {name} in a trial; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 avoids the AMX unit"
 
 
 class QuantConv2d(nn.Module):

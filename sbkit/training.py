@@ -37,6 +37,7 @@ from sbkit.data import AUGMENTATIONS, Dataset, batches, load
 from sbkit.models import (
     MODELS,
     NONLINEARITIES,
+    bf16_trouble,
     build_model,
     parameter_counts,
     quant_layers,
@@ -168,7 +169,8 @@ def train(
     `checkpoint` is written after each epoch; where it exists, training goes on from it, to the same final bits.
     `progress`: "bar", "lines" (one an epoch), "none"; "auto" is a bar on a terminal and lines elsewhere. `threads` sets
     torch's threads, None leaves them. Uses CUDA if present, and all processes of an initialized process group.
-    Raises FloatingPointError when the loss is no longer finite.
+    Raises ValueError for what the data or this machine do not allow, and FloatingPointError when the loss is no longer
+    finite.
     """
     if progress not in PROGRESS:
         raise ValueError(f"progress = {progress!r}; allowed: {', '.join(PROGRESS)}")
@@ -178,6 +180,8 @@ def train(
         torch.set_num_threads(threads)
     rank, world_size = _group()
     device = _device()
+    if config.precision == "bf16" and device.type == "cpu" and (trouble := bf16_trouble()):
+        raise ValueError(f"precision = 'bf16': {trouble}; allowed here: fp32")
     torch.backends.cudnn.deterministic = True
     data = load(
         config.dataset,

@@ -205,13 +205,27 @@ def test_codebook_table_sets_accuracy_beside_bits_and_time(tmp_path):
 
 
 def test_training_table_is_over_full_precision_round_by_round(tmp_path):
-    rounds = {"full_precision": [100.0, 200.0, 100.0], "signed_binary": [110.0, 210.0, 104.0]}
+    rounds = {
+        ("fp32", "full_precision"): [100.0, 200.0, 100.0],
+        ("fp32", "signed_binary"): [110.0, 210.0, 104.0],
+        ("bf16", "full_precision"): [50.0, 80.0, 25.0],
+        ("bf16", "signed_binary"): [60.0, 100.0, 30.0],
+    }
     timings = [
-        timing("network", "training", "binary", 100.0, round_ms=ms, batch=20) | {"variant": name, "median_ms": 100.0}
-        for name, ms in rounds.items()
+        timing("network", "training", "binary", 100.0, round_ms=ms, batch=20)
+        | {"precision": precision, "variant": name, "median_ms": 100.0}
+        for (precision, name), ms in rounds.items()
     ]
     write_bench(tmp_path, "training", timings, study="training", batch=20)
-    table = analysis.training_table(records.read(tmp_path, "bench")).set_index("design")
+    bench = records.read(tmp_path, "bench")
+    assert analysis.labelled(bench)["label"].nunique() == 4
+    both = analysis.training_table(bench).groupby("precision")
+    bf16 = both.get_group("bf16").set_index("design")
+    assert bf16["time"].tolist() == [
+        analysis.shown(*analysis.interval(r), 3) for r in ([0.5, 0.4, 0.25], [0.6, 0.5, 0.3])
+    ]
+    assert bf16.loc["signed_binary", "overhead_percent"] == pytest.approx(np.mean([20, 25, 20]))
+    table = both.get_group("fp32").set_index("design")
     assert table.loc["full_precision", ["overhead_percent", "half_width_percent"]].tolist() == [0, 0]
     assert table.loc["signed_binary", "overhead"].endswith("(n=3)")
     mean, half_width = analysis.interval([10, 5, 4])

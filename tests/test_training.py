@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbkit import records, training
+from sbkit import models, records, training
 from sbkit.conv import load_weights
 from sbkit.quantizers import QUANTIZERS, QuantizerConfig
 from sbkit.training import TrainConfig, run, schedule_lr, train
@@ -514,8 +514,21 @@ def test_the_imagenet_recipe_in_small_on_two_processes(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+def test_bf16_is_refused_where_it_would_kill_the_process(tmp_path, monkeypatch):
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no instructions for bf16")
+    monkeypatch.setattr(models, "_BF16_TRIAL", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    models.bf16_trouble.cache_clear()
+    with pytest.raises(ValueError, match=r"precision = 'bf16': died of SIGILL .* allowed here: fp32"):
+        run(replace(TINY, precision="bf16"), SIGNED, tmp_path, **QUIET)
+    models.bf16_trouble.cache_clear()
+    assert not list(tmp_path.iterdir())
+
+
 def test_bf16_trains(tmp_path):
     """In its own process, without AMX: virtual machines exist that announce AMX and stop the process that uses it."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no instructions for bf16")
     done = _command(
         "-m", "sbkit.training", *SMALL, "--precision=bf16", f"--folder={tmp_path}", "--name=a",
         ONEDNN_MAX_CPU_ISA="AVX512_CORE_BF16",
