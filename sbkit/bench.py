@@ -71,7 +71,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
 STUDIES = ("layers", "threads", "density", "codebooks", "network", "training", "operations")
 ALGORITHMS = ("sparse", "table", "dataflow")  # of the kernels, besides the reference
 # How far torch and its peers may be off, as a fraction of the largest output, by precision.
-TOLERANCE = {"fp32": 1e-4, "int8": 0.05}
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.05, "int8": 0.05}
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ class Contender(NamedTuple):
     """One way to run a layer or a network, checked and ready to be timed."""
 
     contender: str  # torch | onnxruntime | openvino | sparse | table | dataflow
-    variant: str  # torch: memory format, or frozen; its peers: fp32 | int8; kernels: the scheme; training: the design
+    variant: (
+        str  # torch: memory format, frozen or bf16; its peers: fp32 | int8; kernels: the scheme; training: the design
+    )
     call: Callable[[], Any]
     columns: dict[str, Any]  # of its row in the record, where they are not those of BASELINE
 
@@ -314,6 +316,8 @@ def _layer(config: BenchConfig, shape: ConvShape, ways: Iterable[Way], lanes: in
     contenders = []
     for threads in (1, config.threads) if config.study == "threads" else (config.threads,):
         found = _torch_layer(shape, x, weight, y)
+        if config.study == "layers" and _has_bf16(skipped):
+            found.append(_torch_layer_bf16(shape, x, weight, y))
         if config.peers and config.study == "layers":
             bytes_each = {"fp32": 4 * shape.weights, "int8": shape.weights}
             for peer in _peers(config, lambda: _onnx_layer(shape, weight), x, y, bytes_each, skipped):
@@ -332,6 +336,22 @@ def _torch_layer(shape: ConvShape, x: np.ndarray, weight: np.ndarray, y: np.ndar
         _check(f"torch {variant} on {shape}", call(), y, TOLERANCE["fp32"])
         contenders.append(Contender("torch", variant, call, {}))
     return contenders
+
+
+def _has_bf16(skipped: list[str]) -> bool:
+    """Whether torch can compute in bf16 here; where not, that is added to `skipped`."""
+    trouble = models.bf16_trouble()
+    if trouble:
+        _skip(f"torch bf16: {trouble}", skipped)
+    return not trouble
+
+
+def _torch_layer_bf16(shape: ConvShape, x: np.ndarray, weight: np.ndarray, y: np.ndarray) -> Contender:
+    """Activations and weights in bf16 before and after, as inside a network of that precision."""
+    inputs = [torch.from_numpy(array).to(torch.bfloat16, memory_format=torch.channels_last) for array in (x, weight)]
+    call = functools.partial(nn.functional.conv2d, *inputs, stride=shape.stride, padding=shape.padding)
+    _check(f"torch bf16 on {shape}", call().float(), y, TOLERANCE["bf16"])
+    return Contender("torch", "bf16", call, {"precision": "bf16", "weight_bytes": 2 * shape.weights})
 
 
 def _kernel_layer(
@@ -419,6 +439,8 @@ def _network(config: BenchConfig, skipped: list[str]) -> Subject:
         **{"weight_bytes": 4 * sum(shape.weights for shape in shapes), "adds": dense, "multiplies": dense},
     }
     contenders = _torch_network(folded, x, y.numpy())
+    if _has_bf16(skipped):
+        contenders.append(_torch_network_bf16(folded, x, y.numpy(), columns["weight_bytes"] // 2))
     if config.peers:
         contenders += _peers(config, lambda: _onnx_network(folded, x), x.numpy(), y.numpy(), ("fp32",), skipped)
     for way in NETWORK:
@@ -487,6 +509,14 @@ def _torch_network(folded: nn.Module, x: torch.Tensor, y: np.ndarray) -> list[Co
     return contenders
 
 
+def _torch_network_bf16(folded: nn.Module, x: torch.Tensor, y: np.ndarray, weight_bytes: int) -> Contender:
+    network = copy.deepcopy(folded).to(torch.bfloat16, memory_format=torch.channels_last)
+    call = functools.partial(network, x.to(torch.bfloat16, memory_format=torch.channels_last))
+    with torch.inference_mode():
+        _check("torch bf16", call().float(), y, TOLERANCE["bf16"])
+    return Contender("torch", "bf16", call, {"precision": "bf16", "weight_bytes": weight_bytes})
+
+
 # Training
 
 _TAPS = {"assignment": "random", "region_channels": 4, "region_taps": 1, "threshold": "mean", "delta_factor": 1.0}
@@ -526,10 +556,7 @@ def _training(config: BenchConfig, skipped: list[str]) -> Subject:
         **{"layer": "training step", "model": name, "C": 3, "H": size, "W": size, "K": options.get("classes", 10)},
         **{"batch": config.batch, "weight_bytes": 4 * weights, "adds": dense, "multiplies": dense},
     }
-    precisions = ["fp32", "bf16"]
-    if trouble := models.bf16_trouble():
-        precisions.remove("bf16")
-        _skip(f"training bf16: {trouble}", skipped)
+    precisions = ("fp32", "bf16") if _has_bf16(skipped) else ("fp32",)
     contenders = [
         Contender(
             "training", design, step(quantizer, precision), {"scheme": quantizer.quantizer, "precision": precision}
@@ -803,7 +830,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     layers           how many layers
     flagged_timings  how many rows are flagged
     peaks            `kernels.peaks()`, the best of several: another program can only slow one down
-    skipped          the peers that could not run, and why
+    skipped          the peers and the precisions that could not run, and why
 
     A row of timings holds, beside what BASELINE names,
       layer, C, H, W, K, batch, model   what ran; of a network, layer is "network" and K the number of classes

@@ -828,6 +828,7 @@ def fig_tradeoff(table: DataFrame) -> Figure:
 
 _KINDS = {
     "fp32": "full precision",
+    "bf16": "bfloat16",
     "int8": "8-bit integers",
     "sparse": "sparse",
     "table": "table",
@@ -855,7 +856,7 @@ def _contender_name(label: str, kind: str) -> str:
         label = label.replace(f"{key} fp32", name).replace(f"{key} int8", name)
     for scheme, look in STYLE.items():
         label = label.replace(scheme, look.label)
-    return label.removeprefix(f"{kind} ")
+    return label.removeprefix(f"{kind} ").removesuffix(f" {kind}")
 
 
 def _contender_rows(axis: Axes, table: DataFrame) -> dict[str, int]:
@@ -970,7 +971,7 @@ def fig_speedup(table: DataFrame) -> Figure:
     the layers.
     """
     _one_benchmark(table)
-    table = table[(table["contender"] != "torch")]
+    table = table[(table["contender"] != "torch") | (table["precision"] != "fp32")]
     if table.empty:
         raise ValueError("fig_speedup needs a contender besides torch")
     panels = list(dict.fromkeys(table["over"]))

@@ -155,7 +155,7 @@ def timing(layer, contender, variant, ms, **more):
         "contender": contender,
         "variant": variant,
         "scheme": "" if peer else variant,
-        "precision": "int8" if variant == "int8" else "fp32",
+        "precision": variant if variant in ("bf16", "int8") else "fp32",
         "encoding": "" if peer else "two_group",
         "skip_zeros": True,
         "group": 6 if contender == "table" else 0,
@@ -171,7 +171,7 @@ def timing(layer, contender, variant, ms, **more):
         "gmacs": K * C * 9 * H * H / ms / 1e6,
         "reduction": 9.5,
         "best_reduction": 11.5,
-        "weight_bytes": 9 * K * C * (4 if peer else 1) // (4 if variant == "int8" else 1),
+        "weight_bytes": 9 * K * C * (4 if peer else 1) // {"bf16": 2, "int8": 4}.get(variant, 1),
         "plan_seconds": 0.0 if peer else 0.002,
         "bound_ms": 0.4 * ms if contender == "table" else None,
         "roofline_fraction": 0.4 if contender == "table" else None,
@@ -181,6 +181,7 @@ def timing(layer, contender, variant, ms, **more):
 
 # Contender, variant, milliseconds over those of the layer, and what differs from `timing`.
 KERNELS = (
+    ("torch", "bf16", 0.38, {}),
     ("onnxruntime", "fp32", 1.1, {}),
     ("onnxruntime", "int8", 0.42, {}),
     ("openvino", "fp32", 1.3, {}),

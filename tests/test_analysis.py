@@ -629,8 +629,9 @@ def test_labels_tell_contenders_apart(bench):
     first, second = labels
     assert first == second and len(set(first)) == len(first) == 2 + len(KERNELS)
     assert {
-        "onnxruntime int8", "table binary, rewritten", "table binary, signed", "table signed_binary, zeros kept",
-        "table signed_binary, sign per 4 channels", "table signed_binary, G = 4", "dataflow ternary_twn, zeros kept",
+        "torch bf16", "onnxruntime int8", "table binary, rewritten", "table binary, signed",
+        "table signed_binary, zeros kept", "table signed_binary, sign per 4 channels",
+        "table signed_binary, G = 4", "dataflow ternary_twn, zeros kept",
     } < set(first)  # fmt: skip
 
 

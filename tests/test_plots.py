@@ -372,8 +372,9 @@ def test_latency_groups_contenders_by_kind(tables):
     axis = draw(tables, "latency").axes[0]
     names = [(text.get_text(), text.get_fontweight()) for text in axis.get_yticklabels()]
     headings = [name for name, weight in names if weight == "bold"]
-    assert headings == ["full precision", "8-bit integers", "sparse", "table", "dataflow"]
+    assert headings == ["full precision", "bfloat16", "8-bit integers", "sparse", "table", "dataflow"]
     at = [name for name, _ in names]
+    assert at[at.index("bfloat16") + 1] == "torch"
     assert at[at.index("8-bit integers") + 1] == "ONNX Runtime" and at[at.index("dataflow") + 1] == "signed binary"
     assert len(names) == tables["latency"]["label"].nunique() + len(headings)
 
@@ -390,10 +391,10 @@ def test_speedup_has_a_panel_per_reference(tables):
     figure = draw(tables, "speedup")
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [f"speed over {over}" for over in ("best fp32 torch", "best fp32 of all", "best binary")]
-    assert "torch contiguous" not in texts(figure)
+    assert "contiguous" not in " ".join(texts(figure)) and "bfloat16" in texts(figure)
     partial = tables["speedup"][(tables["speedup"]["contender"] != "openvino") | (tables["speedup"]["layer"] != "all")]
     assert len(plots.fig_speedup(partial).axes[0].lines) == len(figure.axes[0].lines) - 2, "no sum, no interval"
-    torch_alone = tables["speedup"][tables["speedup"]["contender"] == "torch"]
+    torch_alone = tables["speedup"][tables["speedup"]["label"].isin(["torch contiguous", "torch channels_last"])]
     with pytest.raises(ValueError, match="needs a contender besides torch"):
         plots.fig_speedup(torch_alone)
 
