@@ -34,11 +34,16 @@ NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
 _BF16_TRIAL = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); x @ x"
 
 
+def has_bf16() -> bool:
+    """Whether torch has convolutions in bf16 for this CPU; without them it falls back to ones that take forever."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @functools.cache
 def bf16_trouble() -> str:
     """Why networks should not compute in bf16 on this CPU; empty where they may. A second, the first time."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "this CPU has no instructions for it"
+    if not has_bf16():
+        return "torch has no convolutions in it for this CPU"
     # A virtual machine may announce AMX and hide the sizes of its tiles (CPUID leaf 1Dh). oneDNN then computes without
     # AMX where it asks for them, and stops the process where it does not.
     trial = subprocess.run([sys.executable, "-c", _BF16_TRIAL], capture_output=True)

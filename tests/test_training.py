@@ -514,9 +514,17 @@ def test_the_imagenet_recipe_in_small_on_two_processes(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+def test_bf16_is_refused_where_it_would_take_forever(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    models.bf16_trouble.cache_clear()
+    with pytest.raises(ValueError, match=r"precision = 'bf16': torch has no convolutions .* allowed here: fp32"):
+        run(replace(TINY, precision="bf16"), SIGNED, tmp_path, **QUIET)
+    models.bf16_trouble.cache_clear()
+
+
 def test_bf16_is_refused_where_it_would_kill_the_process(tmp_path, monkeypatch):
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this CPU has no instructions for bf16")
+    if not models.has_bf16():
+        pytest.skip("torch has no convolutions in bf16 for this CPU")
     monkeypatch.setattr(models, "_BF16_TRIAL", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
     models.bf16_trouble.cache_clear()
     with pytest.raises(ValueError, match=r"precision = 'bf16': died of SIGILL .* allowed here: fp32"):
@@ -527,8 +535,8 @@ def test_bf16_is_refused_where_it_would_kill_the_process(tmp_path, monkeypatch):
 
 def test_bf16_trains(tmp_path):
     """In its own process, without AMX: virtual machines exist that announce AMX and stop the process that uses it."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this CPU has no instructions for bf16")
+    if not models.has_bf16():
+        pytest.skip("torch has no convolutions in bf16 for this CPU")
     done = _command(
         "-m", "sbkit.training", *SMALL, "--precision=bf16", f"--folder={tmp_path}", "--name=a",
         ONEDNN_MAX_CPU_ISA="AVX512_CORE_BF16",
