@@ -24,9 +24,6 @@ import functools
 import importlib.metadata
 import io
 import json
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -677,11 +674,8 @@ def _openvino(model: bytes, x: np.ndarray, precision: str, threads: int) -> Call
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
             path.write_bytes(model)
-            # Where a virtual machine announces AMX but hides the sizes of its tiles, this kills the process.
-            trial = subprocess.run([sys.executable, "-c", _TRIAL, path, json.dumps(options)], capture_output=True)
-        if trial.returncode < 0:
-            name = signal.Signals(-trial.returncode).name
-            raise Unusable(f"died of {name} in a trial; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 avoids the AMX unit")
+            if death := models.death_in_trial(_TRIAL, path, json.dumps(options)):
+                raise Unusable(death)
     core = openvino.Core()
     request = core.compile_model(core.read_model(model), "CPU", options).create_infer_request()
     request.set_input_tensor(openvino.Tensor(x))

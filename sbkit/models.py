@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -44,9 +45,16 @@ def bf16_trouble() -> str:
     """Why networks should not compute in bf16 on this CPU; empty where they may. A second, the first time."""
     if not has_bf16():
         return "torch has no convolutions in it for this CPU"
-    # A virtual machine may announce AMX and hide the sizes of its tiles (CPUID leaf 1Dh). oneDNN then computes without
-    # AMX where it asks for them, and stops the process where it does not.
-    trial = subprocess.run([sys.executable, "-c", _BF16_TRIAL], capture_output=True)
+    return death_in_trial(_BF16_TRIAL)
+
+
+def death_in_trial(program: str, *arguments: str | os.PathLike) -> str:
+    """The signal that a Python program dies of in a process of its own, and what may avoid it; empty if of none.
+
+    A virtual machine may announce AMX and hide the sizes of its tiles (CPUID leaf 1Dh). oneDNN then computes without
+    AMX where it asks for them, and stops the process where it does not.
+    """
+    trial = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True)
     if trial.returncode >= 0:
         return ""
     name = signal.Signals(-trial.returncode).name
