@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from typing import Any
 
 from nbformat import NotebookNode
@@ -31,8 +33,25 @@ def check_parameters(notebook: NotebookNode) -> None:
         declared[name].checked(value)
 
 
+def _seldom(save: Callable[..., None], seconds: float = 2.0) -> Callable[..., None]:
+    """`save`, skipped while the last call that was not is younger than this."""
+    due = time.monotonic() + seconds
+
+    def wrapped(**kwargs: Any) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            save(**kwargs)
+            due = time.monotonic() + seconds
+
+    return wrapped
+
+
 class Engine(NBClientEngine):
-    """papermill's own engine with strict parameters, IPC transport where the system has it, and a mark of death."""
+    """papermill's own engine with strict parameters, IPC transport where the system has it, and a mark of death.
+
+    papermill writes the whole notebook before and after each cell, which for short cells with large figures takes a
+    tenth of the time: here at most every two seconds, and when the last cell has run.
+    """
 
     @classmethod
     def execute_notebook(cls, nb: NotebookNode, kernel_name: str, *args: Any, **kwargs: Any) -> NotebookNode:
@@ -54,6 +73,7 @@ class Engine(NBClientEngine):
     @classmethod
     def _execute(cls, nb_man, kernel_name: str, **kwargs: Any) -> NotebookNode:
         papermill = nb_man.nb.metadata.papermill
+        nb_man.save = _seldom(nb_man.save)
         try:
             # All is written when the last cell has run. A kernel that is asked to end would be interrupted first, which
             # it at times reports as an error, and then spend time on taking apart what it imported.
@@ -65,5 +85,7 @@ class Engine(NBClientEngine):
                 nb_man.cell_exception(cell)
                 cell.outputs.append(new_output("error", ename=type(error).__name__, evalue=str(error), traceback=[]))
             raise
+        finally:
+            del nb_man.save  # papermill's own, which ends by writing all
         papermill["exception"] = bool(papermill["exception"])
         return nb_man.nb

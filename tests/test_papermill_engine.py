@@ -118,6 +118,15 @@ def test_failing_cell_is_marked(folder):
     assert marks(folder) == (True, [completed, completed, ("failed", True), ("pending", None)])
 
 
+def test_output_is_written_seldom(monkeypatch):
+    clock, saved = [0.0], []
+    monkeypatch.setattr(papermill_engine.time, "monotonic", lambda: clock[0])
+    save = papermill_engine._seldom(lambda: saved.append(clock[0]), seconds=2)
+    for clock[0] in (0.5, 1.9, 2.1, 3.0, 4.0, 4.2, 60.0):
+        save()
+    assert saved == [2.1, 4.2, 60.0]
+
+
 @pytest.mark.parametrize(
     "passed, error, message",
     [
