@@ -247,16 +247,13 @@ def learning_rate_table(train: DataFrame) -> DataFrame:
     found = [group for group in searched.values() if len(group) > 1]
     if not found:
         return DataFrame()
+    shown = ("quantizer", "region_channels", "region_taps", "optimizer", "weight_decay", "precision")
     rows = []
     for group in found:
         rates = {run.learning_rate: run.top1_percent for run in sorted(group, key=lambda run: run.learning_rate)}
         config = group[0].config
         rows.append(
-            {
-                name: config[name]
-                for name in ("quantizer", "region_channels", "batch_size", "epochs", "seed")
-                if name in config
-            }
+            {name: config[name] for name in (*shown, "batch_size", "epochs", "seed") if name in config}
             | {f"{rate:g}": top1 for rate, top1 in rates.items()}
             | {"best": max(rates, key=rates.get)}
         )
@@ -746,9 +743,10 @@ def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binar
     """What the filters of a layer have in common, beside the accuracy: a row per group of quantized runs.
 
     `leading_share` and `effective_rank` are `spectrum` and `imbalance` is that of a filter's outputs, means over a
-    run's layers; `flips_percent` of the codes changed in the last epoch. Means and 95 % half widths over seeds, the
-    smallest share first. Of groups with codes those that differ from the baseline in the quantizer's options alone;
-    empty without the baseline.
+    run's layers; `flips_percent` of the codes changed in the last epoch; `signal_percent` of a gradient's squared norm
+    is common to the batches of an epoch, mean over all epochs (left out where no record says it). Means and 95 % half
+    widths over seeds, the smallest share first. Of groups with codes those that differ from the baseline in the
+    quantizer's options alone; empty without the baseline.
     """
     runs = group_runs(train)
     base = runs[runs["label"] == baseline]
@@ -760,17 +758,20 @@ def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binar
             continue
         layers = [weights[name].values() for name in group["name"]]
         spectra = np.array([np.nanmean([(*spectrum(w), imbalance(w)) for w in run], 0) for run in layers])
-        flips = [100 * records.load(path).history["epochs"][-1]["flip_fraction"] for path in group["path"]]
+        histories = [records.load(path).history["epochs"] for path in group["path"]]
+        epochs = [DataFrame(epochs, columns=["flip_fraction", "gradient_signal"], dtype=float) for epochs in histories]
         row = {"label": label, "quantizer": group["quantizer"].iloc[0], "n": len(group)}
         for name, values in (
             ("leading_share", spectra[:, 0]),
             ("effective_rank", spectra[:, 1]),
             ("imbalance", spectra[:, 2]),
-            ("flips_percent", flips),
+            ("flips_percent", [100 * run["flip_fraction"].iloc[-1] for run in epochs]),
+            ("signal_percent", [100 * run["gradient_signal"].mean() for run in epochs]),
             ("density", group["density"]),
             ("top1_percent", group["top1_percent"]),
         ):
-            row[name], row[f"{name}_half_width"] = interval(values)
+            if not np.isnan(values).all():
+                row[name], row[f"{name}_half_width"] = interval(values)
         rows.append(row)
     return DataFrame(rows).sort_values("leading_share", ignore_index=True) if rows else DataFrame()
 

@@ -19,6 +19,7 @@ import os
 import pickle
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,10 @@ class TrainResult:
     """What `train` returns: the trained model, scalars, curves, and what it was trained on.
 
     history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
-    over all quantized weights (flip: the code differs from an epoch before), seconds leave the test out, latent counts
-    the latent weights of three layers in equal bins from -limit to limit, by the sign of their region. Losses are
-    cross-entropies (train_loss with a teacher: the divergence from it), without penalties.
+    over all quantized weights (flip: the code differs from an epoch before), gradient_signal is `_Gradients.signal`,
+    seconds leave the test out, latent counts the latent weights of three layers in equal bins from -limit to limit, by
+    the sign of their region. Losses are cross-entropies (train_loss with a teacher: the divergence from it), without
+    penalties.
     """
 
     model: nn.Module
@@ -227,6 +229,7 @@ def train(
             started = time.perf_counter()
             model.train()
             loss_sum = torch.zeros((), device=device)
+            gradients = _Gradients(layer.weight for layer in quant_layers(model).values())
             stream = batches(*images, config.batch_size, augment=config.augment, generator=order, **view)
             for step, (x, y) in enumerate(stream, epoch * steps):
                 for group in optimizer.param_groups:
@@ -235,6 +238,7 @@ def train(
                 loss = _loss(network, teacher, _layout(x, config), y, config)
                 optimizer.zero_grad(set_to_none=True)
                 (loss + config.l1 * _l1_norm(model) if config.l1 else loss).backward()
+                gradients.add()
                 optimizer.step()
                 loss_sum += loss.detach()
                 bar.update()
@@ -253,6 +257,7 @@ def train(
                     "top1_percent": tested["top1_percent"],
                     "density": _density(codes),
                     "flip_fraction": _flip_fraction(previous, codes),
+                    "gradient_signal": gradients.signal(),
                     "seconds": seconds,
                     "latent": {
                         layer: {"limit": h["edges"][-1], "positive": h["positive"], "negative": h["negative"]}
@@ -362,6 +367,36 @@ def _check_finite(loss_sum: Tensor, step: int, config: TrainConfig) -> None:
             f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
             f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
         )
+
+
+class _Gradients:
+    """What the gradients of some parameters over several batches have in common."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]):
+        self.parameters = list(parameters)
+        self.sums = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares, self.batches = 0.0, 0
+
+    def add(self) -> None:
+        """Count the gradients that the parameters hold now."""
+        for total, parameter in zip(self.sums, self.parameters, strict=True):
+            total += parameter.grad
+            self.squares = self.squares + parameter.grad.square().sum()
+        self.batches += 1
+
+    def signal(self) -> float | None:
+        """Share of a gradient's squared norm that is common to the batches, without bias; None of fewer than two.
+
+        1 if all gradients g are the same and 0 on average if they are independent with mean 0:
+        (n |mean g|^2 - mean |g|^2) / ((n - 1) mean |g|^2). The rest is noise.
+        """
+        n = self.batches
+        if n < 2 or not self.squares:
+            return None
+        common = sum(float(total.square().sum()) for total in self.sums) / float(
+            self.squares
+        )  # n |mean|^2 / mean |.|^2
+        return (common - 1) / (n - 1)
 
 
 def _share(model: nn.Module, loss_sum: Tensor) -> None:

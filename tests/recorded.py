@@ -51,7 +51,7 @@ def train_record(folder, label, seed, top1, *, codes=None, quantizer=None, **con
         {
             "epochs": [
                 {"epoch": e, "top1_percent": top1 - 9 / e**2, "train_loss": 1 / e, "density": density}
-                | {"flip_fraction": 0.1 / e}
+                | {"flip_fraction": 0.1 / e, "gradient_signal": 0.02 / e}
                 for e in range(1, 7)
             ],
             "layers": [

@@ -287,6 +287,7 @@ def test_common_mode_compares_one_recipe(train):
     runs = [layers for name, layers in weights.items() if name.startswith("binary-")]
     shares = [np.mean([analysis.spectrum(w)[0] for w in layers.values()]) for layers in runs]
     assert table.loc["binary", "leading_share"] == pytest.approx(np.mean(shares))
+    assert table.loc["binary", "signal_percent"] == pytest.approx(100 * np.mean([0.02 / e for e in range(1, 7)]))
     assert table.loc["binary", "leading_share_half_width"] == pytest.approx(analysis.interval(shares)[1])
     assert analysis.common_mode_table(train[~train["name"].str.startswith("binary-")], weights).empty
 

@@ -91,6 +91,7 @@ def test_every_scheme_trains_and_reports_itself(key):
     assert 0 < metrics["density"] <= 1 and (metrics["density"] == 1) == (key in ("full_precision", "binary"))
     assert len(history["epochs"]) == 1 and history["epochs"][0]["density"] == metrics["density"]
     assert (history["epochs"][0]["flip_fraction"] == 0) == (key == "full_precision")
+    assert -0.1 < history["epochs"][0]["gradient_signal"] < 1
     assert len(history["layers"]) == (0 if key == "full_precision" else 6)
     for layer, histogram in history["latent"].items():
         size = dict(result.model.named_parameters())[f"{layer}.weight"].numel()
@@ -121,6 +122,26 @@ def test_density_and_patterns_are_those_of_the_codes(tmp_path):
 def test_flips_count_changed_codes():
     before, after = {"a": torch.tensor([1, 0, -1, 1]).numpy()}, {"a": torch.tensor([1, 1, 1, 1]).numpy()}
     assert training._flip_fraction(before, after) == 0.5 and training._flip_fraction({}, {}) == 0.0
+
+
+def gradient_signal(gradients):
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (5,))]
+    counted = training._Gradients(parameters)
+    for flat in gradients:
+        parameters[0].grad, parameters[1].grad = flat[:12].reshape(3, 4), flat[12:]
+        counted.add()
+    return counted.signal()
+
+
+def test_gradient_signal_is_what_batches_share():
+    generator = torch.Generator().manual_seed(0)
+    same, noise = torch.randn(17, generator=generator), torch.randn(4000, 17, generator=generator)
+    assert gradient_signal([same] * 5) == pytest.approx(1)
+    assert gradient_signal([same, -same]) == pytest.approx(-1), "without bias it can be negative"
+    assert gradient_signal(noise) == pytest.approx(0, abs=2e-3)
+    expected = float(same.square().sum() / (same.square().sum() + 17))
+    assert gradient_signal(same + noise) == pytest.approx(expected, rel=0.05)
+    assert gradient_signal([same]) is None
 
 
 def test_evaluation_counts_every_test_image_once():
