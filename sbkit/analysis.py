@@ -247,17 +247,18 @@ def learning_rate_table(train: DataFrame) -> DataFrame:
     found = [group for group in searched.values() if len(group) > 1]
     if not found:
         return DataFrame()
-    shown = ("quantizer", "region_channels", "region_taps", "optimizer", "weight_decay", "precision")
+    shown = ("quantizer", "region_channels", "region_taps", "optimizer", "weight_decay", "precision", "batch_size")
+    rates = sorted({run.learning_rate for group in found for run in group})
     rows = []
     for group in found:
-        rates = {run.learning_rate: run.top1_percent for run in sorted(group, key=lambda run: run.learning_rate)}
+        top1 = {run.learning_rate: run.top1_percent for run in group}
         config = group[0].config
         rows.append(
-            {name: config[name] for name in (*shown, "batch_size", "epochs", "seed") if name in config}
-            | {f"{rate:g}": top1 for rate, top1 in rates.items()}
-            | {"best": max(rates, key=rates.get)}
+            {name: config.get(name) for name in (*shown, "epochs", "seed")}
+            | {f"{rate:g}": top1.get(rate, math.nan) for rate in rates}
+            | {"best": max(top1, key=top1.get)}
         )
-    return DataFrame(rows)
+    return DataFrame(rows).dropna(axis="columns", how="all")
 
 
 def size_reading(train: DataFrame) -> str:
@@ -1288,9 +1289,9 @@ def network_table(bench: DataFrame) -> DataFrame:
 def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     """What pattern codebooks cost in accuracy and save in bits and time: a row per design, and two for comparison.
 
-    Designs are the groups of signed binary with random signs per region of G channels at one tap: `masks` tells how
-    many a region chooses among. Those of binary have a codebook of signs. The others are binary and the paper's signed
-    binary. Empty if no group has a codebook.
+    Designs are the groups of binary's recipe that have random signs per region of G channels at one tap: `masks` tells
+    how many a region chooses among. Those of binary have a codebook of signs. The others are binary and the paper's
+    signed binary. Empty if no group has a codebook.
 
     weight_bits  stored bits a weight
     difference   of top-1 to binary's at the same seed, points, also as two numbers
@@ -1305,6 +1306,11 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     if "binary" not in groups:
         return DataFrame()
     configs = {label: group["config"].iloc[0] for label, group in groups.items()}
+    configs = {
+        label: config
+        for label, config in configs.items()
+        if not differing_options([config, configs["binary"]], ("seed", *QUANTIZER_OPTIONS))
+    }
     with_codebook = [label for label, config in configs.items() if "codebook_bits" in config]
     if not with_codebook:
         return DataFrame()
@@ -1318,7 +1324,7 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     times = _codebook_times(newest(bench, "codebooks"))
     rows = []
     for label in ("binary", "signed_binary", *designs):
-        if label not in groups:
+        if label not in configs:
             continue
         group, config = groups[label], configs[label]
         bits, G = config.get("codebook_bits", 0), config.get("region_channels", 0)

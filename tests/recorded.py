@@ -121,6 +121,8 @@ def write_codebooks(folder):
             top1 = 87.0 + seed + gain + noise
             train_record(folder, label, seed, top1, quantizer="signed_binary", **TAP_SIGNS | options)
         train_record(folder, "ablate_signs", seed, 85.0 + seed + noise, quantizer="binary", **SIGNS)
+        # no part of the comparison: another recipe
+        train_record(folder, "review_rate", seed, 99.0, quantizer="signed_binary", learning_rate=0.5, **TAP_SIGNS)
     timings = []
     for layer, ms in LAYERS:
         timings.append(timing(layer, "torch", "contiguous", ms))
