@@ -102,6 +102,11 @@ def differing_options(configs: Iterable[Mapping[str, Any]], ignored: Iterable[st
     return sorted(key for key in keys if len({repr(config.get(key)) for config in configs}) > 1)
 
 
+def same_recipe(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether two configs differ in the seed and the quantizer's options alone."""
+    return not differing_options([ours, theirs], ("seed", *QUANTIZER_OPTIONS))
+
+
 def changed_options(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Options but the seed that two configs set differently, where absence counts as a value.
 
@@ -754,25 +759,26 @@ def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binar
     rows = []
     for label, group in runs.groupby("label") if len(base) else ():
         group = group[group["name"].isin(list(weights))]
-        configs = [config.iloc[0] for config in (group["config"], base["config"]) if len(config)]
-        if len(configs) < 2 or differing_options(configs, ("seed", *QUANTIZER_OPTIONS)):
+        if group.empty or not same_recipe(group["config"].iloc[0], base["config"].iloc[0]):
             continue
         layers = [weights[name].values() for name in group["name"]]
         spectra = np.array([np.nanmean([(*spectrum(w), imbalance(w)) for w in run], 0) for run in layers])
         histories = [records.load(path).history["epochs"] for path in group["path"]]
         epochs = [DataFrame(epochs, columns=["flip_fraction", "gradient_signal"], dtype=float) for epochs in histories]
         row = {"label": label, "quantizer": group["quantizer"].iloc[0], "n": len(group)}
-        for name, values in (
-            ("leading_share", spectra[:, 0]),
-            ("effective_rank", spectra[:, 1]),
-            ("imbalance", spectra[:, 2]),
-            ("flips_percent", [100 * run["flip_fraction"].iloc[-1] for run in epochs]),
-            ("signal_percent", [100 * run["gradient_signal"].mean() for run in epochs]),
-            ("density", group["density"]),
-            ("top1_percent", group["top1_percent"]),
-        ):
-            if not np.isnan(values).all():
-                row[name], row[f"{name}_half_width"] = interval(values)
+        measured = {
+            "leading_share": spectra[:, 0],
+            "effective_rank": spectra[:, 1],
+            "imbalance": spectra[:, 2],
+            "flips_percent": [100 * run["flip_fraction"].iloc[-1] for run in epochs],
+            "signal_percent": [100 * run["gradient_signal"].mean() for run in epochs],
+            "density": group["density"],
+            "top1_percent": group["top1_percent"],
+        }
+        if np.isnan(measured["signal_percent"]).all():
+            del measured["signal_percent"]
+        for name, values in measured.items():
+            row[name], row[f"{name}_half_width"] = interval(values)
         rows.append(row)
     return DataFrame(rows).sort_values("leading_share", ignore_index=True) if rows else DataFrame()
 
@@ -1306,11 +1312,7 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     if "binary" not in groups:
         return DataFrame()
     configs = {label: group["config"].iloc[0] for label, group in groups.items()}
-    configs = {
-        label: config
-        for label, config in configs.items()
-        if not differing_options([config, configs["binary"]], ("seed", *QUANTIZER_OPTIONS))
-    }
+    configs = {label: config for label, config in configs.items() if same_recipe(config, configs["binary"])}
     with_codebook = [label for label, config in configs.items() if "codebook_bits" in config]
     if not with_codebook:
         return DataFrame()

@@ -33,6 +33,7 @@ from sbkit.analysis import (
     operations_table,
     paired_differences,
     rounds_by_layer,
+    same_recipe,
     shown,
     unique_table,
 )
@@ -332,8 +333,7 @@ def comparable_sparsity(evidence: Evidence, over: str, points: float) -> Measure
     found = []
     for label, runs in evidence.train[evidence.train["quantizer"] == "signed_binary"].groupby("label"):
         gap = paired_differences(runs, theirs)
-        configs = [runs["config"].iloc[0], plain["config"].iloc[0]]
-        if len(gap) and not differing_options(configs, ("seed", *QUANTIZER_OPTIONS)):
+        if len(gap) and same_recipe(runs["config"].iloc[0], plain["config"].iloc[0]):
             found.append((gap.mean(), label, runs))
     if not found:
         raise MissingRecord(f"a seed that signed_binary and {over} share")

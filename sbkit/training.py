@@ -393,10 +393,8 @@ class _Gradients:
         n = self.batches
         if n < 2 or not self.squares:
             return None
-        common = sum(float(total.square().sum()) for total in self.sums) / float(
-            self.squares
-        )  # n |mean|^2 / mean |.|^2
-        return (common - 1) / (n - 1)
+        square_of_sum = sum(float(total.square().sum()) for total in self.sums)
+        return (square_of_sum / float(self.squares) - 1) / (n - 1)
 
 
 def _share(model: nn.Module, loss_sum: Tensor) -> None:
