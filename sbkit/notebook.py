@@ -388,7 +388,8 @@ def _has_index(frame: DataFrame) -> bool:
 
 
 def _csv(frame: DataFrame) -> bytes:
-    return frame.to_csv(index=_has_index(frame), lineterminator="\n").encode()
+    # Ten digits: the last of sixteen differ between processors, and a redrawn file is to be the committed one.
+    return frame.to_csv(index=_has_index(frame), lineterminator="\n", float_format="%.10g").encode()
 
 
 def _cell(value: Any) -> str:
