@@ -287,9 +287,10 @@ class Regions:
         """(K or 1, B or 1) -> broadcastable to w."""
         if per_region.shape[1] == 1:
             return per_region.reshape(-1, *[1] * (w.ndim - 1))
-        per_channel = per_region.unflatten(1, (self.blocks, self.groups)).repeat_interleave(self.channels, 1)
+        blocks_last = per_region.unflatten(1, (self.blocks, self.groups)).mT
+        per_channel = blocks_last.repeat_interleave(self.channels, 2)  # (K, groups, C), as channels_last has them
         if self.groups > 1:
-            return per_channel.mT.reshape(-1, *w.shape[2:], w.shape[1]).movedim(-1, 1)
+            return per_channel.reshape(-1, *w.shape[2:], w.shape[1]).movedim(-1, 1)
         return per_channel.reshape(-1, w.shape[1], *[1] * (w.ndim - 2))
 
 
