@@ -151,8 +151,10 @@ def without_reviews(train: DataFrame) -> DataFrame:
 def scheme_runs(train: DataFrame) -> DataFrame:
     """The runs named after their quantizer: each scheme in its plain form, as the paper describes it.
 
-    All runs of a profile that has none such, as that of a person who plays.
+    All runs of a profile that has none such, as that of a person who plays, or has only benchmarks.
     """
+    if train.empty:
+        return train
     plain = train[train["name"].map(records.run_label) == train["quantizer"]]
     return train if plain.empty else plain
 

@@ -147,7 +147,7 @@ def read(folder: str | os.PathLike, kind: str) -> DataFrame:
 
     Columns: id, name (file stem), path, the scalars of config, of metrics, and of provenance as `provenance_<key>`.
     A record with `metrics["timings"]` gives one row per timing. Of two equal names the more specific value stays:
-    timing over metrics over config. The frame is empty where there are no records.
+    timing over metrics over config. Where there are no records the frame has no rows, and the columns id, name, path.
     A record whose status is not "ok" is skipped with a warning; a damaged or newer one raises ValueError.
     """
     from pandas import DataFrame
@@ -165,7 +165,7 @@ def read(folder: str | os.PathLike, kind: str) -> DataFrame:
         row |= _scalars(record.config) | _scalars(record.metrics)
         row |= {f"provenance_{key}": value for key, value in _scalars(record.provenance).items()}
         rows += [row | timing for timing in record.metrics.get("timings", [{}])]
-    return DataFrame(rows)
+    return DataFrame(rows) if rows else DataFrame(columns=["id", "name", "path"])
 
 
 def one_machine(frame: DataFrame) -> DataFrame:

@@ -143,7 +143,8 @@ def test_bench_frame_has_a_row_per_timing(tmp_path):
 
 
 def test_folder_without_records_gives_an_empty_frame(tmp_path):
-    assert records.read(tmp_path, "train").empty
+    frame = records.read(tmp_path, "train")
+    assert frame.empty and list(frame) == ["id", "name", "path"]
 
 
 @pytest.mark.parametrize("provenance", [{"status": "failed"}, {}])

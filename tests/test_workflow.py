@@ -288,6 +288,16 @@ def test_one_run_of_any_name_is_enough_to_redraw(finished):
     assert "figures/accuracy.png" in drawn and "figures/ablation.png" not in drawn
 
 
+def test_benchmarks_alone_are_enough_to_redraw(finished):
+    reference = finished / "results" / "reference" / "smoke"
+    shutil.copytree(finished / RESULTS / "records" / "bench", reference / "records" / "bench")
+    done = make(finished, "figures", "PROFILE=smoke", BIN)
+    assert done.code == 0, done.output
+    drawn = files_in(reference, "figures", "tables")
+    assert {"figures/speedup.png", "tables/claims.md", "tables/open_review.md", "figures/tradeoff.png"} <= drawn
+    assert not {"figures/accuracy.png", "figures/unique_filters.png", "figures/operations.png"} & drawn
+
+
 def test_unknown_profile_names_the_allowed_ones(fresh):
     done = make(fresh, "reproduce", "PROFILE=quik", BIN)
     assert done.code != 0
