@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def filled(text: str) -> str:
     """The text with every marked table as its file holds it now."""
-    return _BLOCK.sub(lambda mark: mark[1] + (ROOT / mark[2]).read_text(encoding="utf-8").strip() + mark[3], text)
+    return _BLOCK.sub(lambda mark: f"{mark[1]}{(ROOT / mark[2]).read_text(encoding='utf-8').strip()}\n{mark[3]}", text)
 
 
 if __name__ == "__main__":
