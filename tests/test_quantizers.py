@@ -715,3 +715,16 @@ def test_memory_layout_changes_nothing(config):
     quantizer = _make(config, shape)
     torch.testing.assert_close(quantizer(last), quantizer(w))  # sums for alpha may run in another order
     torch.testing.assert_close(_gradient(quantizer, last, upstream), _gradient(quantizer, w, upstream))
+
+
+@pytest.mark.parametrize("assignment", ["random", "learned"])
+@pytest.mark.parametrize("codebook_bits", [0, 2])
+def test_weights_keep_their_place_in_memory(assignment, codebook_bits):
+    """In a channels_last network a convolution would have to move weights that lie otherwise, at every step."""
+    taps = {"region_channels": 4, "region_taps": 1, "threshold": "mean", "delta_factor": 1.0}
+    config = QuantizerConfig(assignment=assignment, codebook_bits=codebook_bits, **taps)
+    w = torch.randn(6, 8, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    w_q = make_quantizer(config, w.shape, torch.Generator().manual_seed(0))(w)
+    assert w_q.stride() == w.stride()
+    (w_q * torch.randn_like(w_q)).sum().backward()
+    assert w.grad.stride() == w.stride()
