@@ -61,22 +61,34 @@ def death_in_trial(program: str, *arguments: str | os.PathLike) -> str:
     return f"died of {name} in a trial; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 avoids the AMX unit"
 
 
-class QuantConv2d(nn.Module):
+class _QuantLayer(nn.Module):
+    """Latent weights of one `shape`, and their quantizer."""
+
+    def __init__(self, shape: tuple[int, ...], config: QuantizerConfig, signs: torch.Generator):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.quantizer = make_quantizer(config, shape, signs)
+        self.ahead: Tensor | None = None  # the quantized weights of a forward pass that has not come to this layer
+
+    def quantized(self) -> Tensor:
+        w_q, self.ahead = self.ahead, None
+        return self.quantizer(self.weight) if w_q is None else w_q
+
+
+class QuantConv2d(_QuantLayer):
     """Convolution of (N, C, H, W) with quantized weights (K, C, R, R), without bias."""
 
     def __init__(
         self, C: int, K: int, R: int, *, stride: int, padding: int, config: QuantizerConfig, signs: torch.Generator
     ):
-        super().__init__()
+        super().__init__((K, C, R, R), config, signs)
         self.stride, self.padding = stride, padding
-        self.weight = nn.Parameter(torch.empty(K, C, R, R))
-        self.quantizer = make_quantizer(config, self.weight.shape, signs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.quantizer(self.weight), stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.quantized(), stride=self.stride, padding=self.padding)
 
 
-class QuantLinear(nn.Module):
+class QuantLinear(_QuantLayer):
     """Linear layer of (..., C) with quantized weights (K, C), without bias; a filter is a row of the weights.
 
     Codes alone make its outputs about sqrt(C) times too large: where no batch norm follows to correct that, a scheme
@@ -84,12 +96,27 @@ class QuantLinear(nn.Module):
     """
 
     def __init__(self, C: int, K: int, *, config: QuantizerConfig, signs: torch.Generator):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(K, C))
-        self.quantizer = make_quantizer(config, self.weight.shape, signs)
+        super().__init__((K, C), config, signs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.quantizer(self.weight))
+        return F.linear(x, self.quantized())
+
+
+def _quantize_ahead(model: nn.Module, inputs: tuple) -> None:
+    """Forward pre-hook of a network on a CPU: quantizes the weights of all its layers before the first one runs.
+
+    A quantizer is a dozen small operations. Together they run from warm caches, and so do their gradients, which
+    autograd then leaves to the end; between large convolutions each takes two to four times as long. On a GPU nothing
+    would be gained, and DDP could not send gradients while the rest are computed.
+    """
+    for layer in quant_layers(model).values():
+        layer.ahead = layer.quantizer(layer.weight) if layer.weight.is_cpu else None
+
+
+def _forget(model: nn.Module, inputs: tuple, output: Tensor | None) -> None:
+    """Forward hook of a network: after a pass that failed, no layer keeps the weights meant for it."""
+    for layer in quant_layers(model).values():
+        layer.ahead = None
 
 
 class _Layers:
@@ -330,12 +357,14 @@ def build_model(
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
         model = MODELS[name](layers, in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
+    model.register_forward_pre_hook(_quantize_ahead)
+    model.register_forward_hook(_forget, always_call=True)
     return model
 
 
 def _initialise(model: nn.Module, generator: torch.Generator) -> None:
     for module in model.modules():
-        if isinstance(module, (nn.Conv2d, QuantConv2d, QuantLinear)):
+        if isinstance(module, (nn.Conv2d, _QuantLayer)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
@@ -347,9 +376,9 @@ def _initialise(model: nn.Module, generator: torch.Generator) -> None:
         layer.quantizer.initialize(layer.weight)
 
 
-def quant_layers(model: nn.Module) -> dict[str, QuantConv2d | QuantLinear]:
+def quant_layers(model: nn.Module) -> dict[str, _QuantLayer]:
     """The quantized layers by module name, in the order of construction."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, (QuantConv2d, QuantLinear))}
+    return {name: m for name, m in model.named_modules() if isinstance(m, _QuantLayer)}
 
 
 def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:

@@ -288,7 +288,7 @@ class Regions:
         if per_region.shape[1] == 1:
             return per_region.reshape(-1, *[1] * (w.ndim - 1))
         blocks_last = per_region.unflatten(1, (self.blocks, self.groups)).mT
-        per_channel = blocks_last.repeat_interleave(self.channels, 2)  # (K, groups, C), as channels_last has them
+        per_channel = blocks_last[..., None].expand(-1, -1, -1, self.channels)  # (K, groups, C), as in channels_last
         if self.groups > 1:
             return per_channel.reshape(-1, *w.shape[2:], w.shape[1]).movedim(-1, 1)
         return per_channel.reshape(-1, w.shape[1], *[1] * (w.ndim - 2))
@@ -531,8 +531,8 @@ class SignedBinary(Quantizer):
         if self.config.assignment != "learned":
             return self.regions.spread(self.beta, w)
         delta = self._delta(w) if delta is None else delta
-        excess = self.regions.split(w - torch.minimum(torch.maximum(w, -delta), delta)).sum(3)
-        return self.regions.spread(self.regions.numbered(excess.ge(0).to(w.dtype).mul_(2).sub_(1)), w)
+        excess = self.regions.split(w - w.clamp(-delta, delta)).sum(3)
+        return self.regions.spread(self.regions.numbered(torch.ones_like(excess).copysign_(excess)), w)
 
     def _magnitude(self, w: Tensor) -> Tensor:
         """max|w| or mean|w|, (1, 1) of the layer, (K, 1) of its filters or (K, B) of its regions."""
@@ -552,7 +552,8 @@ class SignedBinary(Quantizer):
         delta = self._delta(w)
         beta = self.signs(w, delta)
         u = self.codebook(beta * w - delta) if self.codebook else (beta * w).ge_(delta)
-        return beta * u, mean_magnitude(w, u) if self.config.scale == "mean" else None
+        alpha = mean_magnitude(w, u) if self.config.scale == "mean" else None
+        return u.mul_(beta), alpha
 
     def slope(self, w):
         if self.config.estimator == "sb_ede":

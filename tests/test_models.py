@@ -217,6 +217,30 @@ def test_quantized_weights_are_what_the_network_computes_with():
     assert quantized_weights(build_model("resnet8", quantizer=FULL)) == {}
 
 
+def test_a_network_quantizes_all_its_weights_before_its_first_layer_and_once():
+    model, order = build_model("resnet8", quantizer=QuantizerConfig()), []
+    layers = quant_layers(model)
+    for name, layer in layers.items():
+        layer.quantizer.register_forward_hook(lambda *_, name=name: order.append(name))
+    model.stem.register_forward_hook(lambda *_: order.append("stem"))
+    model(torch.zeros(2, 3, 8, 8)).sum().backward()
+    assert order == [*layers, "stem"]
+    assert all(layer.ahead is None and layer.weight.grad is not None for layer in layers.values())
+
+
+def test_no_layer_keeps_the_weights_of_a_pass_that_failed():
+    model = build_model("resnet8", quantizer=QuantizerConfig())
+    layer, x = next(iter(quant_layers(model).values())), torch.randn(1, 16, 8, 8)
+    expected = F.conv2d(x, layer.quantizer(-layer.weight), padding=1)
+    with torch.no_grad():
+        with pytest.raises(RuntimeError, match="channels"):
+            model(torch.zeros(1, 4, 8, 8))  # one channel too many, so that the stem fails
+        layer.weight.neg_()
+    torch.testing.assert_close(layer(x), expected)
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
+
+
 def test_quant_linear_is_a_linear_layer_of_its_quantized_weight():
     layer = QuantLinear(6, 4, config=QuantizerConfig("binary"), signs=torch.Generator())
     nn.init.normal_(layer.weight)
