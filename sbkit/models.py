@@ -110,7 +110,8 @@ def _quantize_ahead(model: nn.Module, inputs: tuple) -> None:
     would be gained, and DDP could not send gradients while the rest are computed.
     """
     for layer in quant_layers(model).values():
-        layer.ahead = layer.quantizer(layer.weight) if layer.weight.is_cpu else None
+        if layer.weight.is_cpu and not isinstance(layer.quantizer, FullPrecision):  # its result is a Parameter, which
+            layer.ahead = layer.quantizer(layer.weight)  # a module would take for a second one of its own
 
 
 def _forget(model: nn.Module, inputs: tuple, output: Tensor | None) -> None:

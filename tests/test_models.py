@@ -228,6 +228,15 @@ def test_a_network_quantizes_all_its_weights_before_its_first_layer_and_once():
     assert all(layer.ahead is None and layer.weight.grad is not None for layer in layers.values())
 
 
+@pytest.mark.parametrize("quantizer", ["full_precision", "binary"])
+def test_a_pass_adds_no_parameters(quantizer):
+    model, seen = build_model("resnet8", quantizer=QuantizerConfig(quantizer)), []
+    model.stem.register_forward_hook(lambda *_: seen.extend(dict(model.named_parameters(remove_duplicate=False))))
+    model(torch.zeros(2, 3, 8, 8))
+    assert seen == [name for name, _ in model.named_parameters()]
+    assert all("ahead" not in layer._parameters for layer in quant_layers(model).values())
+
+
 def test_no_layer_keeps_the_weights_of_a_pass_that_failed():
     model = build_model("resnet8", quantizer=QuantizerConfig())
     layer, x = next(iter(quant_layers(model).values())), torch.randn(1, 16, 8, 8)
