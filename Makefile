@@ -33,7 +33,7 @@ endif
 endif
 
 help:  ## this list
-	@echo "make TARGET [PROFILE=smoke|quick|review|speed|ablate|cifar|cifar_40|cifar_long|cifar_larger|fashion|imagenet] [PYTHON=python3.12] [BIN=folder]"
+	@echo "make TARGET [PROFILE=smoke|quick|review|speed|ablate|cifar|cifar_40|cifar_long|cifar_larger|cifar_vgg|fashion|imagenet] [PYTHON=python3.12] [BIN=folder]"
 	@echo "ARGS=... goes to the program behind a target: ARGS=-n shows what reproduce would run, RULE=accuracy runs part of it"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
