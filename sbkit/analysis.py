@@ -477,6 +477,13 @@ def latent_table(train: DataFrame) -> DataFrame:
 PARTS = ("all", "effectual", "ineffectual")
 
 
+def _layers_in_order(column: pd.Series) -> pd.Series:
+    """Key of a sort by columns: numbers within the names of layers count as such, so that VGG's 3 precedes its 10."""
+    if column.name != "layer":
+        return column
+    return column.str.replace(r"\d+", lambda number: number[0].zfill(4), regex=True)
+
+
 def _latent_fits(latent: DataFrame) -> tuple[DataFrame, DataFrame]:
     """Bins and fits of `latent_bins` and `latent_fits`; one row of fits for each run of bins."""
     keys = ["label", "quantizer", "seed", "layer"]
@@ -487,7 +494,7 @@ def _latent_fits(latent: DataFrame) -> tuple[DataFrame, DataFrame]:
     bins = wide.melt([*keys, "left", "right"], PARTS, "part", "count")
     keys += ["part"]
     bins = bins[bins.groupby(keys)["count"].transform("sum") > 0]
-    bins = bins.sort_values([*keys, "left"], kind="stable", ignore_index=True)
+    bins = bins.sort_values([*keys, "left"], key=_layers_in_order, kind="stable", ignore_index=True)
     fits = bins[keys].drop_duplicates().reset_index(drop=True)
     shape = (len(fits), len(bins) // max(len(fits), 1))
     left, right, counts = (bins[name].to_numpy(float).reshape(shape) for name in ("left", "right", "count"))

@@ -372,6 +372,19 @@ def test_fits_find_the_distribution_that_made_the_counts(family, other):
     assert row["mean"] == pytest.approx(0.1, abs=2e-3)
 
 
+def test_layers_come_in_the_network_s_order():
+    from scipy import stats
+
+    latent = histograms(stats.norm(0.1, 0.25), stats.norm(-0.1, 0.25), seeds=(0,))
+    layers = ["3", "10", "17"]  # those of VGG-small, as a record sorts them: 10, 17, 3
+    mixed = pd.concat([latent.assign(layer=layer) for layer in sorted(layers)], ignore_index=True)
+    bins = analysis.latent_bins(mixed)
+    assert bins["layer"].unique().tolist() == layers
+    alone = analysis.latent_bins(latent.assign(layer="10"))
+    pd.testing.assert_frame_equal(bins[bins["layer"] == "10"].reset_index(drop=True), alone)
+    assert analysis.latent_fits(mixed)["layer"].unique().tolist() == layers
+
+
 def test_fits_have_the_largest_likelihood():
     from scipy import stats
 
