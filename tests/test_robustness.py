@@ -36,9 +36,13 @@ def digits():
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    """A linear model by least squares: good on clean digits, and quick."""
-    x = (digits.x_train.float() / 255 - digits.mean[0]) / digits.std[0]
-    weights = torch.linalg.lstsq(x.flatten(1), torch.eye(10)[digits.y_train]).solution
+    """A linear model by ridge regression: good on clean digits, and quick.
+
+    Plain least squares would not do: some pixels are zero in every image, so that its answer is the machine's choice.
+    """
+    x = ((digits.x_train.double() / 255 - digits.mean[0]) / digits.std[0]).flatten(1)
+    targets = torch.eye(10, dtype=x.dtype)[digits.y_train]
+    weights = torch.linalg.solve(x.T @ x + torch.eye(64, dtype=x.dtype), x.T @ targets)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with torch.no_grad():
         model[1].weight.copy_(weights.T)
@@ -144,7 +148,7 @@ def test_the_report_is_that_of_the_model(digits, trained):
     found = measure(trained, digits, images=100)
     x, y = digits.x_test[:300:3], digits.y_test[:300:3]
     logits = trained((x.float() / 255 - digits.mean[0]) / digits.std[0])
-    assert found["images"] == 100 and found["top1_percent"] == (logits.argmax(1) == y).double().mean() * 100 > 60
+    assert found["images"] == 100 and found["top1_percent"] == (logits.argmax(1) == y).double().mean() * 100 > 90
     corruptions = {(row["corruption"], row["severity"]): row["top1_percent"] for row in found["corruptions"]}
     assert list(corruptions) == [(name, severity) for name in NAMES for severity in (1, 2, 3)]
     assert corruptions["occlusion", 3] < corruptions["occlusion", 1] < found["top1_percent"]
