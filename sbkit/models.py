@@ -141,6 +141,18 @@ class _Layers:
         return nn.Sequential(norm(K), self.nonlinearity(K))
 
 
+class _NarrowShortcut(nn.Conv2d):
+    """A 1x1 convolution that takes its stride first: the same function of the same parameters.
+
+    With a stride, channels last and fewer than 8 input channels, oneDNN on AVX2 writes the gradient of such weights
+    past its workspace (oneDNN 3.12, issue 6035): wrong gradients, or a crash.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(x[..., ::rows, ::columns], self.weight, self.bias)
+
+
 class BasicBlock(nn.Module):
     """Two quantized 3x3 convolutions and a full-precision shortcut around both.
 
@@ -159,7 +171,8 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(K)
         self.shortcut = nn.Identity()
         if stride != 1 or C != K:
-            self.shortcut = nn.Sequential(nn.Conv2d(C, K, 1, stride, bias=False), nn.BatchNorm2d(K))
+            shortcut = _NarrowShortcut if C < 8 else nn.Conv2d
+            self.shortcut = nn.Sequential(shortcut(C, K, 1, stride, bias=False), nn.BatchNorm2d(K))
         self.act2 = layers.nonlinearity(K)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,5 +1,9 @@
 """Networks: stated sizes, paired initial weights, shapes, what is quantized and what is not."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -199,6 +203,29 @@ def test_forms_of_the_block_are_the_stated_formulas_with_the_same_weights(option
     expected = prelu(conv(block.conv2, between, 1) + (between if "double_shortcut" in options else around))
     torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(plain.layer2[0](x), expected, atol=1e-2)
+
+
+_GRADIENTS = """
+import torch
+from sbkit.models import build_model
+from sbkit.quantizers import QuantizerConfig
+torch.manual_seed(0)
+for width in (1, 4, 7, 8, 9):
+    x, gradients = torch.randn(32, 1, 8, 8), []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = build_model("resnet8", quantizer=QuantizerConfig(), in_channels=1, image_size=8, width=width)
+        model.to(memory_format=layout)(x.contiguous(memory_format=layout)).square().sum().backward()
+        gradients.append([p.grad.contiguous() for p in model.parameters()])
+    torch.testing.assert_close(*gradients, atol=1e-2, rtol=1e-3)
+"""
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "DEFAULT"])
+def test_narrow_networks_have_right_gradients_in_channels_last(isa):
+    """On AVX2, which nearly every x86 CPU can be told to be, oneDNN has none for a narrow convolution with a stride."""
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+    done = subprocess.run([sys.executable, "-c", _GRADIENTS], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_stem_shortcuts_and_classifier_stay_in_full_precision():
