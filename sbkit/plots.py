@@ -682,7 +682,8 @@ def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
     schemes = _schemes(means.index.get_level_values("scheme"))
     found = set(means.index.get_level_values("way"))
     panels = [[way for way in ways if way in found] for ways in _WAYS if found & set(ways)]
-    figure, axes = plt.subplots(len(panels), 1, figsize=(PAGE, 0.5 + 1.5 * len(panels)), sharey=True, squeeze=False)
+    height = max(0.5 + 1.5 * len(panels), 2.4)  # of one panel, what the label takes
+    figure, axes = plt.subplots(len(panels), 1, figsize=(PAGE, height), sharey=True, squeeze=False)
     top, labelled, widest = means["reduction"].max(), set(), 0.0
     for axis, ways in zip(axes[:, 0], panels, strict=True):
         place, centres = 0.0, []
