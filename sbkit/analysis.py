@@ -391,7 +391,7 @@ def pareto_table(train: DataFrame) -> DataFrame:
     table = accuracy_table(train)
     columns = ["label", "quantizer", "n", "effectual_weights", "top1_mean_percent", "top1_half_width_percent"]
     front = pareto_front(table["effectual_weights"], table["top1_mean_percent"])
-    return table[columns].assign(front=front).sort_values("effectual_weights", ignore_index=True)
+    return table[columns].assign(front=front).sort_values("effectual_weights", kind="stable", ignore_index=True)
 
 
 NETWORKS = {

@@ -327,6 +327,13 @@ def test_pareto_table(train):
     }
 
 
+def test_equally_large_networks_keep_the_order_of_their_labels_on_every_cpu(tmp_path):
+    labels = [f"ablate_{place:02}" for place in range(40)]
+    for label, width in zip(labels, 20 * [16, 8], strict=True):
+        train_record(tmp_path, label, 0, 80.0, quantizer="binary", width=width)
+    assert analysis.pareto_table(records.read(tmp_path, "train"))["label"].tolist() == labels[1::2] + labels[::2]
+
+
 # History and codes
 
 
