@@ -318,7 +318,7 @@ def execute(command, cwd, unset=()):
     environment = {key: value for key, value in os.environ.items() if key not in unset}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(notebook.__file__).parents[1]), *sys.path])
     command = [sys.executable, "-m", *map(str, command)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("place", [".", "notebooks"])

@@ -232,7 +232,7 @@ def test_captions_are_whole_sentences():
 @pytest.mark.parametrize("path", READERS, ids=lambda path: path.stem)
 def test_reader_runs_on_its_defaults_from_its_own_folder(path):
     """As in JupyterLab: on the committed records. (The smoke reproduction runs all notebooks from the root.)"""
-    run = [sys.executable, "-m", "jupyter", "execute", "--timeout=60", str(path)]
+    run = [sys.executable, "-m", "jupyter", "execute", "--startup_timeout=600", str(path)]
     done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 

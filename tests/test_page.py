@@ -318,7 +318,7 @@ def chromium(url, folder, *options):
     """What headless Chromium prints to stdout and stderr on a page."""
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     command += ["--no-first-run", f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=20000", *options, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 

@@ -54,7 +54,6 @@ def run_papermill(folder, *options):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
-        timeout=120,
     )
 
 

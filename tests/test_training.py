@@ -466,7 +466,7 @@ def test_the_command_line_takes_every_field_and_fails_plainly(tmp_path, capsys):
 def _command(*arguments, **environment):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 def _two_processes(folder, name, *arguments):

@@ -29,4 +29,5 @@ def end_with(parent: int) -> None:
 if __name__ == "__main__":
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     papermill_engines.register("sbkit", Engine)
-    papermill(default_map={"engine": "sbkit", "progress_bar": False, "log_level": "WARNING"})
+    # A kernel that starts from a cold or shared disk can need more than papermill's 60 seconds.
+    papermill(default_map={"engine": "sbkit", "progress_bar": False, "log_level": "WARNING", "start_timeout": 600})

@@ -12,9 +12,7 @@ file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
 try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
-    print(f"another make works in this folder (process {os.read(file, 20).decode()}): waiting", file=sys.stderr)
+    print("another make works in this folder: waiting", file=sys.stderr)
     fcntl.flock(file, fcntl.LOCK_EX)
-os.truncate(file, 0)
-os.pwrite(file, b"%d" % os.getpid(), 0)
 os.set_inheritable(file, True)  # the command holds the lock for as long as it lives
 os.execvp(sys.argv[2], sys.argv[2:])
