@@ -7,11 +7,13 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pandas
 import papermill
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from sbkit.notebook import expand, load_catalogue, load_experiments, parse_parameters
 
@@ -336,6 +338,25 @@ def test_constraints_pin_every_dependency_within_its_bound(pyproject):
         assert name in pins, f"{name} is not pinned"
         release = tuple(int(part) for part in re.findall(r"\d+", pins[name].partition("+")[0]))
         assert release >= tuple(int(part) for part in bound.split(".")), name
+
+
+def test_pinned_packages_take_every_python_this_one_takes(pyproject):
+    oldest = pyproject["project"]["requires-python"].removeprefix(">=") + ".0"
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    refusing, looked_at = {}, 0
+    for name, version in pins.items():
+        try:
+            package = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if package.version.partition("+")[0] == version:
+            looked_at += 1
+            allowed = package.metadata.get("Requires-Python", "")
+            if oldest not in SpecifierSet(allowed):
+                refusing[f"{name}=={version}"] = allowed
+    if looked_at < len(pins) / 2:
+        pytest.skip("this environment was not made from constraints.txt")
+    assert refusing == {}
 
 
 def test_version_is_written_once_over(pyproject):
