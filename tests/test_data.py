@@ -258,6 +258,7 @@ def test_the_debian_package_is_unpacked_without_root_rights(clothes, tmp_path, m
         pytest.skip("dpkg-deb is not installed")
     tree = tmp_path / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN").chmod(0o755)  # as dpkg-deb asks, whatever the umask
     (tree / "DEBIAN" / "control").write_text(
         f"Package: {data.DEBIAN_PACKAGE}\nVersion: 1\nArchitecture: all\nMaintainer: t <t@t>\nDescription: t\n"
     )
