@@ -339,7 +339,7 @@ def ablation_table(train: DataFrame, baseline: str = "signed_binary") -> DataFra
         density=table["label"].map(density),
     )
     order = {question: place for place, question in enumerate([*QUESTIONS, OTHER])}
-    table = table.sort_values("difference_mean_points", ascending=False)
+    table = table.sort_values("difference_mean_points", ascending=False, kind="stable")
     table = table.sort_values("question", key=lambda column: column.map(order), kind="stable", ignore_index=True)
     first = ["question", "label", "quantizer", "setting"]
     return table[first + [column for column in table if column not in first]]
@@ -789,7 +789,7 @@ def common_mode_table(train: DataFrame, weights: Weights, baseline: str = "binar
         for name, values in measured.items():
             row[name], row[f"{name}_half_width"] = interval(values)
         rows.append(row)
-    return DataFrame(rows).sort_values("leading_share", ignore_index=True) if rows else DataFrame()
+    return DataFrame(rows).sort_values("leading_share", kind="stable", ignore_index=True) if rows else DataFrame()
 
 
 def repetition_table(origins: DataFrame) -> DataFrame:
