@@ -4,7 +4,7 @@
 (N processes share each batch; the folder must be common to all):
 
     python -m sbkit.training --quantizer signed_binary --folder results/trial
-    torchrun --standalone --nproc-per-node N -m sbkit.training ...
+    torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node N -m sbkit.training ...
 
 On a CPU, the same configuration, thread count and instruction set give the same bits, also after an interruption.
 """
@@ -667,8 +667,9 @@ def main(arguments: list[str] | None = None) -> None:
         configs = [kind(**{f.name: options[f.name] for f in fields(kind)}) for kind in (TrainConfig, QuantizerConfig)]
         rest = {key: options[key] for key in ("folder", "name", "threads", "progress")}
         record = run(*configs, **rest)
-        print(f"rank {_group()[0]}: top-1 {record.metrics['top1_percent']:.2f} %, ", end="")
-        print(f"weights {record.provenance['weights_sha256']}", flush=True)
+        top1, weights = record.metrics["top1_percent"], record.provenance["weights_sha256"]
+        # One write, newline included: the processes share a pipe.
+        print(f"rank {_group()[0]}: top-1 {top1:.2f} %, weights {weights}\n", end="", flush=True)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     finally:

@@ -213,10 +213,12 @@ torch.manual_seed(0)
 for width in (1, 4, 7, 8, 9):
     x, gradients = torch.randn(32, 1, 8, 8), []
     for layout in (torch.contiguous_format, torch.channels_last):
-        model = build_model("resnet8", quantizer=QuantizerConfig(), in_channels=1, image_size=8, width=width)
+        options = {"in_channels": 1, "image_size": 8, "width": width}
+        # Not ReLU, whose gradient jumps where a layout's rounding moves an activation over 0.
+        model = build_model("resnet8", quantizer=QuantizerConfig(), nonlinearity="tanh", **options)
         model.to(memory_format=layout)(x.contiguous(memory_format=layout)).square().sum().backward()
         gradients.append([p.grad.contiguous() for p in model.parameters()])
-    torch.testing.assert_close(*gradients, atol=1e-2, rtol=1e-3)
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
 """
 
 

@@ -313,6 +313,9 @@ def producer(root):
     return path
 
 
+PAPERMILL = ("papermill", "--no-progress-bar", "--start-timeout", 600)
+
+
 def execute(command, cwd, unset=()):
     """Run a module's command line in a fresh process with this package importable."""
     environment = {key: value for key, value in os.environ.items() if key not in unset}
@@ -323,7 +326,7 @@ def execute(command, cwd, unset=()):
 
 @pytest.mark.parametrize("place", [".", "notebooks"])
 def test_papermill_from_root_and_from_the_notebooks_folder(root, producer, place):
-    command = ["papermill", "--no-progress-bar", producer, "out.ipynb", "-p", "epochs", 3, "-p", "rate", 2]
+    command = [*PAPERMILL, producer, "out.ipynb", "-p", "epochs", 3, "-p", "rate", 2]
     # Without SBKIT_ROOT, the working folder says where the repository is.
     done = execute(command, root / place, unset=["SBKIT_ROOT"])
     assert done.returncode == 0, done.stderr
@@ -338,14 +341,14 @@ def test_papermill_from_root_and_from_the_notebooks_folder(root, producer, place
     ],
 )
 def test_plain_papermill_refuses_bad_parameters(root, producer, option, message):
-    done = execute(["papermill", "--no-progress-bar", producer, "out.ipynb", "-p", *option], root)
+    done = execute([*PAPERMILL, producer, "out.ipynb", "-p", *option], root)
     assert done.returncode == 1
     assert message in done.stderr
     assert not (root / "results").exists()
 
 
 def test_nbclient_runs_the_defaults_in_the_notebooks_folder(root, producer):
-    done = execute(["jupyter", "execute", producer], root.parent, unset=["SBKIT_ROOT"])
+    done = execute(["jupyter", "execute", "--startup_timeout=600", producer], root.parent, unset=["SBKIT_ROOT"])
     assert done.returncode == 0, done.stderr
     assert (root / "results/small/done.txt").read_text() == "Config(epochs=2, rate=1.0, flip=True, seed=7)"
 

@@ -376,27 +376,18 @@ def test_licence_and_citation(pyproject):
     assert re.search(rf"^version: [\"']?{re.escape(pyproject['project']['version'])}[\"']?$", citation, re.MULTILINE)
 
 
-def tracked_files():
-    """Files that git has, or would have: untracked ones that are not ignored count."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip("not a git checkout")
-    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
-
-
-def test_no_file_names_a_path_of_one_machine():
+def test_no_file_names_a_path_of_one_machine(tracked_files):
     homes = re.compile(rb"(?<![\w.])/(?:home|Users|root|work|mnt|scratch)/\w|[A-Z]:\\Users")
     found = []
-    for path in tracked_files():
+    for path in tracked_files:
         if path != Path(__file__) and (match := homes.search(path.read_bytes())):
             found.append(f"{path.relative_to(ROOT)}: {match[0]!r}")
     assert found == []
 
 
-def test_no_large_or_binary_result_is_tracked():
-    assert [path.name for path in tracked_files() if path.stat().st_size > 2_000_000] == []
-    assert [path.name for path in tracked_files() if path.suffix in {".so", ".pt", ".pyc", ".zip", ".gz"}] == []
+def test_no_large_or_binary_result_is_tracked(tracked_files):
+    assert [path.name for path in tracked_files if path.stat().st_size > 2_000_000] == []
+    assert [path.name for path in tracked_files if path.suffix in {".so", ".pt", ".pyc", ".zip", ".gz"}] == []
 
 
 def test_readme_shows_the_committed_tables():

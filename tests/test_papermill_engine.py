@@ -47,9 +47,9 @@ def folder(tmp_path):
 def run_papermill(folder, *options):
     """`papermill --engine sbkit in.ipynb out.ipynb ...`, the engine found by its entry point."""
     paths = [str(Path(papermill_engine.__file__).parents[1]), *sys.path]
-    command = [sys.executable, "-m", "papermill", "--engine", "sbkit", "--no-progress-bar", "in.ipynb", "out.ipynb"]
+    command = [sys.executable, "-m", "papermill", "--engine", "sbkit", "--no-progress-bar", "--start-timeout", "600"]
     return subprocess.run(
-        [*command, *options],
+        [*command, "in.ipynb", "out.ipynb", *options],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,

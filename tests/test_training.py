@@ -472,8 +472,8 @@ def _command(*arguments, **environment):
 def _two_processes(folder, name, *arguments):
     """What `torchrun` prints, and the record, of two processes that must agree in every bit."""
     done = _command(
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sbkit.training", *arguments,
-        f"--folder={folder}", f"--name={name}",
+        "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2",
+        "-m", "sbkit.training", *arguments, f"--folder={folder}", f"--name={name}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = dict(re.findall(r"rank (\d): .*?weights ([0-9a-f]{64})", done.stdout))

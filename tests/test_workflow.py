@@ -43,19 +43,19 @@ ONE_BENCHMARK = BENCHMARK | {"bench": 1}
 pytestmark = pytest.mark.timeout(1800)
 
 
-def copy_sources(folder):
-    """What a clone would hold, uncommitted files included, but for 1,900 files of results that nothing here reads."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", ":!results/reference"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listing.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
+@pytest.fixture(scope="session")
+def copy_sources(tracked_files):
+    """A function that makes a folder what a clone would be, but for 1,900 files of results that nothing here reads."""
+
+    def copy(folder):
+        for path in tracked_files:
+            name = path.relative_to(ROOT)
+            if not name.is_relative_to("results/reference"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, folder / name)
+        return folder
+
+    return copy
 
 
 def environment():
@@ -81,12 +81,16 @@ class Done:
     folder: Path
     code: int
     output: str
+    cpu_seconds: float
 
 
 def make(folder, *arguments, **options):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = start(folder, *arguments, **options)
     output, _ = process.communicate()
-    return Done(folder, process.returncode, output)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Done(folder, process.returncode, output, cpu_seconds)
 
 
 def reproduce(folder, *arguments, **options):
@@ -94,7 +98,7 @@ def reproduce(folder, *arguments, **options):
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
+def smoke(tmp_path_factory, copy_sources):
     """The smoke profile, reproduced once; tests that change it take a copy."""
     done = reproduce(copy_sources(tmp_path_factory.mktemp("smoke")))
     assert done.code == 0, done.output
@@ -107,8 +111,16 @@ def finished(smoke, tmp_path):
 
 
 @pytest.fixture
-def fresh(tmp_path):
+def fresh(tmp_path, copy_sources):
     return copy_sources(tmp_path / "fresh")
+
+
+def running(process):
+    """Zombies do not: who has to bury an orphan, and when, is not the batch driver's business."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def planned(folder):
@@ -162,12 +174,10 @@ def test_benchmark_runs_alone(smoke):
 
 
 def test_second_run_does_nothing_within_seconds(smoke):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = reproduce(smoke.folder)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.code == 0
     assert "Nothing to be done" in done.output
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5  # seconds of CPU
+    assert done.cpu_seconds < smoke.cpu_seconds / 10
 
 
 # What is edited: file, old text, new text, the jobs that then run.
@@ -211,8 +221,10 @@ def test_run_killed_by_force_continues(fresh):
     family = psutil.Process(process.pid).children(recursive=True)
     [scheduler] = [child for child in family if child.cmdline()[1:3] == ["-m", "snakemake"]]
     scheduler.kill()
-    _, alive = psutil.wait_procs(family, timeout=120)
-    assert alive == [], "a notebook outlived the batch that started it"
+    deadline = time.monotonic() + 120
+    while outliving := [child for child in family if running(child)]:
+        assert time.monotonic() < deadline, f"outlived the batch that started them: {outliving}"
+        time.sleep(0.1)
     process.communicate()
     assert process.returncode != 0
     assert any((fresh / ".snakemake" / "locks").iterdir())

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+import psutil
+
 # Importing papermill imports jsonschema, which would spend most of that time on the grammar of a URI format, which
 # notebooks do not use, if this package is there.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -23,7 +25,9 @@ from sbkit.papermill_engine import Engine  # noqa: E402
 def end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    os._exit(1)  # the kernel in turn ends when papermill does
+    for child in psutil.Process().children(recursive=True):  # a kernel that has just started does not watch papermill
+        child.kill()
+    os._exit(1)
 
 
 if __name__ == "__main__":
