@@ -5,6 +5,7 @@ or not: redrawing figures needs no compiler. And a job ends when the process tha
 killed by force leaves no notebook writing beside those of the next batch.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -26,7 +27,8 @@ def end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     for child in psutil.Process().children(recursive=True):  # a kernel that has just started does not watch papermill
-        child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     os._exit(1)
 
 
