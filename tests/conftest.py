@@ -13,6 +13,8 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["MPLBACKEND"] = "agg"
 for _variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     os.environ[_variable] = "http://127.0.0.1:9"  # the discard port: nobody answers
+for _variable in [_name for _name in os.environ if _name.startswith("GIT_")]:
+    del os.environ[_variable]  # a git hook that runs the tests means its own repository
 os.environ.pop("FORCE_COLOR", None)  # Python >= 3.13 would colour the tracebacks that tests read
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1,::1"
 
@@ -27,10 +29,9 @@ def tracked_files(tmp_path_factory):
     An empty repository beside this folder calls all of them untracked, whatever git knows and thinks of `.git`.
     """
     repository = tmp_path_factory.mktemp("git")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     git = ["git", f"--git-dir={repository}/.git", f"--work-tree={ROOT}"]
     for command in (["git", "init", "--quiet", repository], [*git, "ls-files", "--others", "--exclude-standard", "-z"]):
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return [ROOT / name for name in done.stdout.split("\0") if name]
 
 
