@@ -1,8 +1,7 @@
 """What a run leaves behind: one small JSON file, written atomically, read back as a tidy table.
 
 A profile's folder holds `records/<kind>/<name>.json`. A record's id hashes the effective config and never the time, so
-a repeated run replaces its record and a sweep resumes. This module imports nothing of the package, and pandas only
-to build a table.
+a repeated run replaces its record and a sweep resumes. This module imports pandas only to build a table.
 """
 
 from __future__ import annotations
@@ -20,14 +19,16 @@ import sys
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sbkit.checks import choice
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SCHEMA = 1
+SCHEMA = 2
 KINDS = ("train", "bench")
 
 
@@ -37,7 +38,7 @@ class Record:
 
     kind        "train" or "bench"
     id          `run_id(...)` of the effective config
-    config      scalars: the options that this run used
+    config      scalars: the options of this run that differ from their defaults
     metrics     scalars, units in the names; a bench record holds its list of timings under "timings"
     history     whatever is drawn but not tabulated: curves, histograms
     provenance  what `provenance()` returns
@@ -53,16 +54,23 @@ class Record:
     schema: int = SCHEMA
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"Record.kind = {self.kind!r}; allowed: {', '.join(KINDS)}")
+        choice("Record.kind", self.kind, KINDS)
         for field in ("config", "metrics", "history", "provenance"):
             if not isinstance(getattr(self, field), dict):
                 raise TypeError(f"Record.{field} is a {type(getattr(self, field)).__name__}; allowed: a dict")
 
 
-def run_label(name: str) -> str:
-    """A run's name without its seed, `-s<number>` at the end, if it has one: what runs of several seeds share."""
-    return re.sub(r"-s\d+$", "", name)
+def changed(*configs: Any) -> dict[str, Any]:
+    """The fields of these dataclasses that differ from their defaults: a run's configuration.
+
+    An option that is added later keeps the identity of every run made before, as long as its default changes nothing.
+    """
+    return {
+        field.name: value
+        for config in configs
+        for field in fields(config)
+        if (value := getattr(config, field.name)) != field.default
+    }
 
 
 def run_id(slug: str, config: dict[str, Any]) -> str:
@@ -104,8 +112,9 @@ def load(path: str | os.PathLike) -> Record:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         schema = content["schema"]
-        if schema > SCHEMA:
-            raise ValueError(f"its schema is {schema}, this version of sbkit reads up to {SCHEMA}: update sbkit")
+        if schema != SCHEMA:
+            advice = "update sbkit" if schema > SCHEMA else "make it again"
+            raise ValueError(f"its schema is {schema}, this version of sbkit reads {SCHEMA}: {advice}")
         return Record(**content)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is not a readable record: {type(error).__name__}: {error}") from error
@@ -145,15 +154,16 @@ def _layout(value: Any, line: str = "\n") -> str:
 def read(folder: str | os.PathLike, kind: str) -> DataFrame:
     """All finished records of one kind below a profile's folder, one row each, sorted by file name.
 
-    Columns: id, name (file stem), path, the scalars of config, of metrics, and of provenance as `provenance_<key>`.
+    Columns: id, name (file stem), path, config (the record's own dict), every option of the run, those that have their
+    defaults included (`provenance["options"]`), the scalars of metrics, and of provenance as `provenance_<key>`.
     A record with `metrics["timings"]` gives one row per timing. Of two equal names the more specific value stays:
-    timing over metrics over config. Where there are no records the frame has no rows, and the columns id, name, path.
+    timing over metrics over option. Where there are no records the frame has no rows, and the columns id, name, path,
+    config.
     A record whose status is not "ok" is skipped with a warning; a damaged or newer one raises ValueError.
     """
     from pandas import DataFrame
 
-    if kind not in KINDS:
-        raise ValueError(f"kind = {kind!r}; allowed: {', '.join(KINDS)}")
+    choice("kind", kind, KINDS)
     rows = []
     for path in sorted(Path(folder, "records", kind).glob("*.json")):
         record = load(path)
@@ -161,11 +171,11 @@ def read(folder: str | os.PathLike, kind: str) -> DataFrame:
         if status != "ok":
             warnings.warn(f"skipped {path}: its status is {status!r}, not 'ok'", stacklevel=2)
             continue
-        row = {"id": record.id, "name": path.stem, "path": str(path)}
-        row |= _scalars(record.config) | _scalars(record.metrics)
+        row = {"id": record.id, "name": path.stem, "path": str(path), "config": record.config}
+        row |= record.provenance.get("options", record.config) | _scalars(record.metrics)
         row |= {f"provenance_{key}": value for key, value in _scalars(record.provenance).items()}
         rows += [row | timing for timing in record.metrics.get("timings", [{}])]
-    return DataFrame(rows) if rows else DataFrame(columns=["id", "name", "path"])
+    return DataFrame(rows) if rows else DataFrame(columns=["id", "name", "path", "config"])
 
 
 def one_machine(frame: DataFrame) -> DataFrame:
@@ -202,6 +212,7 @@ def provenance(
     *,
     threads: int,
     started: Started,
+    options: dict[str, Any] | None = None,
     seeds: dict[str, int] | list[int] | int | None = None,
     data_sha256: dict[str, str] | str | None = None,
     status: str = "ok",
@@ -209,7 +220,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Where the numbers of a record come from. Holds no host name and no path.
 
-    `started` is what `start()` returned; `extra` adds keys or replaces them (a benchmark replaces "isa", by default the
+    `started` is what `start()` returned, `options` every option of the run with its value; `extra` adds keys or replaces them (a benchmark replaces "isa", by default the
     widest instruction set of this CPU, by the one its kernels ran).
     """
     if not isinstance(started, Started):
@@ -223,6 +234,7 @@ def provenance(
         "cores": os.cpu_count(),
         "isa": _isa(),
         "threads": threads,
+        "options": options or {},
         "seeds": seeds,
         "data_sha256": data_sha256,
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.time)),
