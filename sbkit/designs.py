@@ -28,8 +28,10 @@ QUANTIZER_OPTIONS = (
     "quantizer", "estimator", "scale", "threshold", "delta_factor", "delta_axis", "region_channels", "region_taps",
     "codebook_bits", "codebook", "positive_fraction", "assignment", "swap_at", "channel_signs", "standardize",
 )  # fmt: skip
-"""The options of a quantizer, which a design may set; all other options of a run are its recipe. A test holds them equal
-to the fields of QuantizerConfig."""
+"""The options of a quantizer, which a design may set; all other options of a run are its recipe.
+
+A test holds them equal to the fields of QuantizerConfig.
+"""
 
 # One sign for each filter, tap and group of four channels, and a threshold at the mean magnitude.
 _FINE = {"region_channels": 4, "region_taps": 1, "threshold": "mean", "delta_factor": 1.0}

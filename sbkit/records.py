@@ -220,8 +220,9 @@ def provenance(
 ) -> dict[str, Any]:
     """Where the numbers of a record come from. Holds no host name and no path.
 
-    `started` is what `start()` returned, `options` every option of the run with its value; `extra` adds keys or replaces them (a benchmark replaces "isa", by default the
-    widest instruction set of this CPU, by the one its kernels ran).
+    `started` is what `start()` returned, `options` every option of the run with its value. `extra` adds keys or
+    replaces them: a benchmark replaces "isa", by default the widest instruction set of this CPU, by the one that its
+    kernels ran.
     """
     if not isinstance(started, Started):
         raise TypeError(f"started = {started!r}; allowed: what records.start() returned before the work")

@@ -118,8 +118,8 @@ def find(runs: DataFrame, design: str, **changes: Any) -> DataFrame:
 def compared(runs: DataFrame, everything: bool = False) -> DataFrame:
     """The runs that compare designs: named designs under the main recipe or at another width, and full precision.
 
-    Full precision of the main model counts under any recipe that was given as many seeds as any group has. With `everything` all runs
-    count, as in a profile of runs made by hand; so they do where no named design is among them.
+    Full precision of the main model counts under any recipe that was given as many seeds as any group has. With
+    `everything` all runs count, as in a profile of runs made by hand; so they do where no named design is among them.
     """
     if everything or runs.empty:
         return runs
