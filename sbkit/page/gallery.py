@@ -46,7 +46,9 @@ def markdown_table(path: Path, columns: list[str]) -> str:
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if missing := [column for column in columns if not rows or column not in rows[0]]:
-        raise ValueError(f"{path.name} has no column {', '.join(missing)}; allowed: {', '.join(rows[0]) if rows else ''}")
+        raise ValueError(
+            f"{path.name} has no column {', '.join(missing)}; allowed: {', '.join(rows[0]) if rows else ''}"
+        )
     lines = [columns, ["---"] * len(columns), *([_cell(row[column]) for column in columns] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -82,7 +84,9 @@ def gallery(root: Path) -> str:
         if "figure" in item:
             parts.append(f"![{item['title']}](gallery/{item['profile']}-{item['figure']}.png)")
         else:
-            parts.append(markdown_table(root / FOLDER / item["profile"] / "tables" / f"{item['table']}.csv", item["columns"]))
+            parts.append(
+                markdown_table(root / FOLDER / item["profile"] / "tables" / f"{item['table']}.csv", item["columns"])
+            )
         parts.append(f"Records: [{item['profile']}]({item['profile']}/records).")
     return "\n\n".join(parts) + "\n"
 
