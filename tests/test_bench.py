@@ -20,7 +20,7 @@ from sbkit.bench.contenders import LIBRARIES, open_vino, ours, pytorch
 from sbkit.bench.studies import DENSITIES, STEPS, STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.cpu import has_bf16
-from sbkit.way import Way
+from sbkit.way import PEERS, Way
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 TINY = BenchConfig(shapes="tiny", peers=False, rounds=3, min_run_ms=0.5)
@@ -55,28 +55,18 @@ def rows(measured):
     return lambda study: [row | {"way": Way.of(row["way"])} for row in measured(study)["timings"]]
 
 
-def committed(study):
-    return records.load(REFERENCE / "speed" / "records" / "bench" / f"{study}.json").metrics
-
-
-# Identity
-
-
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_study_times_the_ways_of_the_committed_records(study):
-    found = {Way.of(row["way"]) for row in committed(study)["timings"]}
-    listed = {*STUDIES[study].ways, *(way for way, _ in STUDIES[study].at_density), *STUDIES[study].torch}
-    assert found == listed | set(STUDIES[study].libraries(peers=True))
+def test_a_study_has_the_ways_and_the_columns_of_the_committed_records(measured, study):
+    found, committed = measured(study), records.load(REFERENCE / f"speed/records/bench/{study}.json").metrics
+    assert found.keys() == committed.keys()
+    assert {frozenset(row) for row in found["timings"]} == {frozenset(row) for row in committed["timings"]}
+    listed = {*STUDIES[study].ways, *STUDIES[study].libraries(peers=True)}
+    listed.update(way for way, _ in STUDIES[study].at_density)
+    assert {Way.of(row["way"]) for row in committed["timings"]} == listed
 
 
-@pytest.mark.parametrize("study", STUDIES)
-def test_a_row_has_the_keys_of_the_committed_records(measured, study):
-    found, expected = measured(study), committed(study)
-    assert found.keys() == expected.keys()
-    assert {frozenset(row) for row in found["timings"]} == {frozenset(row) for row in expected["timings"]}
-
-
-# What is timed
+def test_every_library_has_a_name_for_people():
+    assert LIBRARIES.keys() == PEERS.keys()
 
 
 @pytest.mark.parametrize("study", TIMED)
@@ -128,19 +118,16 @@ def test_each_round_has_an_order_of_its_own(monkeypatch):
 
 def test_operations_are_those_of_the_committed_record():
     found = measure(BenchConfig(study="operations", shapes="resnet20"))
-    assert found == records.load(REFERENCE / "quick" / "records" / "bench" / "operations_resnet20.json").metrics
+    assert found == records.load(REFERENCE / "quick/records/bench/operations_resnet20.json").metrics
 
 
 def test_densities(rows):
     found = rows("density")
-    assert {row["layer"] for row in found} == {"16→16 @4"}
     assert {row["density"] for row in found if row["way"].scheme == "binary"} == {1}
     for scheme in ("signed_binary", "ternary_twn"):
         for algorithm in ("sparse", "table", "dataflow"):
             of_one = [row for row in found if (row["way"].scheme, row["way"].algorithm) == (scheme, algorithm)]
             assert [row["density"] for row in of_one] == pytest.approx(DENSITIES, abs=0.03)
-            entropy = max(row["entropy_bits"] for row in of_one)
-            assert 0.9 < entropy <= (1 if scheme == "signed_binary" else np.log2(3))
 
 
 def test_ways_of_one_codebook_run_the_same_codes(rows):
@@ -154,9 +141,8 @@ def test_ways_of_one_codebook_run_the_same_codes(rows):
 
 def test_a_network_is_timed_whole(rows):
     found = rows("network")
-    assert {(r["layer"], r["model"], r["batch"], r["C"], r["H"], r["K"]) for r in found} == {
-        ("network", "resnet8", 2, 3, 8, 10)
-    }
+    columns = ("layer", "model", "batch", "C", "H", "K")
+    assert {tuple(row[column] for column in columns) for row in found} == {("network", "resnet8", 2, 3, 8, 10)}
     ours = [row for row in found if row["way"].algorithm == "table"]
     # Of 16 masks of 8 channels one is empty, 8 have a channel and 7 two.
     assert [row["density"] for row in ours] == pytest.approx([0.35, 1, 0.58, 22 / 16 / 8], abs=0.02)
@@ -181,12 +167,12 @@ def test_a_training_step_trains_each_design(measured, rows):
 
 
 _IN_BF16 = """
-import itertools
 import json
 from sbkit import bench
 rows = []
 for study in ("layers", "network", "training"):
-    config = bench.BenchConfig(study=study, shapes="tiny", peers=False, batch=4, rounds=1, min_run_ms=0.01)
+    tiny = {"shapes": "tiny", "peers": False, "batch": 4, "rounds": 1, "min_run_ms": 0.01, "algorithms": "sparse"}
+    config = bench.BenchConfig(study=study, **tiny)
     rows += [row for row in bench.measure(config)["timings"] if row["way"].get("precision") == "bf16"]
 print(json.dumps([[row["layer"], row["way"]["variant"], row["weight_bytes"]] for row in rows]))
 """
@@ -197,16 +183,12 @@ def test_bf16_is_timed_where_it_works():
     if not has_bf16():
         pytest.skip("torch has no convolutions in bf16 for this CPU")
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
-    done = subprocess.run([sys.executable, "-c", _IN_BF16], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = json.loads(done.stdout.splitlines()[-1])
+    printed = subprocess.check_output([sys.executable, "-c", _IN_BF16], text=True, env=environment)
+    rows = json.loads(printed.splitlines()[-1])
     layers = {"8→8 @8": 9 * 8 * 8, "16→16 @4": 9 * 16 * 16}
     assert rows[:2] == [[layer, "channels_last", 2 * weights] for layer, weights in layers.items()]
     assert rows[2][:2] == ["network", "channels_last"]
     assert [row[1] for row in rows[3:]] == list(STEPS)
-
-
-# Random codes
 
 
 def regions_of(way, shape):
@@ -230,9 +212,6 @@ def test_random_codes_are_of_one_codebook():
     assert {-1, 0, 1} == set(masks.flat)
     signs, _ = regions_of(Way("table", "binary", regions=16, codebook_bits=4), shape)
     assert len(np.unique(signs, axis=0)) == 16 and {-1, 1} == set(signs.flat)
-
-
-# Counts and roofs
 
 
 def test_costs_of_tables():
@@ -273,9 +252,6 @@ def test_the_best_peak_counts_once_a_thread(monkeypatch):
         monkeypatch.setattr(kernels, "peaks", lambda isa, peaks=peaks: {"lanes": 16, "l1_gadds": next(peaks)})
         found = measure(replace(TINY, threads=threads))
         assert found["peaks"]["l1_gadds"] == 3.0 and found["timings"][0]["bound_ms"] == pytest.approx(bound)
-
-
-# Wrong and absent contenders
 
 
 @pytest.fixture
@@ -328,13 +304,11 @@ def work():
 
 
 def test_libraries_without_onnx_are_skipped_visibly(monkeypatch, work):
-    for name in ("onnxruntime", "openvino"):
-        monkeypatch.setitem(sys.modules, name, sys)
-    monkeypatch.setattr(sys, "SessionOptions", type("Options", (), {}), raising=False)
+    monkeypatch.setitem(sys.modules, "openvino", sys)
     monkeypatch.setitem(sys.modules, "onnx", None)
     skipped = []
-    assert list(contenders.libraries(work, [Way("onnxruntime"), Way("openvino")], skipped)) == []
-    assert skipped == ["onnxruntime: onnx not installed", "openvino: onnx not installed"]
+    assert list(contenders.libraries(work, [Way("openvino")], skipped)) == []
+    assert skipped == ["openvino: onnx not installed"]
 
 
 @pytest.fixture
@@ -359,13 +333,10 @@ def test_a_library_that_would_kill_the_process_is_skipped(peers, monkeypatch, wo
         open_vino.load(work, Way("openvino", precision="int8"))
 
 
-# Configuration and record
-
-
 def test_the_record_says_what_was_measured_and_where(tmp_path):
     config = replace(TINY, rounds=1, isa="scalar", batch=2, algorithms="table sparse")
-    record = run(config, tmp_path, "layers")
-    assert records.load(tmp_path / "records" / "bench" / "layers.json") == record
+    record = run(config, tmp_path)
+    assert records.load(tmp_path / "records" / "bench" / f"{record.id}.json") == record
     assert record.config == records.changed(config) and "study" not in record.config
     assert record.id == records.run_id("bench", record.config)
     assert record.provenance["options"] == asdict(config)
@@ -375,11 +346,6 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
     assert {row["isa"] for row in rows if row["way"]["algorithm"] != "torch"} == {"scalar"}
     assert {row["batch"] for row in rows} == {2}
     assert set(records.read(tmp_path, "bench")["study"]) == {"layers"}
-
-
-def test_a_record_without_a_name_is_named_by_its_id(tmp_path):
-    record = run(replace(TINY, study="operations"), tmp_path)
-    assert [path.stem for path in tmp_path.glob("records/bench/*")] == [record.id]
 
 
 def test_threads_are_given_back(monkeypatch):
@@ -400,14 +366,10 @@ def test_threads_are_given_back(monkeypatch):
         ),
         ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
-        ({"ternary_density": 1.5}, r"ternary_density = 1\.5"),
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow"),
-        ({"algorithms": " "}, "a word of algorithms = ''"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),
         ({"rounds": 0}, "rounds = 0; allowed: an integer >= 1"),
-        ({"threads": 0}, "threads = 0"),
         ({"study": "threads"}, "in the study threads, threads = 1; allowed: an integer >= 2"),
-        ({"batch": -1}, "batch = -1"),
         ({"min_run_ms": 0.0}, r"min_run_ms = 0\.0"),
         ({"seed": -1}, "seed = -1"),
         ({"isa": "sse2"}, "isa = 'sse2'; allowed: auto, scalar"),
