@@ -134,8 +134,11 @@ NETWORK = (
     Way("table", "signed_binary", "codebook", regions=8, codebook_bits=4),
 )
 
-STEPS = ("full_precision", "binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary", "random_signs")
-STEPS += ("learned_signs", "masks_16_of_8")
+STEPS = (
+    "full_precision", "binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary", "random_signs",
+    "learned_signs", "masks_16_of_8",
+)  # fmt: skip
+"""Designs whose training steps are timed, keys of DESIGNS."""
 TRAINING = tuple(
     Way("training", QuantizerConfig(**DESIGNS[design].options).quantizer, variant=design, precision=precision)
     for precision in ("fp32", "bf16")
