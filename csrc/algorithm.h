@@ -52,9 +52,9 @@ class Algorithm {
   static int64_t column(const Job& job, int64_t s, int64_t columns) {
     return s % job.stride * (columns / job.stride) + s / job.stride;
   }
-  // The entry of a slot under tap (r, s), where fill rows are input rows.
-  static uint16_t entry(const Job& job, int64_t r, int64_t s, int64_t slot) {
-    return static_cast<uint16_t>((r * job.slots + slot) * job.columns + column(job, s, job.columns));
+  // The entry of slot 0 under tap (r, s), where fill rows are input rows; each further slot is job.columns on.
+  static int64_t first_entry(const Job& job, int64_t r, int64_t s) {
+    return r * job.slots * job.columns + column(job, s, job.columns);
   }
 };
 

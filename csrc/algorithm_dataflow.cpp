@@ -84,9 +84,9 @@ class Dataflow : public Algorithm {
       std::vector<int32_t> added, subtracted;
       for (int64_t c = 0; c < channels; c++) {
         for (int64_t tap = 0; tap < taps; tap++) {
-          const int8_t code = rows.code(row, first_channel + c, tap);
-          if (row.adds(code)) added.push_back(narrow(c * taps + tap));
-          if (row.subtracts(code)) subtracted.push_back(narrow(c * taps + tap));
+          const CodeSet code = rows.code(row, first_channel + c, tap);
+          if (code & row.add) added.push_back(narrow(c * taps + tap));
+          if (code & row.subtract) subtracted.push_back(narrow(c * taps + tap));
         }
       }
       if (row.add) found.push_back(std::move(added));

@@ -13,8 +13,7 @@ class Sparse : public Algorithm {
     for (const Row& row : rows.all) {
       for (int64_t c = 0; c < request.shape.C; c++) {
         for (int64_t tap = 0; tap < request.shape.R * request.shape.S; tap++) {
-          const int8_t code = rows.code(row, c, tap);
-          entries_ += row.adds(code) || row.subtracts(code);
+          entries_ += (rows.code(row, c, tap) & (row.add | row.subtract)) != 0;
         }
       }
     }
@@ -35,10 +34,11 @@ class Sparse : public Algorithm {
     const Row& row = rows.all[index];
     for (int64_t r = 0; r < request.shape.R; r++) {
       for (int64_t s = 0; s < request.shape.S; s++) {
-        for (int64_t c = 0; c < pass.channels; c++) {
-          const int8_t code = rows.code(row, pass.first_channel + c, r * request.shape.S + s);
-          if (row.adds(code)) entries->adds.push_back(entry(job, r, s, c));
-          if (row.subtracts(code)) entries->subtracts.push_back(entry(job, r, s, c));
+        int64_t entry = first_entry(job, r, s);
+        for (int64_t c = 0; c < pass.channels; c++, entry += job.columns) {
+          const CodeSet code = rows.code(row, pass.first_channel + c, r * request.shape.S + s);
+          if (code & row.add) entries->adds.push_back(static_cast<uint16_t>(entry));
+          if (code & row.subtract) entries->subtracts.push_back(static_cast<uint16_t>(entry));
         }
       }
     }

@@ -68,7 +68,7 @@ class Table : public Algorithm {
     const Row& row = rows.all[index];
     for (int64_t r = 0; r < request.shape.R; r++) {
       for (int64_t s = 0; s < request.shape.S; s++) {
-        int64_t first_slot = 0;
+        int64_t first = first_entry(job, r, s);
         for (int32_t c = 0; c < pass.channels; c += job.group) {
           const int32_t size = std::min(job.group, pass.channels - c);
           const TableProgram& made = program(job.group, size);
@@ -76,17 +76,17 @@ class Table : public Algorithm {
             if (pattern == 0 && request.skip_zeros) return;
             const auto [slot, negated] = made.slot(pattern);
             auto& list = subtract != negated ? entries->subtracts : entries->adds;
-            list.push_back(entry(job, r, s, first_slot + slot));
+            list.push_back(static_cast<uint16_t>(first + slot * job.columns));
           };
-          const RowPatterns patterns =
-              row_patterns(rows, row, pass.first_channel + c, size, r * request.shape.S + s);
+          const int64_t tap = r * request.shape.S + s;
+          const RowPatterns patterns = row_patterns(rows, row, pass.first_channel + c, size, tap);
           if (whole_patterns_) {
             look_up(patterns.whole(), false);
           } else {
             if (row.add) look_up(patterns.added, false);
             if (row.subtract) look_up(patterns.subtracted, true);
           }
-          first_slot += made.slots();
+          first += int64_t{made.slots()} * job.columns;
         }
       }
     }
@@ -117,11 +117,9 @@ class Table : public Algorithm {
       for (int64_t c = 0; c < request.shape.C; c += group) {
         const int64_t end = std::min<int64_t>(c + group, request.shape.C);
         for (int64_t tap = 0; tap < request.shape.R * request.shape.S; tap++) {
-          bool adds = !request.skip_zeros && row.add, subtracts = !request.skip_zeros && row.subtract;
-          for (int64_t i = c; i < end; i++) {
-            const int8_t code = rows.code(row, i, tap);
-            adds |= row.adds(code), subtracts |= row.subtracts(code);
-          }
+          CodeSet found = request.skip_zeros ? kNone : row.add | row.subtract;
+          for (int64_t i = c; i < end; i++) found |= rows.code(row, i, tap);
+          const bool adds = found & row.add, subtracts = found & row.subtract;
           count += whole_patterns_ ? adds || subtracts : adds + subtracts;
         }
       }

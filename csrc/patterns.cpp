@@ -22,16 +22,6 @@ int opposite(int pattern, int channels) {
 
 }  // namespace
 
-RowPatterns row_patterns(const Rows& rows, const Row& row, int64_t first_channel, int channels, int64_t tap) {
-  RowPatterns patterns;
-  for (int c = 0; c < channels; c++) {
-    const int8_t code = rows.code(row, first_channel + c, tap);
-    if (row.adds(code)) patterns.added += kPowerOfThree[c];
-    if (row.subtracts(code)) patterns.subtracted += kPowerOfThree[c];
-  }
-  return patterns;
-}
-
 std::vector<int> all_patterns(int channels, int least, int most) {
   std::vector<int> found;
   for (int pattern = 1; pattern < kPowerOfThree[channels]; pattern++) {

@@ -21,7 +21,15 @@ struct RowPatterns {
 };
 
 // What a row adds and what it subtracts of a group of channels, at one tap.
-RowPatterns row_patterns(const Rows& rows, const Row& row, int64_t first_channel, int channels, int64_t tap);
+inline RowPatterns row_patterns(const Rows& rows, const Row& row, int64_t first_channel, int channels, int64_t tap) {
+  RowPatterns patterns;
+  for (int c = 0, power = 1; c < channels; c++, power *= 3) {
+    const CodeSet code = rows.code(row, first_channel + c, tap);
+    patterns.added += code & row.add ? power : 0;
+    patterns.subtracted += code & row.subtract ? power : 0;
+  }
+  return patterns;
+}
 
 // All patterns but the empty one of `channels` channels whose digits lie between `least` and `most`.
 std::vector<int> all_patterns(int channels, int least, int most);

@@ -1,17 +1,10 @@
 #include "rows.h"
 
-#include <algorithm>
-
 namespace sbkit {
 
-namespace {
-
-constexpr uint8_t kNone = 0, kMinus = 1, kZero = 2, kPlus = 4;
-
-}  // namespace
-
 Rows::Rows(const Request& request, bool zeros_have_rows)
-    : codes_(request.weights.codes.data()), channels_(request.shape.C), taps_(request.shape.R * request.shape.S) {
+    : channels_(request.shape.C), taps_(request.shape.R * request.shape.S) {
+  for (const int8_t code : request.weights.codes) codes_.push_back(static_cast<CodeSet>(1 << (code + 1)));
   first.push_back(0);
   for (int64_t k = 0; k < request.shape.K; k++) {
     add_filter(request, k, zeros_have_rows);
@@ -24,12 +17,13 @@ Rows::Rows(const Request& request, bool zeros_have_rows)
 }
 
 void Rows::add_filter(const Request& request, int64_t filter, bool zeros_have_rows) {
-  const int8_t *begin = codes_ + filter * channels_ * taps_, *end = begin + channels_ * taps_;
   const float scale = request.weights.scale[filter], negative_scale = request.weights.negative_scale[filter];
-  const bool plus = std::find(begin, end, 1) != end, minus = std::find(begin, end, -1) != end;
-  const bool zero = std::find(begin, end, 0) != end;
+  const int64_t size = channels_ * taps_;
+  CodeSet found = kNone;
+  for (int64_t i = filter * size; i < (filter + 1) * size; i++) found |= codes_[i];
+  const bool plus = found & kPlus, minus = found & kMinus, zero = found & kZero;
   mixed |= plus && minus, zeros |= zero;
-  auto add = [&](uint8_t added, uint8_t subtracted, float coefficient) {
+  auto add = [&](CodeSet added, CodeSet subtracted, float coefficient) {
     all.push_back({filter, added, subtracted});
     coefficients.push_back(coefficient);
   };

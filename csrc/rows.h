@@ -20,14 +20,15 @@
 
 namespace sbkit {
 
+using CodeSet = uint8_t;  // a set of codes, of which each is one bit
+constexpr CodeSet kNone = 0, kMinus = 1, kZero = 2, kPlus = 4;
+
 struct Row {
   int64_t filter;
-  uint8_t add, subtract;  // sets of codes: code -1 is bit 0, code 0 bit 1, code +1 bit 2
-  bool adds(int8_t code) const { return add >> (code + 1) & 1; }
-  bool subtracts(int8_t code) const { return subtract >> (code + 1) & 1; }
+  CodeSet add, subtract;  // codes whose activations are added, subtracted
 };
 
-// The rows of a layer. Refers to the weights that it was made from.
+// The rows of a layer, and its codes.
 class Rows {
  public:
   Rows(const Request& request, bool zeros_have_rows);
@@ -39,13 +40,14 @@ class Rows {
   bool mixed = false;               // whether some filter has codes of both signs
   bool zeros = false;               // whether some code is 0
 
-  int8_t code(const Row& row, int64_t channel, int64_t tap) const {
+  // The code, as a set of one, of the row's filter.
+  CodeSet code(const Row& row, int64_t channel, int64_t tap) const {
     return codes_[(row.filter * channels_ + channel) * taps_ + tap];
   }
 
  private:
   void add_filter(const Request& request, int64_t filter, bool zeros_have_rows);
-  const int8_t* codes_;
+  std::vector<CodeSet> codes_;  // [K][C][R*S]
   int64_t channels_, taps_;
 };
 
