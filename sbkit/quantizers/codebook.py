@@ -45,7 +45,7 @@ class Codebook(nn.Module):
         if bits and not (config.region_taps == 1 and bits <= channels <= MAX_CODEBOOK_CHANNELS):
             raise ValueError(
                 f"codebook_bits = {bits} with region_channels = {channels}, region_taps = {config.region_taps}; "
-                f"allowed: 0, or up to region_channels, with region_taps = 1 and region_channels to {MAX_CODEBOOK_CHANNELS}"
+                f"allowed: 0, or up to region_channels with region_taps = 1, region_channels <= {MAX_CODEBOOK_CHANNELS}"
             )
         if config.codebook != "sparsest" and not bits:
             raise ValueError(f"codebook = {config.codebook!r} with codebook_bits = 0; allowed: sparsest")
