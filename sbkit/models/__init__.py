@@ -38,7 +38,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Network(NamedTuple):
+class Architecture(NamedTuple):
     """One row of MODELS.
 
     build       makes the network from (layers, in_channels, classes, image_size, width), its parameters not yet drawn
@@ -60,26 +60,26 @@ class Network(NamedTuple):
     fixed: str = ""
 
 
-def _cifar(depth: int, *parameters: int) -> Network:
-    return Network(partial(cifar_resnet, depth=depth), parameters, residual=True)
+def _cifar(depth: int, *parameters: int) -> Architecture:
+    return Architecture(partial(cifar_resnet, depth=depth), parameters, residual=True)
 
 
-def _imagenet(blocks: list[int], *parameters: int) -> Network:
-    return Network(partial(imagenet_resnet, blocks=blocks), parameters, residual=True, least_side=32)
+def _imagenet(blocks: list[int], *parameters: int) -> Architecture:
+    return Architecture(partial(imagenet_resnet, blocks=blocks), parameters, residual=True, least_side=32)
 
 
-MODELS: dict[str, Network] = {
+MODELS: dict[str, Architecture] = {
     "resnet8": _cifar(8, 78_042, 73_728),
     "resnet20": _cifar(20, 272_474, 267_264),
     "resnet32": _cifar(32, 466_906, 460_800),
     "resnet44": _cifar(44, 661_338, 654_336),
     "resnet56": _cifar(56, 855_770, 847_872),
     "resnet110": _cifar(110, 1_730_714, 1_718_784),
-    "vgg_small": Network(vgg_small, (4_660_106, 4_571_136), least_side=8),
+    "vgg_small": Architecture(vgg_small, (4_660_106, 4_571_136), least_side=8),
     "resnet18": _imagenet([2, 2, 2, 2], 11_689_512, 10_985_472),
     "resnet34": _imagenet([3, 4, 6, 3], 21_797_672, 21_086_208),
-    "mlp": Network(mlp, (987_914, 196_608)),
-    "transformer": Network(Transformer, (105_802, 98_304), side_step=PATCHES, width_step=HEADS, fixed="GELU"),
+    "mlp": Architecture(mlp, (987_914, 196_608)),
+    "transformer": Architecture(Transformer, (105_802, 98_304), side_step=PATCHES, width_step=HEADS, fixed="GELU"),
 }
 
 
@@ -109,23 +109,26 @@ def build_model(
     choice("nonlinearity", nonlinearity, NONLINEARITIES)
     whole("in_channels", in_channels, 1)
     whole("classes", classes, 1)
-    network = MODELS[name]
-    whole(f"image_size of {name}", image_size, network.least_side)
+    architecture = MODELS[name]
+    whole(f"image_size of {name}", image_size, architecture.least_side)
     whole("width", width, 0)
     number("clamp", clamp, 0)
-    for option, value, step in (("image_size", image_size, network.side_step), ("width", width, network.width_step)):
+    for option, value, step in (
+        ("image_size", image_size, architecture.side_step),
+        ("width", width, architecture.width_step),
+    ):
         if value % step:
             raise ValueError(f"{option} = {value} for {name}; allowed: multiples of {step}")
-    if network.fixed and nonlinearity != "relu":
+    if architecture.fixed and nonlinearity != "relu":
         raise ValueError(
-            f"nonlinearity = {nonlinearity!r} has no effect on {name}, which has {network.fixed}; allowed: relu"
+            f"nonlinearity = {nonlinearity!r} has no effect on {name}, which has {architecture.fixed}; allowed: relu"
         )
     for option, value in (("double_shortcut", double_shortcut), ("clamp", clamp)):
-        if value and not network.residual:
+        if value and not architecture.residual:
             raise ValueError(f"{option} = {value} has no effect on {name}; allowed for residual networks alone")
     layers = Layers(quantizer, nonlinearity, seed, double_shortcut, clamp)
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
-        model = network.build(layers, in_channels, classes, image_size, width)
+        model = architecture.build(layers, in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
     return model
 

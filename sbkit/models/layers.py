@@ -28,6 +28,12 @@ class QuantLayer(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
         self.quantizer = make_quantizer(config, shape, signs)
 
+    def quantized(self) -> Tensor:
+        """The weights to compute with. Under a tracer (`torch.jit.trace`, the ONNX exporter) they are constants."""
+        if torch.jit.is_tracing() and not isinstance(self.quantizer, FullPrecision):
+            return torch.from_numpy(self.quantizer.codes(self.weight).dense()).reshape(self.weight.shape)
+        return self.quantizer(self.weight)
+
 
 class QuantConv2d(QuantLayer):
     """Convolution of (N, C, H, W) with quantized weights (K, C, R, R), without bias."""
@@ -39,7 +45,7 @@ class QuantConv2d(QuantLayer):
         self.stride, self.padding = stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.quantizer(self.weight), stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.quantized(), stride=self.stride, padding=self.padding)
 
 
 class QuantLinear(QuantLayer):
@@ -53,7 +59,7 @@ class QuantLinear(QuantLayer):
         super().__init__((K, C), config, signs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.quantizer(self.weight))
+        return F.linear(x, self.quantized())
 
 
 class Layers:
