@@ -56,13 +56,16 @@ class Regions:
         """(K, groups, blocks) as (K, B)."""
         return per_region.transpose(1, 2).flatten(1)
 
+    def laid_out(self, per_region: Tensor) -> Tensor:
+        """(K, B) as (K, groups, blocks): undoes `numbered`."""
+        return per_region.unflatten(1, (self.blocks, self.groups)).mT
+
     def spread(self, per_region: Tensor, w: Tensor) -> Tensor:
-        """(K or 1, B or 1) in a shape that broadcasts to w's."""
-        if per_region.shape[1] == 1:
+        """(K or 1, groups or 1, blocks or 1) in a shape that broadcasts to w's."""
+        if per_region.shape[1:] == (1, 1):
             return per_region.reshape(-1, *[1] * (w.ndim - 1))
-        blocks_last = per_region.unflatten(1, (self.blocks, self.groups)).mT
-        per_channel = blocks_last[..., None].expand(-1, -1, -1, self.channels)  # (K, groups, C), as in channels_last
-        if self.groups > 1:
+        per_channel = per_region[..., None].expand(-1, self.groups, self.blocks, self.channels)
+        if self.groups > 1:  # in memory the channels lie last, as in channels_last
             return per_channel.reshape(-1, *w.shape[2:], w.shape[1]).movedim(-1, 1)
         return per_channel.reshape(-1, w.shape[1], *[1] * (w.ndim - 2))
 

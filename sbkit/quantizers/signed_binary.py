@@ -123,24 +123,28 @@ class SignedBinary(Quantizer):
     def signs(self, w: Tensor, delta: Tensor | None = None) -> Tensor:
         """beta of each weight, in a shape that broadcasts to w's; `delta` spares finding its thresholds again."""
         if self.config.assignment != "learned":
-            return self.regions.spread(self.beta, w)
+            return self.regions.spread(self.regions.laid_out(self.beta), w)
         delta = self._delta(w) if delta is None else delta
-        excess = self.regions.split(w - w.clamp(-delta, delta)).sum(3)
-        return self.regions.spread(self.regions.numbered(torch.ones_like(excess).copysign_(excess)), w)
+        within = torch.maximum(w, -delta)
+        torch.minimum(within, delta, out=within)  # both several times faster than `clamp` with tensors
+        excess = self.regions.split(torch.sub(w, within, out=within)).sum(3)
+        return self.regions.spread(torch.ones_like(excess).copysign_(excess), w)
 
     def _magnitude(self, w: Tensor) -> Tensor:
-        """max|w| or mean|w|: (1, 1) for the layer, (K, 1) for its filters or (K, B) for its regions."""
+        """max|w| or mean|w|: (1, 1, 1) of the layer, (K, 1, 1) of its filters or (K, groups, blocks) of its regions."""
         axis, mean = self.config.delta_axis, self.config.threshold == "mean"
         if axis == "region":
             parts = self.regions.split(w.abs())
-            return self.regions.numbered(parts.mean(3) if mean else parts.amax(3))
-        if mean:
-            return w.abs().reshape(1 if axis == "layer" else len(w), -1).mean(1, keepdim=True)
-        return w.abs().amax(tuple(range(axis == "filter", w.ndim))).reshape(-1, 1)
+            return parts.mean(3) if mean else parts.amax(3)
+        if mean:  # summed in the order of the dimensions, however w lies in memory
+            rows = torch.abs(w, out=w.new_empty(w.shape)).reshape(1 if axis == "layer" else len(w), -1)
+            return rows.mean(1).reshape(-1, 1, 1)
+        return w.abs().amax(tuple(range(axis == "filter", w.ndim))).reshape(-1, 1, 1)
 
     def _delta(self, w: Tensor) -> Tensor:
-        learned = self.config.threshold == "learned"
-        factor = self.delta_factors.detach().clamp(0, 0.95) if learned else self.config.delta_factor
+        factor = self.config.delta_factor
+        if self.config.threshold == "learned":
+            factor = self.delta_factors.detach().clamp(0, 0.95)[..., None]
         return self.regions.spread(factor * self._magnitude(w), w)
 
     def quantize(self, w):
@@ -154,7 +158,7 @@ class SignedBinary(Quantizer):
         if self.config.threshold != "learned":
             return w
         fixed = w.detach()
-        return w - self.signs(fixed) * self.regions.spread(self.delta_factors * self._magnitude(fixed), w)
+        return w - self.signs(fixed) * self.regions.spread(self.delta_factors[..., None] * self._magnitude(fixed), w)
 
 
 class ZeroOne(SignedBinary):
