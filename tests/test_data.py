@@ -286,14 +286,6 @@ def test_the_debian_package_is_unpacked_without_root_rights(clothes, tmp_path, m
     assert sorted(fashion_mnist._verified(fashion_mnist._fetch_debian_package(folder))) == sorted(fashion_mnist.SHA256)
 
 
-def test_the_real_fashion_mnist_if_it_is_here():
-    if not (data.data_folder() / "FashionMNIST" / "raw").is_dir():
-        pytest.skip("Fashion-MNIST has not been fetched")
-    clothes = data.load("fashion_mnist", image_size=14, train_images=20000)
-    assert clothes.x_train.shape == (20000, 1, 14, 14)
-    assert torch.equal(clothes.y_test.bincount(), torch.full((10,), 1000))
-
-
 # CIFAR-10, from files made here
 
 
@@ -324,12 +316,10 @@ def test_cifar10_reads_and_checks_batches(tmp_path, monkeypatch):
 
 
 def test_cifar10_without_network_says_where_to_put_it(tmp_path, monkeypatch):
-    CIFAR10 = import_torchvision().datasets.CIFAR10
-
     def download(self):
         raise OSError("no network")
 
-    monkeypatch.setattr(CIFAR10, "download", download)
+    monkeypatch.setattr(import_torchvision().datasets.CIFAR10, "download", download)
     with pytest.raises(FileNotFoundError, match=r"cifar-10-python\.tar\.gz"):
         data.load("cifar10", root=tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
@@ -407,26 +397,23 @@ def test_images_of_several_sizes_need_an_image_size_and_small_ones_are_enlarged(
     assert (middle - native.x_test[:, :, :, 1:11]).abs().mean() < 20 < native.x_test.float().std()
 
 
-@pytest.mark.parametrize("harm", ["cut", "missing part", "empty part", "unknown class"])
-def test_a_wrong_image_folder_is_refused_by_name(tree, tmp_path, harm):
+def test_a_wrong_image_folder_is_refused_by_name(tree, tmp_path):
+    def refused(error, message):
+        with pytest.raises(error, match=message):
+            data.load(f"image_folder:{tree}", root=tmp_path)
+        assert [path for path in (tmp_path / "cache").glob("*") if path.suffix != ".lock"] == []
+
     victim = tree / "train" / "dog" / "1.png"
-    error, message = ValueError, ""
-    if harm == "cut":
-        victim.write_bytes(victim.read_bytes()[:60])
-        message = r"dog/1\.png is not a readable image"
-    elif harm == "missing part":
-        (tree / "val").rename(tree / "validation")
-        error, message = FileNotFoundError, "val does not exist"
-    elif harm == "empty part":
-        for file in (tree / "val").rglob("*.png"):
-            file.rename(file.with_suffix(".txt"))
-        error, message = FileNotFoundError, "holds no image"
-    else:
-        (tree / "val" / "cow").mkdir()
-        message = "cow"
-    with pytest.raises(error, match=message):
-        data.load(f"image_folder:{tree}", root=tmp_path)
-    assert [path for path in (tmp_path / "cache").glob("*") if path.suffix != ".lock"] == []
+    victim.write_bytes(victim.read_bytes()[:60])
+    refused(ValueError, r"dog/1\.png is not a readable image")
+    (tree / "val" / "cow").mkdir()
+    refused(ValueError, "cow")
+    for file in (tree / "val").rglob("*.png"):
+        file.rename(file.with_suffix(".txt"))
+    (tree / "val" / "cow").rmdir()
+    refused(FileNotFoundError, "holds no image")
+    (tree / "val").rename(tree / "validation")
+    refused(FileNotFoundError, "val does not exist")
 
 
 def test_an_image_folder_is_decoded_in_blocks_and_normalized_by_all(tree, tmp_path, monkeypatch):
@@ -436,11 +423,8 @@ def test_an_image_folder_is_decoded_in_blocks_and_normalized_by_all(tree, tmp_pa
     assert parts.sha256 == whole.sha256 and torch.equal(parts.x_train, whole.x_train)
     expected = [np.asarray(Image.open(path)) for path in sorted((tree / "train").rglob("*.png"))]
     assert whole.sha256["x_train"] == hashlib.sha256(np.stack(expected).transpose(0, 3, 1, 2).tobytes()).hexdigest()
-    for found, values in (
-        (parts.mean, np.stack(expected).mean((0, 1, 2))),
-        (parts.std, np.stack(expected).std((0, 1, 2))),
-    ):
-        assert found == pytest.approx(values / 255)
+    assert whole.mean == parts.mean == pytest.approx(np.stack(expected).mean((0, 1, 2)) / 255)
+    assert whole.std == parts.std == pytest.approx(np.stack(expected).std((0, 1, 2)) / 255)
     some = data.load(f"image_folder:{tree}", root=tmp_path / "parts", train_images=3)
     assert (
         some.mean == pytest.approx((some.x_train.double().mean((0, 2, 3)) / 255).tolist()) and some.mean != parts.mean
