@@ -363,7 +363,7 @@ def test_version_is_written_once_over(pyproject):
 
 def test_engine_is_an_entry_point(pyproject):
     points = pyproject["project"]["entry-points"]["papermill.engine"]
-    assert points == {"sbkit": "sbkit.papermill_engine:Engine"}
+    assert points == {"sbkit": "sbkit.notebook.engine:Engine"}
 
 
 def test_licence_and_citation(pyproject):
