@@ -16,7 +16,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from sbkit.notebook import expand, load_catalogue, load_experiments, parse_parameters
+from sbkit.notebook import expand, load_catalogue, load_experiments
+from sbkit.notebook.parameters import parse as parse_parameters
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

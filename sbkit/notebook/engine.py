@@ -96,5 +96,7 @@ class Engine(NBClientEngine):
             del nb_man.save  # papermill's own, which ends by writing all
         papermill["exception"] = bool(papermill["exception"])
         for output in (output for cell in nb_man.nb.cells for output in cell.get("outputs", ())):
-            if output.output_type == "error" and output.ename == ParameterError.__name__:  # a value that `start` refused
+            if (
+                output.output_type == "error" and output.ename == ParameterError.__name__
+            ):  # a value that `start` refused
                 raise Refused(output.evalue)

@@ -78,8 +78,8 @@ def expand(profile: str) -> list[dict[str, Any]]:
     content = experiments[profile]
     if not content["train"] and not content["bench"]:
         raise ValueError(
-            f"profile {profile} has no experiments; add a table [{profile}.train.<name>] or [{profile}.bench.<name>] "
-            "to notebooks/experiments.toml, whose profile `mine` shows how"
+            f"profile {profile} lists no runs; write one below [mine.train] in notebooks/experiments.toml, such as "
+            'binary = { design = "binary" }, and type make reproduce PROFILE=mine'
         )
     tables = {name: _options(content["common"], own) for name, own in content["train"].items()}
     seeds = {name: options.pop("seeds", content["seeds"]) for name, options in tables.items()}

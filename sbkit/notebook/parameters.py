@@ -20,7 +20,7 @@ TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 class OneLine:
-    """An exception that a notebook shows as one line: the traceback would lead into this package, not to the mistake."""
+    """An exception that a notebook shows as one line: a traceback would lead into this package, not to the mistake."""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it, in JupyterLab and under papermill
         return [f"{type(self).__name__}: {self}"]
@@ -104,12 +104,16 @@ def executed(history: list[str]) -> tuple[dict[str, Parameter], dict[str, Any]]:
     declares_profile = re.compile(r"^profile\s*:", re.MULTILINE)
     last = max((index for index, source in enumerate(history) if declares_profile.search(source)), default=None)
     if last is None:
-        raise ParameterError("no parameters cell has run; it holds `profile: str = ...` and runs before start(globals())")
+        raise ParameterError(
+            "no parameters cell has run; it holds `profile: str = ...` and runs before start(globals())"
+        )
     injected = [source for source in history[last + 1 :] if source.startswith("# Parameters")]
     passed = {}
     for node in ast.parse(injected[-1]).body if injected else []:
         try:
             passed[node.targets[0].id] = ast.literal_eval(node.value)
         except ValueError:
-            raise ParameterError(f"`{ast.unparse(node)}` is not a literal; allowed: {', '.join(TYPES)}, finite") from None
+            raise ParameterError(
+                f"`{ast.unparse(node)}` is not a literal; allowed: {', '.join(TYPES)}, finite"
+            ) from None
     return parse(history[last]), passed

@@ -28,9 +28,7 @@ _METADATA = {
 _FOOTER_POINTS = 6
 
 
-def figure(
-    draw: Callable[[], Figure], formats: Iterable[str], stem: str, label: str
-) -> tuple[dict[str, bytes], float]:
+def figure(draw: Callable[[], Figure], formats: Iterable[str], stem: str, label: str) -> tuple[dict[str, bytes], float]:
     """Draw a figure: its file in each format, with the label in grey below it, and its width in inches.
 
     The figure is closed. A user's matplotlibrc has no effect on it. The order of the formats counts, as a figure that
@@ -151,7 +149,7 @@ def html(shown: Shown, caption: str, fold: bool = False) -> str:
     table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     words = re.sub(r"`([^`]+)`", r"<code>\1</code>", markup.escape(caption))
     if fold:
-        return f"<details><summary>{words or 'Table'}</summary>\n{table}\n</details>"
+        return f"<details><summary>{words}</summary>\n{table}\n</details>"
     return f"<p>{words}</p>\n{table}" if words else table
 
 
@@ -187,5 +185,6 @@ def csv(frame: DataFrame) -> bytes:
 def _digits(value: Any) -> Any:
     if not isinstance(value, Real) or isinstance(value, Integral):
         return value
-    exact = value.is_integer() and abs(value) < 1e15  # a column of integers that lacks some holds floats
-    return int(value) if exact else f"{value:.6g}" if value == value else None
+    if value.is_integer() and abs(value) < 1e15:  # a column of integers that lacks some holds floats
+        return str(int(value))
+    return f"{value:.6g}" if value == value else None

@@ -196,6 +196,14 @@ class Run:
             )
         return frame
 
+    @staticmethod
+    def metrics(record: records.Record) -> DataFrame:
+        """The numbers of a record, one a row: columns metric, value."""
+        from pandas import DataFrame
+
+        rows = [(name, value) for name, value in record.metrics.items() if not isinstance(value, (list, dict))]
+        return DataFrame(rows, columns=["metric", "value"])
+
     def beside_reference(self, record: records.Record) -> DataFrame:
         """Top-1 of a training run, and of the committed runs with its configuration, whatever their seeds.
 
@@ -254,8 +262,8 @@ class Run:
     def table(self, frame: DataFrame, stem: str, columns: Sequence[str] | None = None, fold: bool = False) -> None:
         """Show a table with the catalogue's caption. `fold` shows the caption alone, which opens the table.
 
-        `columns` are those shown, at most seven, in their order; None: all. If `save`, write tables/<stem>.{csv,md,tex}:
-        the CSV holds every column, to six digits, the others what is shown.
+        `columns` are those shown, at most seven, in their order; None: all. If `save`, write tables/<stem> as .csv, .md
+        and .tex: the CSV holds every column, numbers to six digits, the other two what is shown.
         Raises ValueError for more than seven columns and for one that the table lacks.
         """
         from IPython.display import HTML, display
@@ -263,7 +271,8 @@ class Run:
         from sbkit.notebook import render
 
         check_stem("stem", stem)
-        caption = " — ".join(text for text in (self._caption(f"tables/{stem}"), self.label) if text)
+        title = self._caption(f"tables/{stem}") or (stem.replace("_", " ") if fold else "")
+        caption = " — ".join(filter(None, (title, self.label)))
         shown = render.for_people(frame, stem, columns)
         display(HTML(render.html(shown, caption, fold)))
         if self.save:
