@@ -164,7 +164,9 @@ def test_expand_imports_nothing_heavy():
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("folder", sorted((ROOT / "results/reference").glob("*/records/train")), ids=str)
+@pytest.mark.parametrize(
+    "folder", sorted((ROOT / "results/reference").glob("*/records/train")), ids=lambda path: path.parts[-3]
+)
 def test_committed_records_are_those_of_the_experiments(folder):
     """A record's options are the defaults of the parameters cell with what its run in experiments.toml changes.
 

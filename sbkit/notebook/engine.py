@@ -25,7 +25,7 @@ from traitlets.config import Config
 from sbkit.notebook.parameters import ParameterError, check, parse
 
 
-class Refused(ParameterError, ClickException):
+class Refused(ClickException, ParameterError):
     """A ParameterError that papermill's command line prints as one line, `Error: ...`, and exits 1."""
 
 
