@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 
 from sbkit import notebook, records
 from sbkit.notebook import Run, start
-from sbkit.notebook.parameters import ParameterError, parse
+from sbkit.notebook.parameters import ParameterError, parse_parameters
 from sbkit.records import Record
 
 EXPERIMENTS = """
@@ -201,7 +201,7 @@ def test_bad_parameters_are_named_in_one_line_before_anything_is_written(root, c
 
 
 def test_parse():
-    found = parse('a: int = -3  # help = me\n# more\nb: str = "x # = y"\nc: float = 1\nd: bool = False')
+    found = parse_parameters('a: int = -3  # help = me\n# more\nb: str = "x # = y"\nc: float = 1\nd: bool = False')
     assert [(p.name, p.type, p.default) for p in found.values()] == [
         ("a", int, -3),
         ("b", str, "x # = y"),

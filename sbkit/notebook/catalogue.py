@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sbkit.checks import choice, stem
-from sbkit.designs import DESIGNS
+from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS
 from sbkit.notebook.experiments import DEFAULT, NOTEBOOKS, find_root
 
 FORMATS = {"figures": ("pdf", "png", "svg", "csv"), "tables": ("csv", "md", "tex")}
@@ -18,7 +18,6 @@ READS = (*NOTEBOOKS, "weights")
 """What a reader reads: the kinds of records, and weight codes."""
 
 _FORMS = {"notebook": str, "paper": str, "caption": str, "reads": list, "needs": dict}
-_DESIGN_OPTIONS = {option for design in DESIGNS.values() for option in design.options}
 
 
 def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -71,7 +70,7 @@ def _has(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
     """Whether a run has these options and, where a design is named, that design's options and no other design's."""
     options = {name: value for name, value in needs.items() if name != "design"}
     if "design" in needs:
-        own = {name: value for name, value in run.items() if name in _DESIGN_OPTIONS}
+        own = {name: value for name, value in run.items() if name in QUANTIZER_OPTIONS}
         if own != DEFAULT | DESIGNS[needs["design"]].options:
             return False
     return options.items() <= run.items()

@@ -22,7 +22,7 @@ from papermill.engines import NBClientEngine
 from papermill.utils import find_first_tagged_cell_index
 from traitlets.config import Config
 
-from sbkit.notebook.parameters import ParameterError, check, parse
+from sbkit.notebook.parameters import ParameterError, check, parse_parameters
 
 
 class Refused(ClickException, ParameterError):
@@ -33,7 +33,7 @@ def check_parameters(notebook: NotebookNode) -> None:
     """Raises Refused if a passed parameter is not what the notebook's parameters cell declares."""
     index = find_first_tagged_cell_index(notebook, "parameters")
     try:
-        declared = parse(notebook.cells[index].source) if index >= 0 else {}
+        declared = parse_parameters(notebook.cells[index].source) if index >= 0 else {}
         check(declared, notebook.metadata.papermill.get("parameters", {}))
     except ParameterError as error:
         raise Refused(str(error)) from None

@@ -55,7 +55,7 @@ class Parameter:
         return value
 
 
-def parse(source: str) -> dict[str, Parameter]:
+def parse_parameters(source: str) -> dict[str, Parameter]:
     """The parameters that a cell declares, by name. Raises ParameterError naming the line that is out of form."""
     declared = {}
     for node in ast.parse(source).body:
@@ -76,7 +76,9 @@ def parse(source: str) -> dict[str, Parameter]:
 def declared_by(notebook: Path) -> dict[str, Parameter]:
     """The parameters that a notebook's file declares."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return parse(next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ())))
+    return parse_parameters(
+        next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
+    )
 
 
 def check_names(names: Iterable[str], allowed: Iterable[str]) -> None:
@@ -116,4 +118,4 @@ def executed(history: list[str]) -> tuple[dict[str, Parameter], dict[str, Any]]:
             raise ParameterError(
                 f"`{ast.unparse(node)}` is not a literal; allowed: {', '.join(TYPES)}, finite"
             ) from None
-    return parse(history[last]), passed
+    return parse_parameters(history[last]), passed
