@@ -8,29 +8,35 @@ papermill loads this module through its entry point; code that imports it direct
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+from click import ClickException
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from papermill.engines import NBClientEngine
 from papermill.utils import find_first_tagged_cell_index
 from traitlets.config import Config
 
-from sbkit.notebook import check_names, parse_parameters
+from sbkit.notebook.parameters import ParameterError, check, parse_parameters
+
+
+class Refused(ClickException, ParameterError):
+    """A ParameterError that papermill's command line prints as one line, `Error: ...`, and exits 1."""
 
 
 def check_parameters(notebook: NotebookNode) -> None:
-    """Raises ValueError or TypeError if a passed parameter is not what the notebook's parameters cell declares."""
+    """Raises Refused if a passed parameter is not what the notebook's parameters cell declares."""
     index = find_first_tagged_cell_index(notebook, "parameters")
-    declared = parse_parameters(notebook.cells[index].source) if index >= 0 else {}
-    passed = notebook.metadata.papermill.get("parameters", {})
-    check_names(passed, declared)
-    for name, value in passed.items():
-        declared[name].checked(value)
+    try:
+        declared = parse_parameters(notebook.cells[index].source) if index >= 0 else {}
+        check(declared, notebook.metadata.papermill.get("parameters", {}))
+    except ParameterError as error:
+        raise Refused(str(error)) from None
 
 
 def _seldom(save: Callable[..., None], seconds: float = 2.0) -> Callable[..., None]:
@@ -57,10 +63,11 @@ class Engine(NBClientEngine):
     def execute_notebook(cls, nb: NotebookNode, kernel_name: str, *args: Any, **kwargs: Any) -> NotebookNode:
         # The first write of the output happens inside the base class's method.
         check_parameters(nb)
+        os.environ["SBKIT_BATCH"] = "1"  # the kernel inherits it: training then prints lines, not a bar
         return super().execute_notebook(nb, kernel_name, *args, **kwargs)
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name: str, **kwargs: Any) -> NotebookNode:
+    def execute_managed_notebook(cls, nb_man, kernel_name: str, **kwargs: Any) -> None:
         if sys.platform == "win32":
             return cls._execute(nb_man, kernel_name, **kwargs)
         # A socket's path is limited to 104 bytes on macOS, and $TMPDIR there is long: hence /tmp.
@@ -71,7 +78,7 @@ class Engine(NBClientEngine):
             return cls._execute(nb_man, kernel_name, config=config, **kwargs)
 
     @classmethod
-    def _execute(cls, nb_man, kernel_name: str, **kwargs: Any) -> NotebookNode:
+    def _execute(cls, nb_man, kernel_name: str, **kwargs: Any) -> None:
         papermill = nb_man.nb.metadata.papermill
         nb_man.save = _seldom(nb_man.save)
         try:
@@ -88,4 +95,8 @@ class Engine(NBClientEngine):
         finally:
             del nb_man.save  # papermill's own, which ends by writing all
         papermill["exception"] = bool(papermill["exception"])
-        return nb_man.nb
+        for output in (output for cell in nb_man.nb.cells for output in cell.get("outputs", ())):
+            if (
+                output.output_type == "error" and output.ename == ParameterError.__name__
+            ):  # a value that `start` refused
+                raise Refused(output.evalue)
