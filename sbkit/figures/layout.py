@@ -138,6 +138,12 @@ def points_axis(axis: Axes) -> None:
 # Axes
 
 
+def short(name: str, characters: int = 30, lines: int = 1) -> str:
+    """A long name on so many lines of so many characters, cut at a word where it does not fit."""
+    name = name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")  # an option stays with its value
+    return "\n".join(textwrap.wrap(name, characters, max_lines=lines, placeholder=" …"))
+
+
 def count(value: float) -> str:
     """A count for people: 1200 is 1.2k, 3000000 is 3M."""
     for factor, letter in ((1e6, "M"), (1e3, "k")):
