@@ -47,8 +47,7 @@ def head(figure: Figure, title: str, handles: Sequence[Artist] = ()) -> None:
 
 def _table_width(widths: np.ndarray, columns: int) -> float:
     """Width of so many columns of a legend, which is filled column by column."""
-    rows = -(-len(widths) // columns)
-    return sum(widths[start : start + rows].max() for start in range(0, len(widths), rows))
+    return sum(column.max() for column in np.array_split(widths, columns))
 
 
 def handle(label: str, **look: Any) -> Line2D:
