@@ -156,8 +156,9 @@ def fitted(counts: np.ndarray, edges: np.ndarray, cdf: Callable[[np.ndarray], np
 
 
 def first_run(bins: DataFrame) -> DataFrame:
-    """The bins of the smallest seed, the fits rounded to the digit that the search for them holds."""
-    return bins[bins["seed"] == bins["seed"].min()].round(dict.fromkeys(_CDF, 1))
+    """The bins of one run: the first group's smallest seed."""
+    bins = bins[bins["label"] == bins["label"].iloc[0]]
+    return bins[bins["seed"] == bins["seed"].min()]
 
 
 def latent_fits(bins: DataFrame) -> DataFrame:
@@ -182,7 +183,6 @@ def latent_fits(bins: DataFrame) -> DataFrame:
     difference = summary(fits, keys, "difference").rename(columns={"difference_mean": "difference"})
     table = table.merge(difference.drop(columns="n"), on=keys)
     sides = map(beyond, table["difference"], table["difference_half_width"])
-    table = table.round(dict.fromkeys(("ks_gaussian", "ks_laplacian", "difference", "difference_half_width"), 5))
     return table.assign(better=[{1: "Gaussian", -1: "Laplacian", 0: "undecided"}[side] for side in sides])
 
 
