@@ -237,15 +237,15 @@ def load_inventory(path: str | Path) -> list[dict[str, Any]]:
 def inventory_table(
     items: Iterable[Mapping[str, Any]],
     table: DataFrame,
-    statements: DataFrame,
+    statements: Iterable[str],
     catalogue: Mapping[str, Mapping[str, Any]],
 ) -> DataFrame:
     """One row per figure and table of the paper: what answers it here, and how many claims have which verdict.
 
-    `table` is that of `claims_table`, `statements` of `statements_table`, `catalogue` of the figures and tables that are
-    drawn, by "figures/<stem>". Raises ValueError for an item that names a claim which stands in neither.
+    `table` is that of `claims_table`, `statements` are ids of contradictions and identities, `catalogue` holds the
+    figures and tables that are drawn, by "figures/<stem>". Raises ValueError for an item that names an unknown claim.
     """
-    others = {name for row in table["restates"] for name in row.split(", ")} | set(statements["id"])
+    others = {name for row in table["restates"] for name in row.split(", ")} | set(statements)
     rows = []
     for item in items:
         verdicts = []

@@ -34,6 +34,9 @@ _QUESTION = (
 )  # fmt: skip
 
 
+_OWN = ("what", "measure", "profile", "fixed", "sign", "neutral")
+
+
 def load_questions(path: str | Path) -> list[dict[str, Any]]:
     """The [[question]] tables of questions.toml.
 
@@ -43,6 +46,7 @@ def load_questions(path: str | Path) -> list[dict[str, Any]]:
       what     the number, for people
       measure  of MEASURES; the measure's arguments stand beside it
       profile  whose committed records the answer was written from
+      fixed    true where the text names the setting of that profile: then no other records are asked
       sign     of SIGNS, which the text relies on
       neutral  the value of no effect, where the measure has none of its own
     Raises ValueError naming the question, the key, its value and what is allowed.
@@ -69,7 +73,7 @@ def _check(row: Mapping[str, Any]) -> None:
 
 
 def _arguments(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in ("what", "measure", "profile", "sign", "neutral")}
+    return {key: value for key, value in row.items() if key not in _OWN}
 
 
 def _neutral(row: Mapping[str, Any]) -> float | None:
@@ -109,7 +113,8 @@ def numbers_table(
 def _measured(row: Mapping[str, Any], measurers: Mapping, first: str) -> tuple[Measured | None, str, str]:
     """The number, the profile whose records gave it, and what is missing if none did."""
     lacks = ""
-    for profile in dict.fromkeys([first, f"{COMMITTED}/{row['profile']}"]):
+    committed = f"{COMMITTED}/{row['profile']}"
+    for profile in [committed] if row.get("fixed") else dict.fromkeys([first, committed]):
         if profile in measurers:
             try:
                 found = measurers[profile](row["measure"], _arguments(row))

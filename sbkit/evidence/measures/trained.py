@@ -135,6 +135,14 @@ def _last_flips(path: str) -> float:
     return 100 * records.load(path).history["epochs"][-1]["flip_fraction"]
 
 
+@measure("percent of clean accuracy")
+def kept(evidence: Evidence, ours: Group, kind: str, test: str = "") -> Measured:
+    """Share of clean accuracy kept on changed images, percent, mean over strengths; arguments as of `kept_gap`."""
+    choice("kind", kind, changed_images.KINDS)
+    found = changed_images.kept(ours.runs(evidence), kind, test)
+    return measured(found["kept"], found["name"])
+
+
 @measure("percent of clean accuracy", neutral=0.0)
 def kept_gap(evidence: Evidence, ours: Group, over: Group, kind: str, test: str = "") -> Measured:
     """Share of clean accuracy kept on changed images: that of one group minus that of another, in points.
@@ -164,7 +172,7 @@ def _by_class(evidence: Evidence, group: Group):
     return found.assign(worst=list(map(min, tested)), spread=[max(run) - min(run) for run in tested])
 
 
-@measure("bits", neutral=None)
+@measure("bits")
 def code_bits(evidence: Evidence, scheme: str) -> Measured:
     """Bits that a code of a scheme takes when it is stored plainly."""
     choice("scheme", scheme, SCHEMES)
