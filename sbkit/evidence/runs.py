@@ -102,12 +102,14 @@ def _described(config: Config, main: Config) -> tuple[Design, bool, str]:
 def find(runs: DataFrame, design: str, **changes: Any) -> DataFrame:
     """The runs of one group: a design under the main recipe, with some options of either changed.
 
-    `runs` has the columns of `grouped`. Raises ValueError for an unknown design and MissingRecord without such a run.
+    A change to "default" takes an option back to its default. `runs` has the columns of `grouped`. Raises ValueError
+    for an unknown design and MissingRecord without such a run.
     """
     if design not in DESIGNS:
         raise ValueError(f"design = {design!r}; allowed: {', '.join(DESIGNS)}")
     if len(runs):
         wanted = main_recipe(runs["config"]) | DESIGNS[design].options | changes
+        wanted = {key: value for key, value in wanted.items() if value != "default"}
         found = runs[runs["group"] == _text(wanted)]
         if len(found):
             return found
