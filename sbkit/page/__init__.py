@@ -2,6 +2,7 @@
 
 items    what lies in a profile's folder: figures, tables, records and where they come from
 html     results/<profile>/index.html, one file that a browser opens offline
+verdicts your verdicts beside the committed ones
 crate    results/<profile>/ro-crate-metadata.json, an RO-Crate of the profile's files
 gallery  results/reference/README.md, which GitHub renders, and the tables in README.md and docs/
 """
