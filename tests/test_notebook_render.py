@@ -187,7 +187,7 @@ def page(*cells):
 
 def test_html_is_escaped_and_an_interval_stays_in_one_piece():
     assert "&lt;b&gt;&amp;" in page("<b>&")
-    assert "1.25\u00a0±\u00a00.30" in page("1.25 ± 0.30")
+    assert "1.25\u00a0±\u00a00.30\u00a0(n=3)" in page("1.25 ± 0.30 (n=3)")
 
 
 def test_verdicts_have_the_colour_of_their_meaning():
