@@ -43,7 +43,7 @@ reproduce: setup  ## every run, figure, table and the page of PROFILE into resul
 	@echo "figures   results/$(PROFILE)/figures"
 	@echo "tables    results/$(PROFILE)/tables"
 	@echo "overview  results/$(PROFILE)/index.html"
-	@"$(BIN)/python" workflow/compare.py "results/$(PROFILE)"
+	@"$(BIN)/python" -m sbkit.page --verdicts "$(PROFILE)"
 
 bench: setup  ## only the benchmarks of PROFILE
 	@$(LOCK) $(MAKE) --no-print-directory snakemake RULE=benchmarks

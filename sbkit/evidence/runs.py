@@ -102,12 +102,14 @@ def _described(config: Config, main: Config) -> tuple[Design, bool, str]:
 def find(runs: DataFrame, design: str, **changes: Any) -> DataFrame:
     """The runs of one group: a design under the main recipe, with some options of either changed.
 
-    `runs` has the columns of `grouped`. Raises ValueError for an unknown design and MissingRecord without such a run.
+    A change to "default" takes an option back to its default. `runs` has the columns of `grouped`. Raises ValueError
+    for an unknown design and MissingRecord without such a run.
     """
     if design not in DESIGNS:
         raise ValueError(f"design = {design!r}; allowed: {', '.join(DESIGNS)}")
     if len(runs):
         wanted = main_recipe(runs["config"]) | DESIGNS[design].options | changes
+        wanted = {key: value for key, value in wanted.items() if value != "default"}
         found = runs[runs["group"] == _text(wanted)]
         if len(found):
             return found
@@ -129,6 +131,12 @@ def compared(runs: DataFrame, everything: bool = False) -> DataFrame:
     model = np.array([config.get("model") == main.get("model") for config in runs["config"]])
     full = (runs["design"] == "full_precision") & (seeds == seeds.max()) & model
     chosen = runs[((runs["design"] != "") & widths) | full]
+    return runs if chosen.empty else chosen
+
+
+def plain(runs: DataFrame) -> DataFrame:
+    """The runs of each scheme in its plain form under the main recipe; all runs where there is none such."""
+    chosen = runs[(runs["design"] == runs["quantizer"]) & runs["main"].astype(bool)] if len(runs) else runs
     return runs if chosen.empty else chosen
 
 

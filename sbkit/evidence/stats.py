@@ -18,7 +18,9 @@ class Measured(NamedTuple):
     """One number that records give: a mean with the half width of its interval.
 
     The half width is 0 for an exact count and NaN where a single run leaves it open. `names` are those of the records
-    it rests on; a number without any was reckoned, not measured. `remark` is for people.
+    it rests on; a number without any was reckoned, not measured. `remark` is for people. A model has no interval of a
+    mean but a `range`: its value at the base assumptions lies between the least and the greatest that any single change
+    of an assumption gives. `of` says what n counts, one of COUNTED.
     """
 
     value: float
@@ -26,19 +28,27 @@ class Measured(NamedTuple):
     n: int
     names: tuple[str, ...] = ()
     remark: str = ""
+    of: str = "seeds"
+    range: tuple[float, float] = ()
 
     @property
     def low(self) -> float:
-        """Lower end of the interval."""
-        return self.value - self.half_width
+        """Lower end of the interval, or of the range."""
+        return self.range[0] if self.range else self.value - self.half_width
 
     @property
     def high(self) -> float:
-        """Upper end of the interval."""
-        return self.value + self.half_width
+        """Upper end of the interval, or of the range."""
+        return self.range[1] if self.range else self.value + self.half_width
 
     def __str__(self) -> str:
+        if self.range:
+            return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
         return shown(self.value, self.half_width, self.n)
+
+
+COUNTED = ("seeds", "rounds", "assumptions", "exact")
+"""What the n of a number counts: trained networks, rounds of a timing, changes of a model; an exact count has no n."""
 
 
 class MissingRecord(LookupError):
@@ -57,15 +67,15 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
     return float(values.mean()), float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / math.sqrt(values.size))
 
 
-def measured(values: Iterable[float], names: Iterable[str] = (), remark: str = "") -> Measured:
+def measured(values: Iterable[float], names: Iterable[str] = (), remark: str = "", of: str = "seeds") -> Measured:
     """The mean of values with its interval."""
     values = list(values)
-    return Measured(*interval(values), len(values), tuple(names), remark)
+    return Measured(*interval(values), len(values), tuple(names), remark, of)
 
 
 def exact(value: float, names: Iterable[str] = (), remark: str = "") -> Measured:
     """A count, which has no spread."""
-    return Measured(float(value), 0.0, 1, tuple(names), remark)
+    return Measured(float(value), 0.0, 1, tuple(names), remark, "exact")
 
 
 def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:

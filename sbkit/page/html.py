@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from sbkit.notebook import FORMATS, Run
+from sbkit.page import verdicts
 from sbkit.page.items import PAPER, finished_records, items, notebook_title, provenance
 from sbkit.records import write_atomic
 
@@ -37,6 +38,7 @@ def page(run: Run) -> str:
     """The whole of index.html. Raises FileNotFoundError if the profile has no finished record."""
     found = finished_records(run.folder)
     shown = {item.name: item for item in items(run)}
+    yours = verdicts.compared(run)
     notebooks = dict.fromkeys(item.entry["notebook"] for item in shown.values())
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -56,6 +58,8 @@ def page(run: Run) -> str:
         front=[shown[name] for name in FRONT if name in shown],
         notebooks={name: notebook_title(run.root, name) for name in notebooks},
         items=list(shown.values()),
+        yours=verdicts.as_table(yours),
+        equal=sum(row.same for row in yours),
         formats=FORMATS,
         provenance=provenance(found),
         records=found,
