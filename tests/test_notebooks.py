@@ -174,17 +174,18 @@ def test_every_run_of_every_profile_is_a_valid_configuration():
 def test_every_training_run_can_be_started_from_the_command_line():
     """workflow/options.py says the same as the notebook's parameters."""
     pytest.importorskip("torch")
-    from sbkit import training
     from sbkit.quantizers import QuantizerConfig
+    from sbkit.training import TrainConfig
+    from sbkit.training.__main__ import parser
 
     options = runpy.run_path(ROOT / "workflow" / "options.py")["options"]
     for profile in filled(load_experiments(ROOT)):
         for run in expand(profile):
             if run["notebook"] != "02_train.ipynb":
                 continue
-            found = vars(training._parser().parse_args(options(profile, run["name"])))
+            found = vars(parser().parse_args(options(profile, run["name"])))
             assert (found["folder"], found["name"]) == (f"results/{profile}", run["name"])
-            for kind in (training.TrainConfig, QuantizerConfig):
+            for kind in (TrainConfig, QuantizerConfig):
                 given = {name: value for name, value in run["parameters"].items() if name in kind.__dataclass_fields__}
                 assert kind(**{name: found[name] for name in kind.__dataclass_fields__}) == kind(**given)
     with pytest.raises(ValueError, match="run = 'binary'; allowed in profile imagenet: full_precision-s0, binary-s0"):

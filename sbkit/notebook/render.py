@@ -131,7 +131,7 @@ def _cell(value: Any) -> str:
         return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value).replace(" ± ", "\u00a0±\u00a0")  # no line breaks within an interval
+    return str(value).replace(" ± ", "\u00a0±\u00a0").replace(" (n=", "\u00a0(n=")  # an interval in one piece
 
 
 def html(shown: Shown, caption: str, fold: bool = False) -> str:
