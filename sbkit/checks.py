@@ -24,7 +24,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
 
 
 def number(name: str, value: Any, least: float, most: float | None = None) -> None:
-    """Raises ValueError unless the value is a finite number, and no bool, from `least` to `most` (None: without end)."""
+    """Raises ValueError unless the value is a finite number, no bool, from `least` to `most` (None: without end)."""
     fits = type(value) in (int, float) and least <= value < float("inf") and (most is None or value <= most)
     if not fits:
         allowed = f"a number >= {least}" if most is None else f"a number from {least} to {most}"

@@ -24,6 +24,15 @@ class Design:
     paper: bool = False
 
 
+QUANTIZER_OPTIONS = (
+    "quantizer", "estimator", "scale", "threshold", "delta_factor", "delta_axis", "region_channels", "region_taps",
+    "codebook_bits", "codebook", "positive_fraction", "assignment", "swap_at", "channel_signs", "standardize",
+)  # fmt: skip
+"""The options of a quantizer, which a design may set; all other options of a run are its recipe.
+
+A test holds them equal to the fields of QuantizerConfig.
+"""
+
 # One sign for each filter, tap and group of four channels, and a threshold at the mean magnitude.
 _FINE = {"region_channels": 4, "region_taps": 1, "threshold": "mean", "delta_factor": 1.0}
 
@@ -33,15 +42,15 @@ _ROWS = (
     Design("ternary_twn", "ternary (TWN)", {"quantizer": "ternary_twn"}, paper=True),
     Design("ternary_ttq", "ternary (TTQ)", {"quantizer": "ternary_ttq"}),
     Design("zero_one", "{0,1}", {"quantizer": "zero_one"}, paper=True),
-    Design("signed_binary", "signed binary, the paper's", paper=True),
-    Design("signed_binary_sb_ede", "signed binary, the paper's, SB-EDE", {"estimator": "sb_ede"}, paper=True),
-    Design("channel_signs", "signed binary, signed channels", {"channel_signs": True}),
-    Design("region_signs", "signed binary, signs per 4 channels", {"region_channels": 4, "assignment": "random"}),
-    Design("random_signs", "signed binary, random fine signs", _FINE | {"assignment": "random"}),
-    Design("learned_signs", "signed binary, learned fine signs", _FINE | {"assignment": "learned"}),
+    Design("signed_binary", "signed binary", paper=True),
+    Design("signed_binary_sb_ede", "signed binary, SB-EDE", {"estimator": "sb_ede"}, paper=True),
+    Design("channel_signs", "signed channels", {"channel_signs": True}),
+    Design("region_signs", "signs per 4 channels", {"region_channels": 4, "assignment": "random"}),
+    Design("random_signs", "random fine signs", _FINE | {"assignment": "random"}),
+    Design("learned_signs", "learned fine signs", _FINE | {"assignment": "learned"}),
     Design(
         "masks_16_of_8",
-        "signed binary, 16 masks of 8",
+        "16 masks of 8",
         _FINE | {"assignment": "random", "region_channels": 8, "codebook_bits": 4},
     ),
 )

@@ -1,4 +1,4 @@
-"""The quantization schemes: one row each, from which kernels, counts, energy, figures and notebooks take what they need.
+"""The quantization schemes: one row each, from which kernels, counts, energy, figures and notebooks take what they ask.
 
 A new scheme is a row here and a class in `sbkit.quantizers`; a test holds the two lists equal. Torch-free.
 """

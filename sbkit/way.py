@@ -71,12 +71,16 @@ class Way:
         for name in options:
             choice("field of a way", name, [field.name for field in fields(cls)])
         if "algorithm" not in options:
-            raise ValueError(f"a way {dict(options)} lacks its algorithm; allowed: one of {', '.join((*KERNELS, *PEERS))}")
+            raise ValueError(
+                f"a way {dict(options)} lacks its algorithm; allowed: one of {', '.join((*KERNELS, *PEERS))}"
+            )
         return cls(**options)
 
     def options(self) -> dict[str, Any]:
         """The fields that differ from their defaults, the algorithm among them: what `of` takes."""
-        return {field.name: asdict(self)[field.name] for field in fields(self) if getattr(self, field.name) != field.default}
+        return {
+            field.name: asdict(self)[field.name] for field in fields(self) if getattr(self, field.name) != field.default
+        }
 
     def label(self) -> str:
         """The name for people: `table, binary, signed patterns`, `ONNX Runtime int8`."""

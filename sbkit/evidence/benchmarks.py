@@ -1,0 +1,111 @@
+"""Timings by way, and the one rule that finds a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+
+from sbkit import records
+from sbkit.evidence.stats import MissingRecord
+from sbkit.way import KERNELS, PEERS, Way
+
+PLACE = ["name", "layer", "model", "batch"]
+"""The columns that all contenders of one comparison share."""
+
+
+def read(folder: str | Path) -> DataFrame:
+    """The timings of the benchmarks below a profile's folder, as `timed` gives them."""
+    return timed(records.read(folder, "bench"))
+
+
+def timed(bench: DataFrame) -> DataFrame:
+    """A frame of `records.read` with `way` as a Way, its label, and each of its fields as a column.
+
+    Columns that only some studies have are filled: layers have no `model`, one thread is where none is said.
+    """
+    if bench.empty:
+        return bench.assign(way=[], label=[])
+    ways = [Way.of(options) for options in bench["way"]]
+    own = DataFrame([{field: getattr(way, field) for field in Way.__dataclass_fields__} for way in ways])
+    table = bench.reset_index(drop=True).assign(way=ways, label=[way.label() for way in ways])
+    table = table.assign(**{name: own[name] for name in own})
+    for column, value in {"model": "", "on_threads": 1, "bound_ms": np.nan, "roofline_fraction": np.nan}.items():
+        table[column] = table[column].fillna(value) if column in table else value
+    return table
+
+
+def find(bench: DataFrame, study: str, shapes: str = "", threads: int = 1) -> DataFrame:
+    """The timings of the newest benchmark of a study, on so many threads; empty where there is none.
+
+    `shapes` asks for one network's shapes, empty for any. A network or its operations are benchmarks of their own for
+    each network and batch, so the newest of each counts. The study of threads has one thread and several in one
+    benchmark. Raises ValueError where timings come from several CPUs or instruction sets.
+    """
+    if bench.empty:
+        return bench
+    found = bench[(bench["study"] == study) & ((bench["threads"] == threads) | (study == "threads"))]
+    found = found[found["shapes"] == shapes] if shapes else found
+    started = found["provenance_started_utc"]
+    if study in ("network", "operations"):
+        started = started.groupby([found["shapes"], found["batch"]]).transform("max")
+        return one_machine(found[found["provenance_started_utc"] == started])
+    return one_machine(found[started == started.max()])
+
+
+def one_machine(timings: DataFrame) -> DataFrame:
+    """The timings. Raises ValueError if they come from more than one CPU model or instruction set."""
+    for column in ("provenance_cpu", "provenance_isa"):
+        values = timings[column].drop_duplicates().tolist()
+        if len(values) > 1:
+            raise ValueError(f"timings of several machines do not compare; {column}: {', '.join(map(str, values))}")
+    return timings
+
+
+def of_way(timings: DataFrame, way: Way, channels: int = 0) -> DataFrame:
+    """The timings of one way; with `channels`, on the [3, 3, channels, channels] layer alone.
+
+    Raises MissingRecord if there are none.
+    """
+    if len(timings):
+        timings = timings[timings["way"] == way]
+        timings = timings[(timings["K"] == channels) & (timings["C"] == channels)] if channels else timings
+    if timings.empty:
+        layer = f" on a [3, 3, {channels}, {channels}] layer" if channels else ""
+        raise MissingRecord(f"a benchmark with {way.label()}{layer}")
+    return timings
+
+
+def is_ours(timings: DataFrame) -> pd.Series:
+    """Which timings are of this package's kernels."""
+    return timings["algorithm"].isin(KERNELS)
+
+
+def is_fp32_library(timings: DataFrame) -> pd.Series:
+    """Which timings are of a library in full precision."""
+    return timings["algorithm"].isin(PEERS) & (timings["precision"] == "fp32")
+
+
+def fastest(timings: DataFrame) -> DataFrame:
+    """The fastest timing of each place: what a person who knows them all would pick."""
+    return timings.loc[timings.groupby(PLACE, sort=False)["median_ms"].idxmin()]
+
+
+def rounds(timings: DataFrame) -> dict[str, np.ndarray]:
+    """Milliseconds of each round, by layer. Raises ValueError where a layer occurs twice."""
+    if timings["layer"].duplicated().any():
+        raise ValueError(f"several timings of one layer: {', '.join(timings['layer'])}; allowed: one of each")
+    return {layer: np.array(values) for layer, values in zip(timings["layer"], timings["round_ms"], strict=True)}
+
+
+def total_ms(timings: DataFrame) -> np.ndarray:
+    """Milliseconds of each round, all layers together."""
+    return np.sum(list(rounds(timings).values()), axis=0)
+
+
+def ways_of(timings: DataFrame) -> Iterable[tuple[Way, DataFrame]]:
+    """Each way and its timings, in the order in which they were timed."""
+    return ((way, timings[timings["way"] == way]) for way in timings["way"].drop_duplicates())

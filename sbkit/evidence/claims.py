@@ -1,0 +1,264 @@
+"""The paper's claims, each beside what the records say, with a verdict by a written rule.
+
+claims.toml holds all words: [[claim]] what the paper says and which measure answers it; [[contradiction]] numbers of the
+paper that do not fit each other; [[identity]] statements that hold without an experiment; [[item]] the paper's figures
+and tables. The code adds numbers and words from fixed lists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame
+
+from sbkit.checks import choice, number
+from sbkit.evidence import tables
+from sbkit.evidence.gather import Evidence
+from sbkit.evidence.measures import MEASURES, Measurer, prepared
+from sbkit.evidence.paper import PAPER
+from sbkit.evidence.stats import Measured, MissingRecord
+
+VERDICTS = ("stronger", "agrees", "weaker", "no effect measured", "opposite", "out of reach", "no record")
+KINDS = ("effect", "as accurate", "level")
+NO_RECORD, OUT_OF_REACH = "no record", "out of reach"
+ONE_SEED = "a second seed is missing"
+
+RULE = """\
+*The rule.* Where a value stands for "no effect", the 95 % interval must lie wholly on one side of it: *opposite* if that is
+the other side than the paper's value, *no effect measured* if the interval holds it; on the paper's side, a mean within the
+margin of the paper's value *agrees*, one further from "no effect" is *stronger*, one nearer to it *weaker*.
+"As accurate as" is a one-sided test: it *agrees* where the interval lies wholly above minus the margin (one point), is
+*opposite* where it lies wholly below, and else has *no effect measured*.
+"""
+
+INTERVALS = """\
+*The intervals.* A mean ± its 95 % interval by Student's t. Accuracy and density: n trained networks that differ in the seed
+alone; a difference is taken for each seed that both designs share, and its interval is over these differences.
+Speed: n rounds in one process, in which all contenders are timed in turn; it says nothing of other processes or CPUs.
+A count is exact. The accelerator model has no interval: in brackets stands the range that its result takes when any single
+assumption is changed, one at a time. Intervals are not corrected for the number of claims.
+"""
+
+_CLAIM = ("id", "text", "paper", "margin", "setting", "source", "how", "measure", "notebook")
+_OPTIONAL = ("neutral", "kind", "better", "arguments", "command", "headline", "restates")
+_STATEMENT = ("id", "text", "paper", "margin", "measure", "source", "remark")
+_ITEM = ("item", "content", "setting", "claims", "note")
+
+
+def load_claims(path: str | Path) -> list[dict[str, Any]]:
+    """The [[claim]] tables of claims.toml.
+
+    Keys: id, text, paper (a key of PAPER), margin (in the measure's unit), setting, source, how (it is measured here),
+    measure (of MEASURES; empty where nothing here measures it), notebook (that shows it), and where they apply
+      neutral    the value that means no effect; an effect needs it
+      kind       "effect" if not given, "as accurate", or "level"
+      better     of a level: "higher" or "lower"
+      arguments  of the measure, with selectors
+      command    what would measure it; without records, the claim is out of reach of small ones
+      headline   the claim in words for the headline table, if it stands there
+      restates   ids of other claims of the paper that are the same number
+    Raises ValueError naming the claim, the key, its value and what is allowed.
+    """
+    claims = tables.load(path, "claim", _CLAIM, _OPTIONAL)
+    ids = [name for claim in claims for name in (claim["id"], *claim.get("restates", ()))]
+    for claim in claims:
+        with tables.named("claim", claim["id"]):
+            _check_measured(claim)
+            choice("kind", claim.get("kind", "effect"), KINDS)
+            if claim.get("kind") == "level":
+                choice("better", claim.get("better"), ("higher", "lower"))
+            if claim["measure"] and "kind" not in claim:
+                tables.finite("neutral", claim.get("neutral"))
+            for name in claim.get("restates", ()):
+                if ids.count(name) > 1:
+                    raise ValueError(f"restates = {name!r}; allowed: an id that no other claim has or restates")
+    return claims
+
+
+def _check_measured(table: Mapping[str, Any]) -> None:
+    """The keys paper, margin, measure, arguments and command of a claim or a statement."""
+    choice("measure", table["measure"], ("", *MEASURES))
+    if not table["measure"]:
+        if not table.get("command"):
+            raise ValueError('measure = "" without a command; allowed: a command, what would measure it')
+        return
+    choice("paper", table["paper"], PAPER)
+    number("margin", table["margin"], 0)
+    prepared(table["measure"], table.get("arguments", {}))
+
+
+def verdict(claim: Mapping[str, Any], measured: Measured) -> str:
+    """One of VERDICTS, by RULE.
+
+    A level has no value that means no effect: an interval within paper ± margin agrees, one wholly beyond it is
+    stronger on the better side and weaker on the other, and one that is neither decides nothing ("no effect measured").
+    One value whose interval is open has no verdict: "no record".
+    """
+    if math.isnan(measured.half_width):
+        return NO_RECORD
+    margin, low, high = claim["margin"], measured.low, measured.high
+    paper = PAPER[claim["paper"]]
+    kind = claim.get("kind", "effect")
+    if kind == "as accurate":
+        return _of_side(_side(low, high, -margin), "agrees", "opposite")
+    if kind == "level":
+        if paper - margin <= low and high <= paper + margin:
+            return "agrees"
+        side = int(low > paper + margin) - int(high < paper - margin)
+        return _of_side(side * (1 if claim["better"] == "higher" else -1), "stronger", "weaker")
+    neutral = claim["neutral"]
+    papers_side = 1 if paper > neutral else -1
+    side = _side(low, high, neutral) * papers_side
+    if side != 1:
+        return _of_side(side, "", "opposite")
+    if abs(measured.value - paper) <= margin:
+        return "agrees"
+    return "stronger" if (measured.value - paper) * papers_side > 0 else "weaker"
+
+
+def _side(low: float, high: float, value: float) -> int:
+    return int(low > value) - int(high < value)
+
+
+def _of_side(side: int, above: str, below: str) -> str:
+    return {1: above, -1: below, 0: "no effect measured"}[side]
+
+
+def claims_table(claims: Iterable[Mapping[str, Any]], evidence: Evidence) -> DataFrame:
+    """One row per claim: the paper's value, ours, the margin, the verdict, and the records that it rests on.
+
+    Columns: id, claim, restates, paper, ours (for people), value, half_width, low, high, n, of (what n counts), neutral,
+    margin, unit, verdict, notebook, setting, source, how, cpu (of the records), records, lacks (what is missing),
+    command.
+    """
+    measurer, rows = Measurer(evidence), []
+    cpus = _cpus(evidence)
+    for claim in claims:
+        found: Measured | None = None
+        lacks = "" if claim["measure"] else "-"
+        if claim["measure"]:
+            try:
+                found = measurer(claim["measure"], claim.get("arguments", {}))
+            except MissingRecord as missing:
+                lacks = str(missing)
+        absent = OUT_OF_REACH if claim.get("command") else NO_RECORD
+        names = found.names if found else ()
+        rows.append(
+            {"id": claim["id"], "claim": claim["text"], "restates": ", ".join(claim.get("restates", ()))}
+            | {"paper": PAPER.get(claim["paper"], math.nan)}
+            | numbers(found)
+            | {"neutral": claim.get("neutral", math.nan), "margin": claim["margin"]}
+            | {"unit": MEASURES[claim["measure"]].unit if claim["measure"] else "-"}
+            | {"verdict": verdict(claim, found) if found else absent}
+            | {key: claim[key] for key in ("notebook", "setting", "source", "how")}
+            | {"cpu": ", ".join(sorted({cpus[name] for name in names if name in cpus})), "records": ", ".join(names)}
+            | {"lacks": ONE_SEED if found and math.isnan(found.half_width) else lacks}
+            | {"command": claim.get("command", "")}
+        )
+    return DataFrame(rows)
+
+
+def numbers(found: Measured | None) -> dict[str, Any]:
+    """The columns of a table that show a number, or that there is none: ours, value, half_width, low, high, n, of."""
+    if found is None:
+        return {"ours": "-"} | dict.fromkeys(("value", "half_width", "low", "high"), math.nan) | {"n": 0, "of": "-"}
+    values = {"value": found.value, "half_width": found.half_width, "low": found.low, "high": found.high}
+    return {"ours": str(found)} | values | {"n": found.n, "of": found.of}
+
+
+def _cpus(evidence: Evidence) -> dict[str, str]:
+    """The CPU of each record by its name."""
+    frames = [frame for frame in (evidence.train, evidence.bench) if "provenance_cpu" in frame]
+    found = pd.concat([frame[["name", "provenance_cpu"]] for frame in frames]) if frames else DataFrame()
+    return dict(found.dropna().drop_duplicates().itertuples(index=False))
+
+
+def headline_table(claims: Iterable[Mapping[str, Any]], table: DataFrame) -> DataFrame:
+    """The rows of `claims_table` for readers who know nothing else, in words of their own."""
+    words = {claim["id"]: claim["headline"] for claim in claims if claim.get("headline")}
+    rows = table[table["id"].isin(words)]
+    columns = ["id", "claim", "paper", "ours", "margin", "unit", "verdict"]
+    return rows.assign(claim=rows["id"].map(words))[columns].reset_index(drop=True)
+
+
+HEADINGS = {"claim": "claim", "paper": "paper", "ours": "here", "margin": "margin", "unit": "unit", "verdict": "verdict"}
+
+
+def headline_markdown(headline: DataFrame, scale: str) -> str:
+    """The headline table as Markdown, with the scale of the records and the rule below: for page, README and gallery."""
+    bold = headline.assign(verdict=[f"**{word}**" for word in headline["verdict"]])
+    return f"{tables.markdown(bold, HEADINGS)}\n*Records:* {scale}.\n\n{RULE}"
+
+
+# Statements that need no experiment, and the paper's figures and tables
+
+
+def load_statements(path: str | Path, kind: str) -> list[dict[str, Any]]:
+    """The [[contradiction]] or [[identity]] tables of claims.toml.
+
+    Keys: id, text, paper (a key of PAPER), margin (what rounding allows), measure and arguments (what is reckoned), source,
+    remark (of a contradiction: what may explain it). Raises ValueError naming the table and what is wrong with it.
+    """
+    choice("kind", kind, ("contradiction", "identity"))
+    statements = tables.load(path, kind, _STATEMENT, ("arguments",))
+    for statement in statements:
+        with tables.named(kind, statement["id"]):
+            _check_measured(statement)
+    return statements
+
+
+def statements_table(statements: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """One row per statement: the paper's value, what is reckoned, and whether they agree within rounding (`fits`)."""
+    measurer, rows = Measurer(Evidence(DataFrame(), DataFrame(), {})), []
+    for statement in statements:
+        found = measurer(statement["measure"], statement.get("arguments", {}))
+        paper = PAPER[statement["paper"]]
+        rows.append(
+            {"id": statement["id"], "statement": statement["text"], "paper": paper, "reckoned": found.value}
+            | {"fits": "yes" if abs(found.value - paper) <= statement["margin"] else "no"}
+            | {"remark": statement["remark"], "source": statement["source"]}
+        )
+    return DataFrame(rows)
+
+
+def load_inventory(path: str | Path) -> list[dict[str, Any]]:
+    """The [[item]] tables of claims.toml: the paper's figures, tables and sections.
+
+    Keys: item ("Fig. 4", as the catalogue's `paper` names it), content, setting, claims (ids of claims and statements it
+    carries; "C8" stands for C8-binary and the like too), note (may be empty).
+    """
+    return tables.load(path, "item", _ITEM)
+
+
+def inventory_table(
+    items: Iterable[Mapping[str, Any]],
+    table: DataFrame,
+    statements: Iterable[str],
+    catalogue: Mapping[str, Mapping[str, Any]],
+) -> DataFrame:
+    """One row per figure and table of the paper: what answers it here, and how many claims have which verdict.
+
+    `table` is that of `claims_table`, `statements` are ids of contradictions and identities, `catalogue` holds the
+    figures and tables that are drawn, by "figures/<stem>". Raises ValueError for an item that names an unknown claim.
+    """
+    others = {name for row in table["restates"] for name in row.split(", ")} | set(statements)
+    rows = []
+    for item in items:
+        verdicts = []
+        for name in item["claims"]:
+            own = table["id"].str.fullmatch(rf"{name}(-.*)?")
+            if not own.any() and not any(other == name or other.startswith(f"{name}-") for other in others):
+                raise ValueError(f"item {item['item']}: claims = {name!r}; allowed: C8, or C8-binary")
+            verdicts += table.loc[own, "verdict"].tolist()
+        here = {name: entry for name, entry in catalogue.items() if item["item"] in entry["paper"].split(", ")}
+        counts = [f"{word}: {verdicts.count(word)}" for word in VERDICTS if word in verdicts]
+        rows.append(
+            {"item": item["item"], "content": item["content"], "setting": item["setting"]}
+            | {"here": ", ".join(here) or "-"}
+            | {"claims": ", ".join(item["claims"]) or "-", "verdicts": ", ".join(counts) or "-", "note": item["note"]}
+        )
+    return DataFrame(rows)

@@ -1,0 +1,53 @@
+"""Measures of the accelerator model: ratios of two designs' ResNet-18 at their trained densities.
+
+The model's numbers do not vary with the seed in any way that matters. What makes them uncertain is what the paper
+leaves open, so their range is the one that single changes of an assumption give. That only effectual weights cost work
+is the paper's own setting, and is not changed.
+"""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from sbkit import energy
+from sbkit.evidence.gather import Evidence
+from sbkit.evidence.measures.registry import Group, measure
+from sbkit.evidence.stats import Measured
+
+MACHINE = energy.Accelerator()
+
+
+def _modelled(evidence: Evidence, ours: Group, over: Group, ratio: str) -> Measured:
+    """A ratio of `energy.Ratios`, with the range over single changes of an assumption."""
+    mine, theirs = ours.runs(evidence), over.runs(evidence)
+    reference = energy.Codes(theirs["quantizer"].iloc[0], theirs["density"].mean())
+
+    def codes(density: float) -> energy.Codes:
+        return energy.Codes(mine["quantizer"].iloc[0], density)
+
+    value = mean(getattr(energy.compare(codes(density), reference, MACHINE), ratio) for density in mine["density"])
+    changed = [
+        getattr(case.ratios, ratio)
+        for case in energy.cases(codes(mine["density"].mean()), reference, MACHINE, 1)
+        if "dense" not in dict(case.changes).values()
+    ]
+    ends = (min(value, *changed), max(value, *changed))
+    return Measured(value, 0.0, len(changed), (*mine["name"], *theirs["name"]), "", "assumptions", ends)
+
+
+@measure("times", neutral=1.0)
+def modelled_energy(evidence: Evidence, ours: Group, over: Group) -> Measured:
+    """Energy of one design's ResNet-18 over that of another's."""
+    return _modelled(evidence, ours, over, "energy")
+
+
+@measure("times", neutral=1.0)
+def modelled_throughput(evidence: Evidence, ours: Group, over: Group) -> Measured:
+    """Images a second of one design's ResNet-18 over those of another's, batch 1."""
+    return _modelled(evidence, ours, over, "throughput")
+
+
+@measure("times", neutral=1.0)
+def modelled_latency(evidence: Evidence, ours: Group, over: Group) -> Measured:
+    """Latency of one design's ResNet-18 over that of another's, batch 1."""
+    return _modelled(evidence, ours, over, "latency")

@@ -1,0 +1,149 @@
+"""Measures of benchmarks: speed over rounds, and exact counts of operations and bytes of random codes.
+
+All are of one thread, and of ResNet-18 unless another network's shapes are asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pandas import DataFrame
+
+from sbkit.checks import choice
+from sbkit.evidence import benchmarks
+from sbkit.evidence.gather import Evidence
+from sbkit.evidence.measures.registry import Best, measure
+from sbkit.evidence.stats import Measured, MissingRecord, exact, measured
+from sbkit.way import Way
+
+Contender = Way | Best
+SHAPES = "resnet18"
+
+
+def _study(evidence: Evidence, study: str, shapes: str = SHAPES, batch: int = 1) -> DataFrame:
+    """The timings of a study. Raises MissingRecord without a benchmark of it."""
+    found = benchmarks.find(evidence.bench, study, shapes)
+    found = found[found["batch"] == batch] if len(found) else found
+    if found.empty:
+        raise MissingRecord(f"a benchmark of the study {study}, {shapes}, batch {batch}")
+    return found
+
+
+def _timings(study: DataFrame, contender: Contender, channels: int = 0) -> DataFrame:
+    if isinstance(contender, Way):
+        return benchmarks.of_way(study, contender, channels)
+    libraries = study[benchmarks.is_fp32_library(study)]
+    libraries = libraries[(libraries["K"] == channels) & (libraries["C"] == channels)] if channels else libraries
+    if libraries.empty:
+        raise MissingRecord("a benchmark with a library in full precision")
+    return benchmarks.fastest(libraries)
+
+
+def _alike(ours: DataFrame, over: DataFrame) -> None:
+    """Raises MissingRecord unless both were timed on the same layers."""
+    if set(ours["layer"]) != set(over["layer"]):
+        raise MissingRecord("a benchmark of both contenders on the same layers")
+
+
+@measure("times as fast", neutral=1.0)
+def speedup(
+    evidence: Evidence,
+    ours: Way,
+    over: Contender,
+    channels: int = 0,
+    study: str = "layers",
+    shapes: str = SHAPES,
+    batch: int = 1,
+) -> Measured:
+    """Summed latency of a study's layers, or of its network: that of `over` over that of `ours`, over the rounds.
+
+    With `channels`, of the [3, 3, channels, channels] layer alone.
+    """
+    found = _study(evidence, study, shapes, batch)
+    mine, theirs = (_timings(found, contender, channels) for contender in (ours, over))
+    _alike(mine, theirs)
+    ratios = benchmarks.total_ms(theirs) / benchmarks.total_ms(mine)
+    return measured(ratios, [mine["name"].iloc[0]], of="rounds")
+
+
+@measure("percent of timings")
+def noisy_timings(evidence: Evidence, study: str = "layers") -> Measured:
+    """Timings of a study whose spread over rounds marked them as noisy."""
+    found = _study(evidence, study)
+    return exact(100 * found["flagged"].mean(), [found["name"].iloc[0]])
+
+
+@measure("times", neutral=1.0)
+def bench_reduction(evidence: Evidence, ours: Way, channels: int = 0) -> Measured:
+    """Arithmetic reduction of a benchmark's random [3, 3, channels, channels] codes; 0: the largest of its layers."""
+    timings = _timings(_study(evidence, "layers"), ours, channels)
+    return exact(timings["best_reduction"].max(), [timings["name"].iloc[0]])
+
+
+@measure("times as few", neutral=1.0)
+def bench_fewer_operations(evidence: Evidence, ours: Way, over: Way, channels: int = 0) -> Measured:
+    """Operations of a benchmark's layers together, random codes: those of `over` over those of `ours`."""
+    study = _study(evidence, "layers")
+    mine, theirs = (_timings(study, way, channels) for way in (ours, over))
+    _alike(mine, theirs)
+    needs = [(_macs(timings) / timings["best_reduction"]).sum() for timings in (theirs, mine)]
+    return exact(needs[0] / needs[1], [mine["name"].iloc[0]])
+
+
+def _macs(timings: DataFrame):
+    """Multiply-accumulates of each layer: an integer, which the throughput holds to rounding."""
+    return np.rint(1e6 * timings["gmacs"] * timings["median_ms"])
+
+
+@measure("bits per weight")
+def plan_bits(evidence: Evidence, ours: Way) -> Measured:
+    """Bits that a plan reads for one weight, all layers together, its tables' indices and signs included."""
+    study = _study(evidence, "layers")
+    mine = _timings(study, ours)
+    plain = _timings(study, Best("fp32 library"))
+    _alike(mine, plain)
+    return exact(32 * mine["weight_bytes"].sum() / plain["weight_bytes"].sum(), [mine["name"].iloc[0]])
+
+
+@measure("times as many bytes", neutral=1.0)
+def plan_bytes(evidence: Evidence, ours: Way, over: Way) -> Measured:
+    """Bytes of the plans of all layers: those of `ours` over those of `over`."""
+    study = _study(evidence, "layers")
+    mine, theirs = _timings(study, ours), _timings(study, over)
+    _alike(mine, theirs)
+    return exact(mine["weight_bytes"].sum() / theirs["weight_bytes"].sum(), [mine["name"].iloc[0]])
+
+
+COSTS = {
+    "operations": lambda table: 2 / table["best_reduction"],  # of a weight and output position; 2 is dense
+    "operations per bit": lambda table: 2 / table["best_reduction"] / table["entropy_bits"],
+    "time": lambda table: table["median_ms"],
+}
+
+
+def _swept(evidence: Evidence, scheme: str, algorithm: str) -> DataFrame:
+    """The timings of one layer at several densities of its codes."""
+    found = _study(evidence, "density")
+    found = found[(found["scheme"] == scheme) & (found["algorithm"] == algorithm)]
+    if found.empty:
+        raise MissingRecord(f"a benchmark of the study density with {algorithm}, {scheme}")
+    return found
+
+
+@measure("density")
+def cheapest_density(evidence: Evidence, cost: str, scheme: str = "signed_binary", algorithm: str = "table") -> Measured:
+    """The density at which a scheme's layer costs least; cost: operations, operations per bit (of entropy), or time."""
+    choice("cost", cost, COSTS)
+    swept = _swept(evidence, scheme, algorithm)
+    return exact(swept.loc[COSTS[cost](swept).idxmin(), "density"], [swept["name"].iloc[0]])
+
+
+@measure("density")
+def densest_below_binary(
+    evidence: Evidence, cost: str, scheme: str = "signed_binary", algorithm: str = "table"
+) -> Measured:
+    """The highest density at which a scheme's layer costs less than binary's in its best encoding; 0 if none does."""
+    choice("cost", cost, COSTS)
+    swept = _swept(evidence, scheme, algorithm)
+    least = COSTS[cost](_swept(evidence, "binary", algorithm)).min()
+    below = swept.loc[COSTS[cost](swept) < least, "density"]
+    return exact(max(below, default=0.0), [swept["name"].iloc[0]])

@@ -1,0 +1,37 @@
+"""00_overview: the tables that set every claim of the paper beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
+
+from sbkit.evidence import claims
+from sbkit.evidence.gather import gather
+
+CLAIMS = ["id", "claim", "paper", "ours", "margin", "unit", "verdict"]
+"""The columns of claims that a notebook shows; their CSV holds the settings, sources, CPUs and records as well."""
+
+
+def tables(path: Path, folder: Path, catalogue: Mapping[str, Mapping[str, Any]]) -> dict[str, DataFrame]:
+    """All tables by stem, for the claims.toml at `path`, the records below `folder`, and what is drawn of them.
+
+    claims_headline  what a stranger reads first
+    claims           every claim
+    contradictions   numbers of the paper that do not fit each other
+    identities       statements that need no experiment
+    inventory        the paper's figures and tables, and what answers them
+    """
+    listed = claims.load_claims(path)
+    table = claims.claims_table(listed, gather(folder))
+    kinds = {"contradictions": "contradiction", "identities": "identity"}
+    statements = {stem: claims.statements_table(claims.load_statements(path, kind)) for stem, kind in kinds.items()}
+    others = [*statements["contradictions"]["id"], *statements["identities"]["id"]]
+    return {
+        "claims_headline": claims.headline_table(listed, table),
+        "claims": table,
+        **statements,
+        "inventory": claims.inventory_table(claims.load_inventory(path), table, others, catalogue),
+    }
