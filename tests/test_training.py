@@ -148,11 +148,6 @@ def test_a_seed_decides_every_bit_and_another_seed_differs(options):
     assert same_weights(first, again) and not same_weights(first, other)
 
 
-def test_channels_last_computes_the_same_network():
-    tops = [train(replace(TINY, channels_last=value), SIGNED, **QUIET).history["epochs"][0] for value in (False, True)]
-    assert tops[0]["train_loss"] == pytest.approx(tops[1]["train_loss"], rel=1e-2)
-
-
 def test_a_diverging_run_says_so():
     with pytest.raises(FloatingPointError, match=r"at step \d+.*learning_rate"):
         train(replace(TINY, learning_rate=1e30, optimizer="sgd"), QuantizerConfig("full_precision"), **QUIET)
@@ -167,7 +162,6 @@ def test_a_diverging_run_says_so():
         ({"epochs": 0}, "epochs = 0; allowed: an integer >= 1"),
         ({"batch_size": 64.0}, "batch_size = 64.0; allowed"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0; allowed"),
-        ({"learning_rate": math.nan}, "learning_rate = nan; allowed"),
         ({"clamp": -2.0}, "clamp = -2.0; allowed: a number >= 0"),
         ({"l1": math.inf}, "l1 = inf; allowed"),
     ],
@@ -208,12 +202,14 @@ def interrupting(call):
 def test_an_interrupted_run_says_so_in_a_line_and_continues_to_the_same_bits(tmp_path, monkeypatch, capsys):
     config, quantizer = replace(TINY, epochs=3, augment="crop_flip"), QuantizerConfig("ternary_ttq")
     again = {"folder": tmp_path, "name": "a", "progress": "lines", "threads": 1}
-    for call, line in ((1, "in epoch 1 of 3: running it again starts from the beginning"),
-                       (2, "after epoch 1 of 3: running it again continues")):  # fmt: skip
-        with monkeypatch.context() as patch:
+    lines = (
+        "in epoch 1 of 3: running it again starts from the beginning",
+        "after epoch 1 of 3: running it again continues",
+    )
+    for call, line in enumerate(lines, 1):
+        with monkeypatch.context() as patch, pytest.raises(training.Interrupted) as stopped:
             patch.setattr(loop, "evaluate", interrupting(call))
-            with pytest.raises(training.Interrupted) as stopped:
-                run(config, quantizer, **again)
+            run(config, quantizer, **again)
         assert stopped.value._render_traceback_() == [f"interrupted {line}"]  # as IPython shows it
     assert capsys.readouterr().out.startswith("epoch 1/3  loss ")
     record = run(config, quantizer, **again)
@@ -262,7 +258,9 @@ def test_a_finished_run_is_not_trained_again_and_no_other_takes_its_name(tmp_pat
     # Without its files, or with more to measure, it is trained.
     (tmp_path / "weights" / "a.npz").unlink()
     repeated = run(replace(TINY, robustness=True), SIGNED, tmp_path, name="a", **QUIET)
-    assert repeated.id == record.id and "robustness" in repeated.history
+    assert repeated.id == record.id and repeated.history.keys() - record.history.keys() == {"robustness"}
+    measured = repeated.history["robustness"]
+    assert measured["images"] == 359 and measured["top1_percent"] == pytest.approx(top1, abs=0.3)
     assert repeated.provenance["weights_sha256"] == record.provenance["weights_sha256"]
     assert (tmp_path / "weights" / "a.npz").exists()
 
@@ -347,35 +345,6 @@ def test_committed_records_keep_their_configs_and_ids():
         assert records.run_id(quantizer.quantizer, record.config) == record.id, path
 
 
-def test_distillation_follows_a_kept_full_precision_network(tmp_path):
-    run(replace(TINY, epochs=2), QuantizerConfig("full_precision"), tmp_path, name="teacher-s0", **QUIET)
-    teacher = tmp_path / "checkpoints" / "teacher-s0.pt"
-    assert teacher.exists() and not (tmp_path / "weights").exists()
-    config = replace(TINY, distill_from=str(teacher))
-    taught, plain = train(config, SIGNED, **QUIET), train(TINY, SIGNED, **QUIET)
-    assert not same_weights(taught.model, plain.model)
-    record = run(config, SIGNED, tmp_path, name="taught", **QUIET)
-    assert record.config["distill_from"] == "teacher" and "start_from" not in record.config
-    assert record.provenance["teacher_sha256"] == hashlib.sha256(teacher.read_bytes()).hexdigest()
-    with pytest.raises(ValueError, match="other channels, classes or image sizes"):
-        train(replace(config, dataset=_two_classes(tmp_path)), SIGNED, **QUIET)
-    run(TINY, SIGNED, tmp_path, name="student", **QUIET)
-    with pytest.raises(ValueError, match="allowed: full_precision"):
-        train(replace(TINY, distill_from=str(tmp_path / "checkpoints" / "student.pt")), SIGNED, **QUIET)
-
-
-def _two_classes(folder):
-    from PIL import Image
-
-    for part in ("train", "test"):
-        for index, name in enumerate(("dark", "light")):
-            images = folder / "shades" / part / name
-            images.mkdir(parents=True)
-            for shade in range(128):
-                Image.new("L", (8, 8), 128 * index + shade).save(images / f"{shade}.png")
-    return f"image_folder:{folder / 'shades'}"
-
-
 def test_the_distillation_loss_is_the_divergence_from_the_teacher():
     x, y = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(6, dtype=torch.long)
     student, teacher = torch.nn.Identity(), torch.nn.Softmax(1)
@@ -449,14 +418,22 @@ def test_a_start_that_does_not_fit_is_refused(kept, tmp_path):
             train(replace(TINY, **{option: str(partial)}), SIGNED, **QUIET)
 
 
-def test_a_run_that_started_from_another_names_it_and_resumes(kept, tmp_path):
-    config = replace(TINY, start_from=str(kept["ternary_ttq"]))
-    record = run(config, SIGNED, tmp_path, name="a", **QUIET)
-    assert record.config["start_from"] == "ternary_ttq"
-    assert record.provenance["start_sha256"] == hashlib.sha256(kept["ternary_ttq"].read_bytes()).hexdigest()
-    checkpoint = tmp_path / "b.partial.pt"
-    once = train(config, SIGNED, checkpoint=checkpoint, **QUIET).model
-    assert same_weights(once, train(config, SIGNED, checkpoint=checkpoint, **QUIET).model)
+def test_a_run_learns_from_a_finished_full_precision_run_and_names_where_it_started(kept, tmp_path):
+    mlp = replace(TINY, model="mlp", width=16)
+    run(mlp, QuantizerConfig("full_precision"), tmp_path, name="teacher-s0", **QUIET)
+    teacher = tmp_path / "checkpoints" / "teacher-s0.pt"
+    assert not (tmp_path / "weights").exists()
+    config = replace(TINY, distill_from=str(teacher), start_from=str(kept["ternary_ttq"]))
+    record = run(config, SIGNED, tmp_path, name="taught", **QUIET)
+    untaught = train(replace(config, distill_from=""), SIGNED, **QUIET).model
+    assert record.provenance["weights_sha256"] != training.weights_sha256(untaught)
+    assert (record.config["distill_from"], record.config["start_from"]) == ("teacher", "ternary_ttq")
+    for key, path in (("teacher_sha256", teacher), ("start_sha256", kept["ternary_ttq"])):
+        assert record.provenance[key] == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match="other channels, classes or image sizes"):
+        train(replace(config, image_size=4), SIGNED, **QUIET)
+    with pytest.raises(ValueError, match="allowed: full_precision"):
+        train(replace(TINY, distill_from=str(kept["ternary_ttq"])), SIGNED, **QUIET)
 
 
 def test_the_l1_penalty_adds_its_gradient_and_stays_out_of_the_reported_loss(monkeypatch):
@@ -471,14 +448,6 @@ def test_the_l1_penalty_adds_its_gradient_and_stays_out_of_the_reported_loss(mon
         )
         torch.testing.assert_close(value - other, expected, atol=1e-7, rtol=1e-3)
     assert plain.history["epochs"][0]["train_loss"] == penalized.history["epochs"][0]["train_loss"]
-
-
-def test_robustness_is_measured_on_request_and_changes_nothing_else():
-    plain, tested = (train(replace(TINY, robustness=value), SIGNED, **QUIET) for value in (False, True))
-    assert same_weights(plain.model, tested.model)
-    assert set(tested.history) - set(plain.history) == {"robustness"}
-    assert tested.history["robustness"]["images"] == 359
-    assert tested.history["robustness"]["top1_percent"] == pytest.approx(tested.metrics["top1_percent"], abs=0.3)
 
 
 @pytest.mark.parametrize("model, image_size", [("mlp", 0), ("transformer", 7)])

@@ -89,10 +89,10 @@ def train(
         if checkpoint is None:
             raise
         done, total = len(setup.epochs), config.epochs
-        kept = f"after epoch {done} of {total}: running it again continues" if done else (
-            f"in epoch 1 of {total}: running it again starts from the beginning"
-        )  # fmt: skip
-        raise Interrupted(f"interrupted {kept}") from None
+        reached = f"after epoch {done} of {total}: running it again continues"
+        if not done:
+            reached = f"in epoch 1 of {total}: running it again starts from the beginning"
+        raise Interrupted(f"interrupted {reached}") from None
 
 
 def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> dict[str, Any] | None:
