@@ -390,10 +390,3 @@ def cases(ours: Codes, over: Codes, accelerator: Accelerator, departures: int) -
                     machine = replace(machine, **{field: value})
             labels = (assumption.label for assumption in chosen)
             yield Case(tuple(zip(labels, values, strict=True)), compare(*pair, machine))
-
-
-def extremes(ours: Codes, over: Codes, accelerator: Accelerator | None = None) -> tuple[Ratios, Ratios]:
-    """Lowest and highest energy and throughput over the base and all single changes, each ratio on its own."""
-    accelerator = accelerator or Accelerator()
-    tried = [compare(ours, over, accelerator), *(case.ratios for case in cases(ours, over, accelerator, 1))]
-    return tuple(Ratios(*map(pick, zip(*tried, strict=True))) for pick in (min, max))

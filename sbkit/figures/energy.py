@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,8 +21,10 @@ from sbkit import energy
 from sbkit.energy import ASSUMPTIONS, PARTS, Accelerator, Case, Codes
 from sbkit.evidence import benchmarks, runs
 from sbkit.evidence.gather import Evidence
+from sbkit.evidence.measures import modelled, timed, trained
+from sbkit.evidence.measures.registry import Group
 from sbkit.evidence.paper import PAPER
-from sbkit.evidence.stats import Measured, MissingRecord, measured
+from sbkit.evidence.stats import Measured, MissingRecord
 from sbkit.figures import layout, style
 from sbkit.schemes import SCHEMES
 from sbkit.way import ENCODINGS, Way
@@ -30,6 +33,7 @@ OURS, OVER = "signed_binary", "binary"
 """The scheme whose ratios the paper states, and the one that they are over."""
 
 RATIOS = ("energy", "throughput", "latency")
+BASE = Accelerator()  # the machine under the base assumptions
 
 # Tables
 
@@ -47,21 +51,20 @@ def known_codes(evidence: Evidence) -> list[Codes]:
             densities[key] = float(runs.find(evidence.train, key)["density"].mean())
         except MissingRecord:
             continue
-    graphs: dict[str, dict[str, dict]] = {key: {"two_group": {}} for key in densities}
+    graphs: dict[tuple[str, str], dict] = {}
     counted = benchmarks.find(evidence.bench, "operations")
     if len(counted):
         counted = counted[(counted["algorithm"] == "dataflow") & counted["skip_zeros"]]
-        for key, density in counted.groupby("scheme", sort=False)["density"].mean().items():
-            densities.setdefault(key, density)
-        for row in counted.itertuples():
-            stride = int(row.stride)
-            outputs = row.batch * ((row.H - 1) // stride + 1) ** 2  # positions
-            adds = graphs.setdefault(row.scheme, {"two_group": {}}).setdefault(row.encoding, {})
-            adds[int(row.C), int(row.H), int(row.K), stride] = row.adds / outputs
+        outputs = counted["batch"] * ((counted["H"] - 1) // counted["stride"] + 1) ** 2  # positions
+        places = counted[["C", "H", "K", "stride"]].astype(int).itertuples(index=False, name=None)
+        counted = counted.assign(place=list(places), adds=counted["adds"] / outputs)
+        for (key, encoding), rows in counted.groupby(["scheme", "encoding"]):
+            densities.setdefault(key, rows["density"].mean())
+            graphs[key, encoding] = dict(zip(rows["place"], rows["adds"], strict=True))
     return [
-        Codes(key, densities[key], encoding, adds)
-        for key in sorted(graphs, key=list(SCHEMES).index)
-        for encoding, adds in graphs[key].items()
+        Codes(key, densities[key], encoding, graphs.get((key, encoding), {}))
+        for key, encoding in itertools.product(SCHEMES, ENCODINGS)
+        if key in densities and (encoding == "two_group" or (key, encoding) in graphs)
     ]
 
 
@@ -70,7 +73,7 @@ def by_scheme(known: Iterable[Codes]) -> dict[str, Codes]:
     return {codes.scheme: codes for codes in known if codes.encoding == "two_group"}
 
 
-def energy_table(known: Iterable[Codes], accelerator: Accelerator | None = None) -> DataFrame:
+def energy_table(known: Iterable[Codes], accelerator: Accelerator = BASE) -> DataFrame:
     """Cost of ResNet-18: a row per variant, scheme, encoding and distinct layer, and "all" for the network.
 
     Columns: variant, scheme, encoding, density, layer, count, then of `count` such layers arithmetic_uj, buffer_uj,
@@ -78,7 +81,7 @@ def energy_table(known: Iterable[Codes], accelerator: Accelerator | None = None)
     energy_over_binary and throughput_over_binary, NaN without binary. Full precision has the variant `dense` alone, and
     `repetition` is there for codes that have graphs of all layers.
     """
-    accelerator, rows = accelerator or Accelerator(), []
+    rows = []
     for variant in energy.VARIANTS:
         machine = replace(accelerator, variant=variant)
         for codes in known:
@@ -98,10 +101,9 @@ def energy_table(known: Iterable[Codes], accelerator: Accelerator | None = None)
 
 def _layer_rows(codes: Codes, machine: Accelerator) -> Iterable[dict[str, Any]]:
     """Each distinct layer, and "all" for the network."""
-    layers = [
-        (energy.layer_name(shape), count, count, cost) for shape, count, cost in energy.layer_costs(codes, machine)
-    ]
-    total = ("all", sum(count for _, count, *_ in layers), 1, energy.network_cost(codes, machine))
+    costs = energy.layer_costs(codes, machine)
+    layers = [(energy.layer_name(shape), count, count, cost) for shape, count, cost in costs]
+    total = ("all", sum(layer[1] for layer in layers), 1, energy.network_cost(codes, machine))
     for name, count, times, cost in [*layers, total]:
         seconds = times * cost.cycles / machine.clock_mhz / 1e6
         yield (
@@ -112,14 +114,14 @@ def _layer_rows(codes: Codes, machine: Accelerator) -> Iterable[dict[str, Any]]:
         )
 
 
-def sensitivity_table(ours: Codes, others: Iterable[Codes], accelerator: Accelerator | None = None) -> DataFrame:
+def sensitivity_table(ours: Codes, others: Iterable[Codes], accelerator: Accelerator = BASE) -> DataFrame:
     """One assumption changed at a time: per other scheme and assumption a row for the base and one per alternative.
 
     Columns: scheme, over (the other), assumption, value (as text), base (whether it is the default), energy and
     throughput (the two schemes' ratios), paper_energy and paper_throughput (NaN where the paper states none).
     The assumptions that move the energy most come first.
     """
-    accelerator, tables = accelerator or Accelerator(), []
+    tables = []
     for over in others:
         base, singles = energy.compare(ours, over, accelerator), list(energy.cases(ours, over, accelerator, 1))
         rows = []
@@ -150,20 +152,17 @@ def ranges_table(sensitivity: DataFrame) -> DataFrame:
     """How far single changes of an assumption move each ratio of `sensitivity_table`.
 
     A row per ratio and scheme compared with: ratio, over, paper, base, lowest, highest, and the changes that give them,
-    lowest_with and highest_with.
+    lowest_with and highest_with. A dense machine is left out: that zeros are skipped is the paper's own setting.
     """
     rows = []
-    for over, tried in sensitivity.groupby("over", sort=False):
+    for over, tried in sensitivity[sensitivity["value"] != "dense"].groupby("over", sort=False):
         for ratio in ("energy", "throughput"):
-            low, high = (tried.loc[place] for place in (tried[ratio].idxmin(), tried[ratio].idxmax()))
-            rows.append(
-                {"ratio": ratio, "over": over, "paper": low[f"paper_{ratio}"]}
-                | {"base": tried.loc[tried["base"], ratio].iloc[0], "lowest": low[ratio], "highest": high[ratio]}
-                | {
-                    "lowest_with": f"{low.assumption} = {low.value}",
-                    "highest_with": f"{high.assumption} = {high.value}",
-                }
-            )
+            row = {"ratio": ratio, "over": over, "paper": tried[f"paper_{ratio}"].iloc[0]}
+            row["base"] = tried.loc[tried["base"], ratio].iloc[0]
+            for name, place in (("lowest", tried[ratio].idxmin()), ("highest", tried[ratio].idxmax())):
+                case = tried.loc[place]
+                row |= {name: case[ratio], f"{name}_with": f"{case['assumption']} = {case['value']}"}
+            rows.append(row)
     return DataFrame(rows)
 
 
@@ -173,32 +172,29 @@ NEAR = 0.05
 _NEEDS = {ratio: (ratio,) for ratio in RATIOS} | {"energy and throughput": ("energy", "throughput")}
 
 
-def needs_table(ours: Codes, over: Codes, accelerator: Accelerator | None = None) -> DataFrame:
+def needs_table(ours: Codes, over: Codes, accelerator: Accelerator = BASE) -> DataFrame:
     """How many changes of the assumptions give the paper's ratios of signed binary to binary.
 
     A row per ratio, and one for energy and throughput at once: paper, base (under the base assumptions; NaN for two at
     once), singles and pairs (how many single changes and pairs of changes there are), singles_near and pairs_near (how
     many of them come within `NEAR` of the paper).
     """
-    accelerator = accelerator or Accelerator()
     base = energy.compare(ours, over, accelerator)
     tried = {name: list(energy.cases(ours, over, accelerator, n)) for n, name in ((1, "singles"), (2, "pairs"))}
-    rows = []
-    for ratio, wanted in _NEEDS.items():
-        row = {"ratio": ratio, "paper": PAPER.get(ratio, math.nan), "base": getattr(base, ratio, math.nan)}
-        for name, cases in tried.items():
-            row |= {name: len(cases), f"{name}_near": sum(_off(case, wanted) <= NEAR for case in cases)}
-        rows.append(row)
-    return DataFrame(rows)
+    return DataFrame(
+        {"ratio": ratio, "paper": PAPER.get(ratio, math.nan), "base": getattr(base, ratio, math.nan)}
+        | {name: len(cases) for name, cases in tried.items()}
+        | {f"{name}_near": sum(_off(case, wanted) <= NEAR for case in cases) for name, cases in tried.items()}
+        for ratio, wanted in _NEEDS.items()
+    )
 
 
-def nearest_table(ours: Codes, over: Codes, accelerator: Accelerator | None = None, most: int = 3) -> DataFrame:
+def nearest_table(ours: Codes, over: Codes, accelerator: Accelerator = BASE, most: int = 3) -> DataFrame:
     """The single changes and pairs of changes that come nearest to the paper's ratios, `most` for each row of needs.
 
     Columns: ratio, changes, energy, throughput, latency, and off_percent, the distance to the paper; of two ratios at
     once it is the larger one.
     """
-    accelerator = accelerator or Accelerator()
     tried = [case for n in (1, 2) for case in energy.cases(ours, over, accelerator, n)]
     return DataFrame(
         [
@@ -219,61 +215,30 @@ def _off(case: Case, ratios: Iterable[str]) -> float:
 def ratios_table(evidence: Evidence) -> DataFrame:
     """Signed binary over binary in the paper's five quantities.
 
-    Columns: quantity, source, value, low and high, spread (what low and high are: the extremes over single changes of
-    an assumption, or the 95 % interval of n values), n, paper (NaN where it states none), and note: which record is
+    Columns: quantity, source, value, low and high, n, of (what n counts: over assumptions, low and high are extremes of
+    single changes; over seeds and rounds, a 95 % interval), paper (NaN where it states none), and note: which record is
     missing, with NaN for a value.
     """
+    pair = Group(OURS), Group(OVER)
+    graphs = Way("dataflow", OVER), Way("dataflow", OURS)  # this way round a speed is our latency over the other one
     rows = []
-    for quantity, source, measure in (
-        ("energy", "modelled", _modelled),
-        ("throughput", "modelled", _modelled),
-        ("latency", "modelled", _modelled),
-        ("density", "trained", _density),
-        ("accuracy", "trained", _accuracy),
-        ("latency", "measured: data-flow graphs on this CPU", _dataflow_latency),
+    for quantity, source, measure, arguments in (
+        ("energy", "modelled", modelled.modelled_energy, pair),
+        ("throughput", "modelled", modelled.modelled_throughput, pair),
+        ("latency", "modelled", modelled.modelled_latency, pair),
+        ("density", "trained", trained.density, pair[:1]),
+        ("accuracy", "trained", trained.top1_ratio, pair),
+        ("latency", "measured: data-flow graphs on this CPU", timed.speedup, graphs),
     ):
-        row = {"quantity": quantity, "source": source, "value": math.nan, "low": math.nan, "high": math.nan}
-        row |= {"spread": "", "n": 0, "paper": PAPER.get(quantity, math.nan), "note": ""}
         try:
-            rows.append(row | measure(evidence, quantity))
+            found, note = measure(evidence, *arguments), ""
         except MissingRecord as missing:
-            rows.append(row | {"note": f"missing: {missing}"})
+            found, note = Measured(math.nan, math.nan, 0), f"missing: {missing}"
+        rows.append(
+            {"quantity": quantity, "source": source, "value": found.value, "low": found.low, "high": found.high}
+            | {"n": found.n, "of": found.of, "paper": PAPER.get(quantity, math.nan), "note": note}
+        )
     return DataFrame(rows)
-
-
-def _modelled(evidence: Evidence, ratio: str) -> dict[str, Any]:
-    """The mean over the trained densities under the base assumptions, and the extremes over single changes."""
-    ours, theirs = (runs.find(evidence.train, key) for key in (OURS, OVER))
-    reference = Codes(OVER, theirs["density"].mean())
-    ratios = [energy.compare(Codes(OURS, density), reference, Accelerator()) for density in ours["density"]]
-    codes = by_scheme(known_codes(evidence))
-    low, high = sorted(getattr(end, ratio) for end in energy.extremes(codes[OURS], codes[OVER]))
-    value = float(np.mean([getattr(found, ratio) for found in ratios]))
-    return {"value": value, "low": low, "high": high, "n": len(ours), "spread": "assumptions"}
-
-
-def _with_interval(found: Measured) -> dict[str, Any]:
-    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n, "spread": "95 % interval"}
-
-
-def _density(evidence: Evidence, _: str) -> dict[str, Any]:
-    return _with_interval(measured(runs.find(evidence.train, OURS)["density"]))
-
-
-def _accuracy(evidence: Evidence, _: str) -> dict[str, Any]:
-    """Top-1 of one over the other, paired by seed."""
-    ours, theirs = (runs.find(evidence.train, key).set_index("seed")["top1_percent"] for key in (OURS, OVER))
-    ratios = (ours / theirs).dropna()
-    if ratios.empty:
-        raise MissingRecord(f"a seed that {SCHEMES[OURS].label} and {SCHEMES[OVER].label} share")
-    return _with_interval(measured(ratios))
-
-
-def _dataflow_latency(evidence: Evidence, _: str) -> dict[str, Any]:
-    """Summed latency of the benchmark's layers as data-flow graphs, over rounds."""
-    layers = benchmarks.find(evidence.bench, "layers", "resnet18")
-    ours, theirs = (benchmarks.of_way(layers, Way("dataflow", scheme)) for scheme in (OURS, OVER))
-    return _with_interval(measured(benchmarks.total_ms(ours) / benchmarks.total_ms(theirs)))
 
 
 # Figures
@@ -283,7 +248,7 @@ _MACHINES = {
     "sparse": "effectual weights (sparse)",
     "repetition": "data-flow graphs (repetition)",
 }
-_TINTS = {"arithmetic": 1.0, "buffer": 0.62, "dram": 0.3, "static": 0.0}  # strength of the scheme's colour
+_TINTS = {"arithmetic": 1.0, "buffer": 0.62, "DRAM": 0.3, "static": 0.0}  # strength of the scheme's colour
 
 
 @style.drawn
@@ -294,10 +259,8 @@ def fig_energy(table: DataFrame) -> Figure:
     precision is left to the table, because its bar would dwarf the others.
     """
     table = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
-    names = [
-        SCHEMES[row.scheme].label + ("" if row.encoding == "two_group" else f", {ENCODINGS[row.encoding]}")
-        for row in table.itertuples()
-    ]
+    suffix = {key: "" if key == "two_group" else f", {name}" for key, name in ENCODINGS.items()}
+    names = [SCHEMES[row.scheme].label + suffix[row.encoding] for row in table.itertuples()]
     headings = [_MACHINES[variant] for variant in table["variant"]]
     height = 0.5 + layout.rows_height(names, headings)
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, height), sharey=True)
@@ -305,7 +268,7 @@ def fig_energy(table: DataFrame) -> Figure:
     colors = [style.PALETTE[scheme] for scheme in table["scheme"]]
     ends = np.zeros(len(table))
     for part, strength in _TINTS.items():
-        lengths = table[f"{part}_uj"].to_numpy() / 1e3
+        lengths = table[f"{part.lower()}_uj"].to_numpy() / 1e3
         edges = colors if strength == 0 else "white"
         tints = [style.tint(color, strength) for color in colors]
         left.barh(table["y"], lengths, 0.8, left=ends, color=tints, edgecolor=edges, linewidth=0.3)
@@ -325,14 +288,11 @@ def fig_energy(table: DataFrame) -> Figure:
     left.set_xlabel("energy of an image, mJ")
     right.set_xlabel("images a second")
     right.set_ylabel("")
-    layout.head(
-        figure,
-        "Skipping zeros saves arithmetic but hardly any energy of the memories",
-        [
-            Patch(facecolor=style.tint(style.GREY, strength), edgecolor=style.GREY, linewidth=0.3, label=label)
-            for strength, label in zip(_TINTS.values(), ("arithmetic", "buffer", "DRAM", "static"), strict=True)
-        ],
-    )
+    handles = [
+        Patch(facecolor=style.tint(style.GREY, strength), edgecolor=style.GREY, linewidth=0.3, label=part)
+        for part, strength in _TINTS.items()
+    ]
+    layout.head(figure, "Skipping zeros saves arithmetic but hardly any energy of the memories", handles)
     return figure
 
 
@@ -417,7 +377,7 @@ def fig_ratios(table: DataFrame) -> Figure:
     look, binary = style.LOOKS[OURS], style.LOOKS[OVER]
     wide = {"linewidth": 4, "alpha": 0.35, "solid_capstyle": "butt"}
     for y, row in zip(layout.rows(axis, names, sources), table.itertuples(), strict=True):
-        line = wide if row.spread == "assumptions" else {"linewidth": 1}
+        line = wide if row.of == "assumptions" else {"linewidth": 1}
         axis.plot([row.low, row.high], [y, y], color=look.color, **line)  # draws nothing where n = 1 leaves them open
         axis.plot(row.value, y, look.marker, color=look.color)
         axis.plot(row.paper, y, **style.PAPER)

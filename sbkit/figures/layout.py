@@ -199,6 +199,18 @@ def spread(positions: Iterable[float], gap: float) -> np.ndarray:
     return moved
 
 
+def _apart(axis: Axes, y: Iterable[float]) -> np.ndarray:
+    """Heights for names at y that do not overlap, for which the y axis is made longer where it has to be."""
+    inches = max(axis.figure.get_figheight() / axis.get_gridspec().nrows - 0.5, 0.3)  # without the x axis's labels
+    bottom, top = axis.get_ylim()
+    for _ in range(4):  # a longer axis needs wider gaps
+        gap = (top - bottom) * 0.13 / inches
+        heights = spread(y, gap)
+        bottom, top = min(bottom, heights.min() - gap / 2), max(top, heights.max() + gap / 2)
+    axis.set_ylim(bottom, top)
+    return heights
+
+
 def label_points(
     axis: Axes, names: Iterable[str], colors: Iterable[Any], x: Iterable[float], y: Iterable[float], at: float
 ) -> None:
@@ -207,10 +219,7 @@ def label_points(
     Names are moved apart where they would overlap. The line of the x axis ends at `at`; see `make_room`.
     """
     axis.spines["bottom"].set_bounds(axis.get_xlim()[0], at)
-    bottom, top = axis.get_ylim()
-    gap = (top - bottom) * 0.16 * axis.get_gridspec().nrows / axis.figure.get_figheight()
-    heights = spread(y, gap)
-    axis.set_ylim(min(bottom, heights.min() - gap / 2), max(top, heights.max() + gap / 2))
+    heights = _apart(axis, y)
     line = {"relpos": (0, 0.5), "arrowstyle": "-", "color": "0.85", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
     for name, color, *point, height in zip(names, colors, x, y, heights, strict=True):
         axis.annotate(
@@ -220,11 +229,8 @@ def label_points(
 
 def label_ends(axis: Axes, ends: Sequence[tuple[str, Any, float, float]]) -> None:
     """A name right of where each line ends, moved apart where names would overlap; `ends` are (name, color, x, y)."""
-    bottom, top = axis.get_ylim()
-    gap = (top - bottom) * 0.18 / axis.figure.get_figheight()
-    heights = spread([y for *_, y in ends], gap)
+    heights = _apart(axis, [y for *_, y in ends])
     for (name, color, x, _), height in zip(ends, heights, strict=True):
         axis.annotate(
             name, (x, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7, va="center"
         )
-    axis.set_ylim(min(bottom, heights.min()), max(top, heights.max()))

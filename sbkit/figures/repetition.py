@@ -17,7 +17,7 @@ from pandas import DataFrame
 from sbkit import repetition
 from sbkit.evidence import benchmarks, codes
 from sbkit.evidence.codes import Form, Weights
-from sbkit.evidence.paper import PAPER
+from sbkit.evidence.paper import PAPER, reduction
 from sbkit.evidence.stats import interval, shown
 from sbkit.figures import layout, style
 from sbkit.schemes import CODED, SCHEMES
@@ -76,7 +76,6 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     Solid: trained codes; dotted: random ones of the same density; dashed: how many a scheme can have; hollow: the
     paper's. Points are means over layers of one size and over runs.
     """
-    schemes = style.schemes(table["scheme"])
     figure, axis = plt.subplots(figsize=(style.COLUMN, 2.7))
     axis.set(xscale="log", yscale="log")
     low, high = table["filters"].min() / 1.5, table["filters"].max()
@@ -95,13 +94,10 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     axis.plot(paper["filters"], paper["paper"], **style.PAPER)
     axis.plot([low, top], [low, top], color="0.8", linewidth=0.6, zorder=0)
     axis.text(top / 3, top / 3, "all different ", color="0.5", fontsize=6, ha="right", va="bottom")
-    axis.set_xlim(low, high * 1.25)
-    axis.set_ylim(bottom, top)
+    axis.set(xlim=(low, high * 1.25), ylim=(bottom, top), xlabel="3x3 filters in the layer", ylabel="distinct filters")
     layout.plain_log(axis.xaxis, low, high)
     layout.plain_log(axis.yaxis, bottom, top)
-    axis.set_xlabel("3x3 filters in the layer")
-    axis.set_ylabel("distinct filters")
-    handles = layout.scheme_handles(schemes, linestyle="-")
+    handles = layout.scheme_handles(style.schemes(table["scheme"]), linestyle="-")
     handles += [layout.handle(name, linestyle=line) for name, line in (("trained", "-"), ("random", ":"))]
     layout.head(figure, "Large layers must repeat filters", [*handles, layout.handle("paper", **style.PAPER)])
     return figure
@@ -129,7 +125,6 @@ def fig_dataflow_graph(table: DataFrame) -> Figure:
 
 
 def _draw_graph(axis: Axes, graph: DataFrame, color: str) -> None:
-    used = {part[1:] for parts in graph["parts"] for part in parts.split()}
     inputs, sums, outputs = (graph[graph["kind"] == kind] for kind in ("input", "sum", "output"))
     place = {name: (0.0, -float(y)) for y, name in enumerate(inputs["name"])}
     for row in sums.itertuples():
@@ -147,7 +142,7 @@ def _draw_graph(axis: Axes, graph: DataFrame, color: str) -> None:
             line = {"linestyle": "--" if part[0] == "-" else "-", "color": color, "linewidth": 0.8, "zorder": 1}
             axis.plot(*zip(place[part[1:]], place[row.name], strict=True), **line)
     for row in graph.itertuples():
-        dark = row.kind != "input" or row.name in used
+        dark = row.kind != "input" or any(row.name in parts for parts in graph["parts"])
         shape = "circle,pad=0.25" if row.kind == "input" else "round,pad=0.3"
         box = {"boxstyle": shape, "facecolor": "white", "edgecolor": color if dark else "0.8"}
         text = "+".join(row.name) if row.kind == "sum" else row.name
@@ -166,19 +161,17 @@ def form_name(form: Form | Way) -> str:
 
 
 @style.drawn
-def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
-    """Arithmetic reduction of the [3, 3, channels, channels] layers of `codes.operations_table`, by form and scheme.
+def fig_operations(table: DataFrame) -> Figure:
+    """Arithmetic reduction of the largest square 3x3 layers of `codes.operations_table`, by form and scheme.
 
-    `channels` = 0 takes the largest. Bars are means over layers and runs. Hollow: the paper's values, on the forms that
-    keep -1 and +1 apart, as the paper does; whether it skips zeros there it does not say.
-    Raises ValueError if no layer has so many channels.
+    Bars are means over layers and runs. Hollow: the paper's values, on the forms that keep -1 and +1 apart, as the
+    paper does; whether it skips zeros there it does not say. Raises ValueError without a square layer.
     """
-    square = (table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])
-    channels = channels or int(table.loc[square, "C"].max() if square.any() else 0)
-    chosen = table[square & (table["C"] == channels)]
-    if chosen.empty:
-        sizes = sorted({f"[{row.R}, {row.S}, {row.C}, {row.K}]" for row in table.itertuples()})
-        raise ValueError(f"layer = [3, 3, {channels}, {channels}]; allowed: {', '.join(sizes)}")
+    square = table[(table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])]
+    if square.empty:
+        raise ValueError("fig_operations got no square 3x3 layer; allowed: a table with one")
+    channels = square["C"].max()
+    chosen = square[square["C"] == channels]
     means = chosen.groupby(["algorithm", "encoding", "skip_zeros", "scheme"])[["reduction", "paper"]].mean()
     rows = DataFrame(
         {"form": form_name(form), "algorithm": form.algorithm, "scheme": key} | means.loc[(*form, key)].to_dict()
@@ -186,16 +179,17 @@ def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
         for key in style.schemes(chosen["scheme"])
         if (*form, key) in means.index
     )
-    panels = [rows[rows["algorithm"] == "dataflow"], rows[rows["algorithm"] != "dataflow"]]
-    panels = [panel for panel in reversed(panels) if len(panel)]
+    panels = [rows[(rows["algorithm"] == "dataflow") == of_graphs] for of_graphs in (False, True)]
+    panels = [panel for panel in panels if len(panel)]
     names = [([SCHEMES[key].label for key in panel["scheme"]], list(panel["form"])) for panel in panels]
     height = 0.5 + max(layout.rows_height(*of_panel) for of_panel in names)
     figure, axes = plt.subplots(1, len(panels), figsize=(style.PAGE, height), squeeze=False)
     for axis, panel, of_panel in zip(axes[0], panels, names, strict=True):
         _reduction_bars(axis, panel.assign(y=layout.rows(axis, *of_panel)))
         axis.set_xlim(0, 1.12 * rows[["reduction", "paper"]].max().max())
+        axis.set_ylim(-(height - 0.5) / style.ROW + 0.6, 0.6)
         axis.set_xlabel(f"arithmetic reduction, [3, 3, {channels}, {channels}]")
-    paper = [layout.handle("paper", **style.PAPER)] if rows["paper"].notna().any() else []
+    paper = [layout.handle("paper", **style.PAPER)] * bool(rows["paper"].notna().any())
     layout.head(figure, "How many times fewer operations each form executes, counted on trained codes", paper)
     return figure
 
@@ -228,25 +222,21 @@ def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
         found.append(operations[(operations["R"] == 3) & (operations["S"] == 3)].assign(codes="trained"))
     if len(bench):
         plain = benchmarks.is_ours(bench) & (bench[["regions", "codebook_bits", "group"]] == 0).all(axis=1)
-        random = bench[plain].assign(codes="random", reduction=bench["best_reduction"])
-        found.append(random)
+        found.append(bench[plain].assign(codes="random", reduction=bench["best_reduction"]))
     if not found:
         return DataFrame()
     counted = pd.concat(found)
     counted = counted[(counted["K"] == counted["C"]) & counted["algorithm"].isin(_COUNTED)]
-    rows = []
-    for (C, scheme, origin), of_codes in counted.groupby(["C", "scheme", "codes"]):
-        if f"reduction_{C}_{scheme}" not in PAPER:
-            continue
-        means = of_codes.groupby(["encoding", "algorithm", "skip_zeros"])["reduction"].mean()
-        for encoding in (encoding for encoding in ENCODINGS if encoding in means.index):
-            row = {"layer": f"[3, 3, {C}, {C}]", "scheme": scheme, "encoding": encoding, "codes": origin}
-            row |= {"density": of_codes["density"].mean(), "paper": PAPER[f"reduction_{C}_{scheme}"]}
-            for algorithm in _COUNTED:
-                for skips, name in ((True, algorithm), (False, f"{algorithm}, zeros kept")):
-                    row[name] = means.get((encoding, algorithm, skips), math.nan)
-            rows.append(row)
-    return DataFrame(rows)
+    paper = [reduction(row.scheme, row.C) for row in counted.itertuples()]
+    form = counted["algorithm"] + counted["skip_zeros"].map({True: "", False: ", zeros kept"})
+    counted = counted.assign(form=form, paper=paper).dropna(subset="paper")
+    counted["density"] = counted.groupby(["C", "scheme", "codes"])["density"].transform("mean")
+    layers = [f"[3, 3, {C}, {C}]" for C in counted["C"]]
+    counted = counted.assign(layer=layers, encoding=pd.Categorical(counted["encoding"], list(ENCODINGS)))
+    place = ["C", "layer", "scheme", "codes", "encoding", "density", "paper"]
+    wide = counted.pivot_table(index=place, columns="form", values="reduction", aggfunc="mean", observed=True)
+    forms = [algorithm + zeros for algorithm in _COUNTED for zeros in ("", ", zeros kept")]
+    return wide.reindex(columns=forms).reset_index().rename_axis(columns=None).drop(columns="C")
 
 
 def layer_reductions(bench: DataFrame) -> DataFrame:
@@ -289,16 +279,13 @@ _LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 
 
 
 @style.drawn
-def fig_reductions_layers(table: DataFrame, network: str = "") -> Figure:
-    """Arithmetic reduction of every layer of a network (the first) of `layer_reductions`, a panel per algorithm.
+def fig_reductions_layers(table: DataFrame) -> Figure:
+    """Arithmetic reduction of every layer of the first network of `layer_reductions`, a panel per algorithm.
 
     Lines: the encoding of the codes, thin where zeros are kept. Hollow: the paper's values, on the forms that keep -1
-    and +1 apart; whether it skips zeros there it does not say. Raises ValueError for an unknown network.
+    and +1 apart; whether it skips zeros there it does not say.
     """
-    networks = list(dict.fromkeys(table["network"]))
-    network = network or networks[0]
-    if network not in networks:
-        raise ValueError(f"network = {network!r}; allowed: {', '.join(networks)}")
+    network = table["network"].iloc[0]
     table = table[(table["network"] == network) & (table["layer"] != "all")]
     layers = table.drop_duplicates("layer")
     table = table.assign(x=table["layer"].map({layer: place for place, layer in enumerate(layers["layer"])}))
@@ -307,12 +294,10 @@ def fig_reductions_layers(table: DataFrame, network: str = "") -> Figure:
     figure, axes = plt.subplots(len(algorithms), 1, figsize=size, sharex=True, sharey=True, squeeze=False)
     for axis, algorithm in zip(axes[:, 0], algorithms, strict=True):
         of_algorithm = table[table["algorithm"] == algorithm]
+        look = {"hue": "scheme", "palette": style.PALETTE, "style": "encoding", "dashes": _LINES, "legend": False}
         for skips, lines in of_algorithm.groupby("skip_zeros"):
-            seaborn.lineplot(
-                lines, x="x", y="reduction", hue="scheme",
-                palette=style.PALETTE, style="encoding", dashes=_LINES, linewidth=1.2 if skips else 0.5, errorbar=None, legend=False,
-                ax=axis,
-            )  # fmt: skip
+            width = 1.2 if skips else 0.5
+            seaborn.lineplot(lines, x="x", y="reduction", linewidth=width, errorbar=None, ax=axis, **look)
         papers = of_algorithm[of_algorithm["paper"].notna() & of_algorithm["skip_zeros"]]
         for row in papers.itertuples():
             axis.plot(row.x, row.paper, **style.PAPER | {"color": style.PALETTE[row.scheme]})
@@ -321,15 +306,13 @@ def fig_reductions_layers(table: DataFrame, network: str = "") -> Figure:
     names = [f"{row.layer}\n×{row.count}" if row.count > 1 else row.layer for row in layers.itertuples()]
     axes[-1, 0].set_xticks(range(len(names)), names)
     figure.supylabel("arithmetic reduction", fontsize=8)
-    handles = [
-        layout.handle(style.LOOKS[key].label, color=style.PALETTE[key], linestyle="-")
-        for key in style.schemes(table["scheme"])
-    ]
+    handles = layout.scheme_handles(style.schemes(table["scheme"]), marker="", linestyle="-")
     handles += _encoding_handles(table["encoding"])
     handles += [layout.handle("zeros kept", linestyle="-", linewidth=0.5)] if not table["skip_zeros"].all() else []
     handles += [layout.handle("paper", **style.PAPER)] if table["paper"].notna().any() else []
-    name = network.replace("resnet", "ResNet-")
-    layout.head(figure, f"How many times fewer operations, layer by layer of {name}", handles)
+    layout.head(
+        figure, f"How many times fewer operations in each layer of {network.replace('resnet', 'ResNet-')}", handles
+    )
     return figure
 
 
@@ -345,61 +328,9 @@ def _encoding_handles(encodings: pd.Series, color: str = style.GREY, prefix: str
 # The trade-off between repetition and sparsity
 
 
-def tradeoff_table(bench: DataFrame) -> DataFrame:
-    """Cost of one layer against the density of its codes: one row per algorithm, scheme, encoding and density.
-
-    operations_per_weight counts additions and multiplications per weight and output position (2 is dense), of `table`
-    with the G of fewest operations, where `group` is the one that was timed. Entropy alone would predict a cost of
-    H / log2(table size) per weight: `predicted_operations` and `predicted_ms` are entropy_bits times one constant per
-    algorithm, the geometric mean of cost / H over the schemes and densities, each scheme in its cheapest encoding.
-    `fewest` and `fastest` mark the densities at which a scheme costs least, and `cheapest_bit` those at which it needs
-    the fewest operations per bit of entropy. Empty without a benchmark.
-    """
-    if bench.empty:
-        return DataFrame()
-    table = bench[benchmarks.is_ours(bench) & (bench["algorithm"] != "dense")].reset_index(drop=True)
-    table["group"] = table["chosen_group"].astype(int)
-    table["operations_per_weight"] = 2 / table["best_reduction"]
-    lines = ["algorithm", "scheme", "encoding"]
-    columns = ["name", "layer", *lines, "group", "density", "entropy_bits", "median_ms", "iqr_ms"]
-    table = table[[*columns, "operations_per_weight"]]
-    for cost, predicted in (("operations_per_weight", "predicted_operations"), ("median_ms", "predicted_ms")):
-        cheapest = table.loc[table.groupby(["algorithm", "scheme", "density"])[cost].idxmin()]
-        per_bit = np.log(cheapest[cost] / cheapest["entropy_bits"]).groupby(cheapest["algorithm"]).mean()
-        table[predicted] = table["entropy_bits"] * np.exp(table["algorithm"].map(per_bit))
-    marks = {
-        "fewest": table["operations_per_weight"],
-        "fastest": table["median_ms"],
-        "cheapest_bit": table["operations_per_weight"] / table["entropy_bits"],
-    }
-    for mark, cost in marks.items():
-        table[mark] = table.index.isin(cost.groupby([table[key] for key in lines]).idxmin())
-    return table
-
-
-def optima_table(tradeoff: DataFrame) -> DataFrame:
-    """Where each line of `tradeoff_table` costs least, and how far entropy times one constant misses it.
-
-    Columns: algorithm, scheme, encoding, operations (the fewest per weight) and operations_density (where), ms (the
-    shortest latency) and ms_density, bit_density (where a bit of entropy costs the fewest operations), and
-    operations_off_percent and ms_off_percent, the median distance of the entropy's prediction.
-    """
-    rows = []
-    for line, found in tradeoff.groupby(["algorithm", "scheme", "encoding"], sort=False):
-        fewest, fastest, bit = (found[found[mark]].iloc[0] for mark in ("fewest", "fastest", "cheapest_bit"))
-        row = dict(zip(("algorithm", "scheme", "encoding"), line, strict=True))
-        row |= {"operations": fewest["operations_per_weight"], "operations_density": fewest["density"]}
-        row |= {"ms": fastest["median_ms"], "ms_density": fastest["density"], "bit_density": bit["density"]}
-        for name, cost in (("operations", "operations_per_weight"), ("ms", "median_ms")):
-            off = np.abs(np.log(found[cost] / found[f"predicted_{name}"])).median()
-            row[f"{name}_off_percent"] = 100 * np.expm1(off)
-        rows.append(row)
-    return DataFrame(rows)
-
-
 @style.drawn
 def fig_tradeoff(table: DataFrame) -> Figure:
-    """Operations and latency against density of `tradeoff_table`, one column per algorithm.
+    """Operations and latency against density of `tradeoff.tradeoff_table`, one column per algorithm.
 
     Binary has one density: a horizontal line per encoding. Thin dashed: the entropy of a scheme's codes times the
     panel's one constant. Star: where a scheme costs least; ring: where it needs the fewest operations per bit.
@@ -421,12 +352,10 @@ def fig_tradeoff(table: DataFrame) -> Figure:
     handles = layout.scheme_handles(schemes, linestyle="-")
     binary = table.loc[table["scheme"] == "binary", "encoding"]
     handles += _encoding_handles(binary, style.PALETTE["binary"], "binary, ")
-    handles += [
-        layout.handle("entropy, scaled", linestyle=(0, (4, 2)), linewidth=0.6),
-        layout.handle("least cost", marker="*", markersize=7),
-        layout.handle("least cost per bit", marker="o", markerfacecolor="none", markersize=7),
-    ]
-    layout.head(figure, "Fewer effectual weights cost less; per bit of entropy the middle is cheapest", handles)
+    handles.append(layout.handle("entropy, scaled", linestyle=(0, (4, 2)), linewidth=0.6))
+    handles.append(layout.handle("least cost", marker="*", markersize=7))
+    handles.append(layout.handle("least cost per bit", marker="o", markerfacecolor="none", markersize=7))
+    layout.head(figure, "Entropy alone does not predict what a density costs", handles)
     return figure
 
 
@@ -448,37 +377,16 @@ def _draw_costs(axis: Axes, rows: DataFrame, cost: str, predicted: str, least: s
 # A density that moves
 
 
-def random_table(density: float, channels: int = 16) -> DataFrame:
-    """What a density does to random codes of a [3, 3, channels, channels] layer, a row per scheme; binary has none.
-
-    Columns: scheme, density, entropy_bits (a weight), operations_per_weight (of `table` with the best G, in the
-    encoding that needs the fewest), and codes, those of the first tap (channels, channels).
-    """
-    rows = []
-    for scheme in ("binary", "ternary_twn", "zero_one", "signed_binary"):
-        kept = density if SCHEMES[scheme].zeros else 1
-        shape, generator = (channels, channels, 3, 3), np.random.default_rng(0)
-        weight = repetition.random_codes(scheme, shape, kept, generator)
-        counted = codes.operations_table(
-            {"": {"": weight}}, [form for form in codes.FORMS if form.algorithm == "table"]
-        )
-        rows.append(
-            {"scheme": scheme, "density": weight.density, "entropy_bits": repetition.entropy_bits(weight.codes)}
-            | {"operations_per_weight": 2 / counted["reduction"].max(), "codes": weight.codes[:, :, 0, 0]}
-        )
-    return DataFrame(rows)
-
-
 @style.drawn
 def fig_random(table: DataFrame) -> Figure:
-    """The codes of `random_table` at one tap, with density, entropy and operations. Grey: zero."""
+    """The codes of `tradeoff.random_table` at one tap, with density, entropy and operations. Grey: zero."""
     figure, axes = plt.subplots(1, len(table), figsize=(style.PAGE, 2.3))
     for axis, row in zip(axes, table.itertuples(), strict=True):
         axis.imshow(row.codes, cmap="coolwarm", vmin=-1, vmax=1)
         axis.set(title=SCHEMES[row.scheme].label, xticks=[], yticks=[])
-        numbers = f"density {row.density:.2f}", f"{row.entropy_bits:.2f} bits a weight"
-        axis.set_xlabel("\n".join((*numbers, f"{row.operations_per_weight:.2f} operations")), fontsize=7)
-    layout.head(figure, "Random codes: rows are filters, columns are channels; grey is zero")
+        numbers = f"density {row.density:.2f}\n{row.entropy_bits:.2f} bits, {row.operations_per_weight:.2f} operations"
+        axis.set_xlabel(numbers, fontsize=7)
+    layout.head(figure, "Random codes (rows: filters, columns: channels, grey: zero), bits and operations a weight")
     return figure
 
 
@@ -487,7 +395,6 @@ def slider(show: Callable[[float], None], density: float = 0.35) -> None:
     try:
         from ipywidgets import FloatSlider, interact
     except ImportError:
-        show(density)
-        return
+        return show(density)
     bar = FloatSlider(density, min=0.05, max=0.95, step=0.05, description="density", continuous_update=False)
     interact(show, density=bar)

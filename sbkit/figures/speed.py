@@ -22,8 +22,7 @@ from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import PLACE
 from sbkit.evidence.stats import interval, shown
 from sbkit.figures import layout, style
-from sbkit.schemes import SCHEMES
-from sbkit.way import Way
+from sbkit.way import KERNELS, Way
 
 # Tables
 
@@ -160,10 +159,7 @@ def roofline_table(layers: DataFrame) -> DataFrame:
     if layers.empty or not layers["bound_ms"].notna().any():
         return DataFrame()
     speed = speed_table(layers)
-    peaks = {
-        row.name: records.load(row.path).metrics["peaks"]
-        for row in layers[["name", "path"]].drop_duplicates().itertuples(index=False)
-    }
+    peaks = {path: records.load(path).metrics["peaks"]["fma_gmacs"] for path in layers["path"].unique()}
     bounded = speed[speed["bound_ms"].notna() & (speed["regions"] == 0)]
     fastest = bounded.loc[bounded.groupby([*PLACE, "scheme"], sort=False)["median_ms"].idxmin()]
     chosen = pd.concat([speed[speed["reference_fp32"]], fastest])
@@ -171,7 +167,7 @@ def roofline_table(layers: DataFrame) -> DataFrame:
     return chosen[[*columns, "gmacs"]].assign(
         bound_gmacs=chosen["gmacs"] / chosen["roofline_fraction"],
         fraction=chosen["roofline_fraction"],
-        fma_gmacs=chosen["name"].map(lambda name: peaks[name]["fma_gmacs"]),
+        fma_gmacs=layers["path"].map(peaks),
     )
 
 
@@ -199,24 +195,13 @@ def network_table(networks: DataFrame) -> DataFrame:
 
 # Contenders as rows
 
-_KINDS = {
-    "fp32": "full precision",
-    "bf16": "bfloat16",
-    "int8": "8-bit integers",
-    "sparse": "sparse",
-    "table": "table",
-    "dataflow": "dataflow",
-}
+_FORMATS = {"fp32": "full precision", "bf16": "bfloat16", "int8": "8-bit integers"}
+_HEADINGS = (*_FORMATS.values(), *KERNELS)
 
 
-def _kind(way: Way) -> str:
-    """The heading below which a contender stands: our kernels by algorithm, libraries by number format."""
-    return way.algorithm if way.scheme else way.precision
-
-
-def _plain(way: Way) -> Way:
-    """The same scheme and algorithm without any option."""
-    return Way(way.algorithm, way.scheme)
+def _heading(way: Way) -> str:
+    """Our kernels stand below their algorithm, libraries below their number format."""
+    return way.algorithm if way.scheme else _FORMATS[way.precision]
 
 
 class _Contenders(NamedTuple):
@@ -234,19 +219,19 @@ class _Contenders(NamedTuple):
 
 
 def _contenders(table: DataFrame) -> _Contenders:
-    found = list(dict.fromkeys(table["way"]))
-    kinds = [kind for kind in dict.fromkeys((*_KINDS, *map(_kind, found))) if kind in set(map(_kind, found))]
-    ways = [way for kind in kinds for way in found if _kind(way) == kind]
-    grey = style.LOOKS["full_precision"]
-    looks = {
-        way: style.LOOKS[way.scheme]
-        if way.scheme
-        else grey._replace(color=grey.color if way.precision == "fp32" else "#9a9a9a")
-        for way in ways
-    }
+    ways = sorted(dict.fromkeys(table["way"]), key=lambda way: _HEADINGS.index(_heading(way)))
+    looks = {way: _look(way) for way in ways}
     names = [way.label().removeprefix(f"{way.algorithm}, ") if way.scheme else _library(way) for way in ways]
-    pale = {way for way in ways if way.scheme and way != _plain(way) and _plain(way) in looks}
-    return _Contenders(ways, names, [_KINDS.get(_kind(way), _kind(way)) for way in ways], looks, pale)
+    plain = {way: Way(way.algorithm, way.scheme) for way in ways if way.scheme}
+    pale = {way for way in plain if plain[way] != way and plain[way] in looks}
+    return _Contenders(ways, names, list(map(_heading, ways)), looks, pale)
+
+
+def _look(way: Way) -> style.Look:
+    grey = style.LOOKS["full_precision"]
+    return (
+        style.LOOKS[way.scheme] if way.scheme else grey._replace(color=style.GREY if way.precision == "fp32" else "0.6")
+    )
 
 
 def _library(way: Way) -> str:
@@ -255,9 +240,7 @@ def _library(way: Way) -> str:
     return replace(way, precision="fp32", variant=variant).label()
 
 
-def _bars(
-    axis: Axes, timings: DataFrame, column: str, heights: dict[Way, float], who: _Contenders, width: float
-) -> None:
+def _bars(axis: Axes, timings: DataFrame, column: str, heights: dict, who: _Contenders, width: float) -> None:
     """A bar at the median of each contender's rounds, a whisker over their quartiles, and the row's `text` behind it.
 
     Variants are pale, the best library in fp32 is bold and has a dotted line, and noisy timings have a star. `width` is
@@ -319,8 +302,8 @@ def fig_latency(table: DataFrame) -> Figure:
     _one_benchmark(table)
     table = table.assign(text=[f"{ms:.3g}" for ms in table["median_ms"]])
     n = len(table["round_ms"].iloc[0])
-    title, label = "How long each layer takes; shorter is better", f"latency, ms, median of {n} rounds"
-    return _panels(table, "round_ms", list(table.groupby("layer", sort=False)), title, label)
+    label = f"latency, ms, median of {n} rounds"
+    return _panels(table, "round_ms", list(table.groupby("layer", sort=False)), "How long each layer takes", label)
 
 
 @style.drawn
@@ -339,7 +322,7 @@ def fig_network(table: DataFrame) -> Figure:
         for (model, batch), timings in table.groupby(["model", "batch"], sort=False)
     ]
     label = f"ms an image, median of {table['n'].min()} rounds; ×: speed over the best"
-    return _panels(table, "image_ms", places, "How long a whole network takes an image; shorter is better", label)
+    return _panels(table, "image_ms", places, "How long an image takes through a whole network", label)
 
 
 @style.drawn
@@ -409,16 +392,8 @@ def fig_roofline(table: DataFrame) -> Figure:
     axis.axhline(table["fma_gmacs"].iloc[0], color="black", linewidth=0.8, linestyle="--")
     axis.tick_params(axis="x", length=0)
     axis.set(xlabel="", ylabel="dense-equivalent GMAC/s")
-    names = {"full_precision": "best library in fp32"}
-    handles = [
-        Patch(
-            facecolor=style.PALETTE[key],
-            hatch=style.LOOKS[key].hatch,
-            edgecolor="white",
-            label=names.get(key, SCHEMES[key].label),
-        )
-        for key in schemes
-    ]
+    handles = [layout.handle("best library in fp32", marker="s", markersize=6)]
+    handles += layout.scheme_handles([key for key in schemes if key != "full_precision"], marker="s", markersize=6)
     handles.append(Patch(facecolor="none", edgecolor=style.GREY, linewidth=0.8, label="bound of table"))
     handles.append(layout.handle("fp32 peak (FMA)", color="black", linestyle="--", linewidth=0.8))
     layout.head(figure, "How much of what the machine allows is used", handles)
