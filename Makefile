@@ -10,7 +10,7 @@ RULE    ?= all
 CONDA_BIN := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -I -c 'import sys, pathlib, sbkit; \
 	sys.exit(not pathlib.Path(sbkit.__file__).parent.samefile("sbkit"))' 2>/dev/null && echo "$$CONDA_PREFIX/bin")
 LOCK := "$(PYTHON)" workflow/lock.py .lock
-LIGHT := jinja2 ipykernel pandas papermill psutil rocrate scipy seaborn snakemake tabulate
+LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake tabulate
 
 ifneq ($(origin BIN),command line)
 ifneq ($(CONDA_BIN),)
@@ -21,7 +21,8 @@ STAMP := .venv/.installed
 endif
 endif
 
-SNAKEMAKE = "$(BIN)/python" -m snakemake --config profile=$(PROFILE)
+# One line a finished job: workflow/snakemake_logger_plugin_lines.py.
+SNAKEMAKE = PYTHONPATH="$(CURDIR)/workflow:$$PYTHONPATH" "$(BIN)/python" -m snakemake --logger lines --config profile=$(PROFILE)
 
 # Redrawing needs neither torch nor a compiler: without an environment at hand, a light one is made.
 FIGURES_BIN := $(BIN)
@@ -33,7 +34,7 @@ endif
 endif
 
 help:  ## this list
-	@echo "make TARGET [PROFILE=smoke|quick|review|speed|ablate|cifar|cifar_40|cifar_long|cifar_larger|cifar_vgg|fashion|imagenet] [PYTHON=python3.12] [BIN=folder]"
+	@echo "make TARGET [PROFILE=a table of notebooks/experiments.toml] [PYTHON=python3.12] [BIN=folder]"
 	@echo "ARGS=... goes to the program behind a target: ARGS=-n shows what reproduce would run, RULE=accuracy runs part of it"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
@@ -42,6 +43,7 @@ reproduce: setup  ## every run, figure, table and the page of PROFILE into resul
 	@echo "figures   results/$(PROFILE)/figures"
 	@echo "tables    results/$(PROFILE)/tables"
 	@echo "overview  results/$(PROFILE)/index.html"
+	@"$(BIN)/python" workflow/compare.py "results/$(PROFILE)"
 
 bench: setup  ## only the benchmarks of PROFILE
 	@$(LOCK) $(MAKE) --no-print-directory snakemake RULE=benchmarks
@@ -54,6 +56,9 @@ figures:  ## redraw results/reference/PROFILE from its committed records: no tra
 	@echo "figures   results/reference/$(PROFILE)/figures"
 	@echo "tables    results/reference/$(PROFILE)/tables"
 	@echo "overview  results/reference/$(PROFILE)/index.html"
+
+gallery:  ## results/reference/README.md and the tables in README.md and docs/, from what `make figures` drew
+	"$(FIGURES_BIN)/python" -m sbkit.page --gallery
 
 test: setup  ## linters and the test suite, a smoke reproduction included
 	"$(BIN)/ruff" check sbkit tests notebooks workflow
@@ -74,7 +79,7 @@ sanitize: setup  ## the tests of the kernels under GCC's address and undefined-b
 	$(SANITIZED) -m pytest --capture=sys tests/test_kernels.py $(ARGS)
 
 lab: setup  ## the notebooks in JupyterLab
-	"$(BIN)/jupyter-lab" notebooks/00_overview.ipynb $(ARGS)
+	"$(BIN)/jupyter-lab" --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb $(ARGS)
 
 clean:  ## remove results (not results/reference) and build files
 	@$(LOCK) find results -mindepth 1 -maxdepth 1 -type d ! -name reference -exec rm -rf {} +
@@ -93,19 +98,19 @@ snakemake:
 
 .venv/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	@command -v "$${CXX:-c++}" >/dev/null || { echo "sbkit needs a C++17 compiler; found none named $${CXX:-c++} (set CXX)"; exit 1; }
-	@$(MAKE) --no-print-directory venv VENV=.venv
+	@$(MAKE) --no-print-directory venv VENV=.venv COSTS="2 to 5 minutes and 2 GB"
 	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
 .venv-figures/.installed: constraints.txt
-	@$(MAKE) --no-print-directory venv VENV=.venv-figures
-	.venv-figures/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(LIGHT)
+	@$(MAKE) --no-print-directory venv VENV=.venv-figures COSTS="1 to 3 minutes and 0.5 GB"
+	.venv-figures/bin/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt $(LIGHT)
 	@touch $@
 
 venv:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "sbkit needs Python >= 3.11; $(PYTHON) is $$("$(PYTHON)" --version 2>&1): run make with PYTHON=<a newer one>"; exit 1; }
-	@echo "setting up $(VENV), once; this takes some minutes"
+	@echo "setting up $(VENV), once: about $(COSTS)"
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 
-.PHONY: help reproduce bench figures test sanitize lab clean distclean setup snakemake venv
+.PHONY: help reproduce bench figures gallery test sanitize lab clean distclean setup snakemake venv

@@ -3,19 +3,25 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 
+#include "algorithm.h"
 #include "dataflow.h"
-#include "pack.h"
+#include "limits.h"
 #include "peaks.h"
-#include "reference.h"
 
 namespace py = pybind11;
 using namespace sbkit;
 
 namespace {
 
-constexpr int kMaxThreads = 1024;
+using EncodingRow = std::pair<std::string, Encoding>;
+
+const std::vector<EncodingRow> kEncodings = {{"two_group", Encoding::kTwoGroup},
+                                             {"rewritten", Encoding::kRewritten},
+                                             {"signed", Encoding::kSigned},
+                                             {"codebook", Encoding::kCodebook}};
 
 // A C-contiguous, aligned array of exactly this dtype and shape, or an exception that names what came instead.
 template <typename T>
@@ -47,18 +53,66 @@ const Kernel& kernel_named(const std::string& isa) {
   throw py::value_error("isa = '" + isa + "'; allowed here: " + allowed);
 }
 
-template <typename T>
-T choice(const char* name, const std::string& value, const std::vector<std::pair<std::string, T>>& choices) {
+// The row of a table whose key is `value`, or an exception that names the keys.
+template <typename Row, typename Key>
+const Row& chosen(const char* name, const std::string& value, const std::vector<Row>& table, Key Row::*key) {
   std::string allowed;
-  for (const auto& [key, chosen] : choices) {
-    if (key == value) return chosen;
-    allowed += (allowed.empty() ? "" : ", ") + key;
+  for (const Row& row : table) {
+    if (row.*key == value) return row;
+    allowed += (allowed.empty() ? "" : ", ") + row.*key;
   }
   throw py::value_error(std::string(name) + " = '" + value + "'; allowed: " + allowed);
 }
 
-py::array_t<int32_t> to_array(const std::vector<int32_t>& values) {
-  return py::array_t<int32_t>(static_cast<py::ssize_t>(values.size()), values.data());
+ConvShape checked_shape(const std::vector<int64_t>& dims) {
+  if (dims.size() != 9) throw py::value_error("dims are N, C, H, W, K, R, S, stride, padding");
+  for (int i = 0; i < 9; i++) {
+    if (dims[i] < (i == 8 ? 0 : 1) || dims[i] > 1 << 24)
+      throw py::value_error("dims hold " + std::to_string(dims[i]) + "; allowed: 1 (padding: 0) to 2^24");
+  }
+  const ConvShape shape{dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], dims[7], dims[8]};
+  if (shape.H + 2 * shape.padding < shape.R || shape.W + 2 * shape.padding < shape.S)
+    throw py::value_error("the window does not fit the padded input");
+  checked_product({shape.N, shape.C, shape.H, shape.W});
+  checked_product({shape.N, shape.K, shape.P(), shape.Q()});
+  return shape;
+}
+
+Weights checked_weights(const ConvShape& shape, const py::array& codes, const py::array& scale,
+                        const py::array& negative_scale, const py::array& channel_sign) {
+  const int64_t count = checked_product({shape.K, shape.C, shape.R, shape.S});
+  const int8_t* code = checked<int8_t>(codes, "codes", {shape.K, shape.C, shape.R, shape.S});
+  const float* plus = checked<float>(scale, "scale", {shape.K});
+  const float* minus = checked<float>(negative_scale, "negative_scale", {shape.K});
+  const int8_t* sign = checked<int8_t>(channel_sign, "channel_sign", {shape.C});
+  Weights weights{{code, code + count}, {plus, plus + shape.K}, {minus, minus + shape.K}, {sign, sign + shape.C}};
+  for (int8_t c : weights.codes) {
+    if (c < -1 || c > 1) throw py::value_error("codes hold " + std::to_string(c) + "; allowed: -1, 0, +1");
+  }
+  for (float s : weights.channel_sign) {
+    if (s != 1 && s != -1) throw py::value_error("channel_sign holds " + std::to_string(s) + "; allowed: -1, +1");
+  }
+  return weights;
+}
+
+// Whether the algorithm has the encoding and the group, and the codes allow the encoding.
+void check_encoding(const AlgorithmRow& algorithm, const std::string& encoding, const Request& request) {
+  const auto& allowed = algorithm.most_channels;
+  const auto most = std::find_if(allowed.begin(), allowed.end(),
+                                 [&](const auto& each) { return each.first == request.encoding; });
+  if (most == allowed.end())
+    throw py::value_error("encoding '" + encoding + "' with algorithm '" + algorithm.name + "'");
+  if (request.group < 0 || request.group > most->second) {
+    throw py::value_error("group = " + std::to_string(request.group) + "; allowed: 0 (automatic) to " +
+                          std::to_string(most->second));
+  }
+  if (request.encoding == Encoding::kTwoGroup) return;
+  const Weights& weights = request.weights;
+  if (weights.scale != weights.negative_scale)
+    throw py::value_error("encoding '" + encoding + "' needs scale == negative_scale");
+  if (request.encoding == Encoding::kRewritten &&
+      std::find(weights.codes.begin(), weights.codes.end(), 0) != weights.codes.end())
+    throw py::value_error("encoding 'rewritten' met a code 0; allowed: codes -1 and +1 only");
 }
 
 class Convolution {
@@ -66,80 +120,27 @@ class Convolution {
   Convolution(const std::string& algorithm, const py::array& codes, const py::array& scale,
               const py::array& negative_scale, const py::array& channel_sign, const std::vector<int64_t>& dims,
               const std::string& isa, bool skip_zeros, const std::string& encoding, int group, int threads,
-              const py::array& bias, bool relu, bool tune, const std::vector<std::vector<int32_t>>& graphs,
-              const std::vector<int32_t>& choices)
-      : threads_(threads), relu_(relu) {
-    if (dims.size() != 9) throw py::value_error("dims are N, C, H, W, K, R, S, stride, padding");
-    shape_ = {dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], dims[7], dims[8]};
-    for (int i = 0; i < 9; i++) {
-      if (dims[i] < (i == 8 ? 0 : 1) || dims[i] > 1 << 24)
-        throw py::value_error("dims hold " + std::to_string(dims[i]) + "; allowed: 1 (padding: 0) to 2^24");
+              const py::array& bias, bool relu, bool tune)
+      : shape_(checked_shape(dims)) {
+    const AlgorithmRow& row = chosen("algorithm", algorithm, kAlgorithms, &AlgorithmRow::name);
+    if (threads < 1 || threads > kMostThreads) {
+      throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to " + std::to_string(kMostThreads));
     }
-    if (shape_.H + 2 * shape_.padding < shape_.R || shape_.W + 2 * shape_.padding < shape_.S)
-      throw py::value_error("the window does not fit the padded input");
-    if (threads < 1 || threads > kMaxThreads)
-      throw py::value_error("threads = " + std::to_string(threads) + "; allowed: 1 to 1024");
-    int most = algorithm == "dataflow" ? kMaxTileChannels : kMaxGroup;
-    if (encoding == "codebook") most = kMaxCodebookGroup;
-    if (group < 0 || group > most)
-      throw py::value_error("group = " + std::to_string(group) + "; allowed: 0 (automatic) to " + std::to_string(most));
-    checked_product({shape_.N, shape_.C, shape_.H, shape_.W});
-    checked_product({shape_.N, shape_.K, shape_.P(), shape_.Q()});
-    const int64_t count = checked_product({shape_.K, shape_.C, shape_.R, shape_.S});
-    Weights weights;
-    const int8_t* code = checked<int8_t>(codes, "codes", {shape_.K, shape_.C, shape_.R, shape_.S});
-    const float* plus = checked<float>(scale, "scale", {shape_.K});
-    const float* minus = checked<float>(negative_scale, "negative_scale", {shape_.K});
-    const int8_t* sign = checked<int8_t>(channel_sign, "channel_sign", {shape_.C});
-    weights.codes.assign(code, code + count);
-    weights.scale.assign(plus, plus + shape_.K);
-    weights.negative_scale.assign(minus, minus + shape_.K);
-    weights.channel_sign.assign(sign, sign + shape_.C);
-    for (int8_t c : weights.codes) {
-      if (c < -1 || c > 1) throw py::value_error("codes hold " + std::to_string(c) + "; allowed: -1, 0, +1");
-    }
-    for (float s : weights.channel_sign) {
-      if (s != 1 && s != -1) throw py::value_error("channel_sign holds " + std::to_string(s) + "; allowed: -1, +1");
-    }
-    PlanOptions options;
-    options.encoding = choice<Encoding>(
-        "encoding", encoding,
-        {{"two_group", Encoding::kTwoGroup}, {"rewritten", Encoding::kRewritten}, {"signed", Encoding::kSigned},
-         {"codebook", Encoding::kCodebook}});
-    if (options.encoding == Encoding::kRewritten) {
-      for (int8_t c : weights.codes) {
-        if (c == 0) throw py::value_error("encoding 'rewritten' met a code 0; allowed: codes -1 and +1 only");
-      }
-    }
-    if (options.encoding != Encoding::kTwoGroup && weights.scale != weights.negative_scale)
-      throw py::value_error("encoding '" + encoding + "' needs scale == negative_scale");
-    if ((options.encoding == Encoding::kSigned || options.encoding == Encoding::kCodebook) && algorithm != "table")
-      throw py::value_error("encoding '" + encoding + "' with algorithm '" + algorithm + "'; allowed: table");
+    Request request;
+    request.shape = shape_;
+    request.weights = checked_weights(shape_, codes, scale, negative_scale, channel_sign);
+    request.kernel = &kernel_named(isa);
+    request.encoding = chosen("encoding", encoding, kEncodings, &EncodingRow::first).second;
+    request.skip_zeros = skip_zeros;
+    request.group = group;
+    request.threads = threads;
+    request.tune = tune;
     const float* b = checked<float>(bias, "bias", {shape_.K});
-    options.bias.assign(b, b + shape_.K);
-    options.relu = relu;
-    bias_ = options.bias;
-    if (algorithm == "dense") {
-      py::gil_scoped_release unlocked;
-      dense_ = dense_weights(shape_, weights);
-      return;
-    }
-    options.algorithm = choice<Algorithm>(
-        "algorithm", algorithm,
-        {{"sparse", Algorithm::kSparse}, {"table", Algorithm::kTable}, {"dataflow", Algorithm::kDataflow}});
-    options.skip_zeros = skip_zeros;
-    options.group = group;
-    options.threads = threads;
-    options.tune = tune;
-    if (!graphs.empty()) {
-      if (graphs.size() != 4)
-        throw py::value_error("graphs hold " + std::to_string(graphs.size()) + " arrays; allowed: 4");
-      options.graphs = from_arrays({graphs[0], graphs[1], graphs[2], graphs[3]});
-    }
-    options.choices = choices;
-    const Kernel& kernel = kernel_named(isa);
+    request.bias.assign(b, b + shape_.K);
+    request.relu = relu;
+    check_encoding(row, encoding, request);
     py::gil_scoped_release unlocked;
-    plan_.reset(new Plan(shape_, weights, kernel, options));
+    layer_ = row.prepare(request);
   }
 
   py::array_t<float> run(const py::array& x, const std::optional<py::array>& residual) {
@@ -149,45 +150,38 @@ class Convolution {
     py::array_t<float> y({shape_.N, shape_.K, shape_.P(), shape_.Q()});
     float* to = y.mutable_data();
     py::gil_scoped_release unlocked;
-    if (plan_) {
-      plan_->run(from, added, to);
-    } else {
-      dense_conv2d(shape_, dense_.data(), bias_.data(), relu_, from, added, to, threads_);
-    }
+    layer_->run(from, added, to);
     return y;
   }
 
-  int group() const { return plan_ ? plan_->group() : 0; }
-  double cost() const { return plan_ ? plan_->cost() : 0; }
-  int64_t weight_bytes() const {
-    return plan_ ? plan_->weight_bytes() : static_cast<int64_t>(dense_.size() * sizeof(float));
-  }
-  std::string geometry() const { return plan_ ? plan_->geometry() : ""; }
+  const Facts& facts() const { return layer_->facts(); }
   py::dict operations() const {
-    Operations o;
-    if (plan_) {
-      o = plan_->operations();
-    } else {
-      o.entry_adds = o.multiplies = shape_.P() * shape_.Q() * static_cast<int64_t>(dense_.size());
-    }
+    const Operations& o = facts().operations;
     return py::dict(py::arg("table_adds") = o.table_adds, py::arg("node_adds") = o.node_adds,
                     py::arg("entry_adds") = o.entry_adds, py::arg("combine_adds") = o.combine_adds,
                     py::arg("multiplies") = o.multiplies);
   }
-  std::vector<int32_t> choices() const { return plan_ ? plan_->choices() : std::vector<int32_t>(); }
-  py::tuple graphs() const {
-    const GraphArrays arrays = to_arrays(plan_ ? plan_->graphs() : std::vector<Graph>());
-    return py::make_tuple(to_array(arrays.graphs), to_array(arrays.nodes), to_array(arrays.lengths),
-                          to_array(arrays.sums));
-  }
 
  private:
-  ConvShape shape_{};
-  int threads_;
-  bool relu_;
-  std::vector<float> dense_, bias_;
-  std::unique_ptr<Plan> plan_;
+  ConvShape shape_;
+  std::unique_ptr<Layer> layer_;
 };
+
+template <typename Row, typename Key>
+std::vector<std::string> keys(const std::vector<Row>& table, Key Row::*key) {
+  std::vector<std::string> found;
+  for (const Row& row : table) found.push_back(row.*key);
+  return found;
+}
+
+// What sbkit/way.py states too.
+py::dict limits() {
+  const py::dict channels(py::arg("subsets") = kMostSubsetChannels, py::arg("ternary") = kMostTernaryChannels,
+                          py::arg("codebook") = kMostCodebookChannels, py::arg("dataflow") = kMostDataflowChannels);
+  return py::dict(py::arg("algorithms") = keys(kAlgorithms, &AlgorithmRow::name),
+                  py::arg("encodings") = keys(kEncodings, &EncodingRow::first), py::arg("channels") = channels,
+                  py::arg("patterns") = kMostPatterns, py::arg("threads") = kMostThreads);
+}
 
 py::dict build_info() {
   std::vector<std::string> isas;
@@ -206,6 +200,7 @@ py::dict build_info() {
 PYBIND11_MODULE(_kernels, m) {
   m.doc() = "Convolutions with low-bit weights; use them through sbkit.kernels.";
   m.def("build_info", &build_info, "Compiler, flags, whether OpenMP is in, and the ISAs compiled in.");
+  m.def("limits", &limits, "The algorithms and encodings, and how much a plan can hold (limits.h).");
   m.def(
       "isas",
       [] {
@@ -233,24 +228,20 @@ PYBIND11_MODULE(_kernels, m) {
       "merge_pairs",
       [](int32_t inputs, const Sets& sets) {
         const Graph graph = merge_pairs(inputs, sets);
-        check_graph(graph, sets);
         return py::make_tuple(graph.nodes, graph.sums);
       },
       py::arg("inputs"), py::arg("sets"), "Data-flow graph of these sets: its nodes and its sums (dataflow.h).");
   py::class_<Convolution>(m, "Convolution")
       .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,
                     const std::vector<int64_t>&, const std::string&, bool, const std::string&, int, int,
-                    const py::array&, bool, bool, const std::vector<std::vector<int32_t>>&,
-                    const std::vector<int32_t>&>(),
+                    const py::array&, bool, bool>(),
            py::arg("algorithm"), py::arg("codes"), py::arg("scale"), py::arg("negative_scale"), py::arg("channel_sign"),
            py::arg("dims"), py::arg("isa"), py::arg("skip_zeros"), py::arg("encoding"), py::arg("group"),
-           py::arg("threads"), py::arg("bias"), py::arg("relu"), py::arg("tune"), py::arg("graphs"), py::arg("choices"))
+           py::arg("threads"), py::arg("bias"), py::arg("relu"), py::arg("tune"))
       .def("run", &Convolution::run, py::arg("x"), py::arg("residual"))
-      .def_property_readonly("group", &Convolution::group)
-      .def_property_readonly("cost", &Convolution::cost)
-      .def_property_readonly("weight_bytes", &Convolution::weight_bytes)
-      .def_property_readonly("geometry", &Convolution::geometry)
-      .def_property_readonly("operations", &Convolution::operations)
-      .def_property_readonly("choices", &Convolution::choices)
-      .def_property_readonly("graphs", &Convolution::graphs);
+      .def_property_readonly("group", [](const Convolution& c) { return c.facts().group; })
+      .def_property_readonly("cost", [](const Convolution& c) { return c.facts().cost; })
+      .def_property_readonly("weight_bytes", [](const Convolution& c) { return c.facts().weight_bytes; })
+      .def_property_readonly("geometry", [](const Convolution& c) { return c.facts().geometry; })
+      .def_property_readonly("operations", &Convolution::operations);
 }

@@ -27,13 +27,18 @@ struct Weights {
 };
 
 // Operations of a layer at batch 1. Per output position: one add for each entry of each row's list (its first entry is
-// added to zero), rows(k) multiplies and rows(k) - 1 adds to combine the rows of filter k (see pack.h for what a row
-// is), and with `dataflow` one add for each node of the graphs. Tables: the adds of its program (pack.h) for each group
-// of channels, once per input position that a window touches, ((P-1)*stride+R) * ((Q-1)*stride+S) of them, the padding
-// included. The dense algorithm: K*C*R*S adds and as many multiplies per output position.
+// added to zero), rows(k) multiplies and rows(k) - 1 adds to combine the rows of filter k (see rows.h for what a row
+// is), and with `dataflow` one add for each node of the graphs. With `table`, the adds of a table's program
+// (patterns.h) for each group of channels, once per input position that a window touches, which are
+// ((P-1)*stride+R) * ((Q-1)*stride+S), padding included. With `dense`, K*C*R*S adds and as many multiplies per output
+// position.
 struct Operations {
   int64_t table_adds = 0, node_adds = 0, entry_adds = 0, combine_adds = 0, multiplies = 0;
 };
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+inline int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
 // Product of sizes that must fit in memory; throws std::invalid_argument beyond 2^40.
 inline int64_t checked_product(std::initializer_list<int64_t> sizes) {

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "limits.h"
+
 namespace sbkit {
 
 namespace {
@@ -150,33 +152,6 @@ class Merger {
   std::vector<int32_t> met_, together_;     // the values met, and how often
 };
 
-[[noreturn]] void refuse(const std::string& what) {
-  throw std::invalid_argument("not a data-flow graph of this layer: " + what);
-}
-
-void check_references(const Graph& graph) {
-  const int64_t nodes = static_cast<int64_t>(graph.nodes.size());
-  if (graph.inputs < 0 || graph.inputs + nodes > kMaxValues)
-    refuse(std::to_string(graph.inputs) + " inputs and " + std::to_string(nodes) + " nodes");
-  int32_t values = graph.inputs;
-  for (const auto& node : graph.nodes) {
-    if (node[0] < 0 || node[0] >= node[1] || node[1] >= values) {
-      refuse("value " + std::to_string(values) + " is the sum of " + std::to_string(node[0]) + " and " +
-             std::to_string(node[1]));
-    }
-    values++;
-  }
-  for (const auto& sum : graph.sums) {
-    int32_t last = -1;
-    for (int32_t value : sum) {
-      if (value <= last || value >= values)
-        refuse("a sum lists " + std::to_string(value) + " after " + std::to_string(last) + ", of " +
-               std::to_string(values) + " values");
-      last = value;
-    }
-  }
-}
-
 }  // namespace
 
 int64_t Graph::adds() const {
@@ -190,44 +165,11 @@ Graph merge_pairs(int32_t inputs, const Sets& sets) {
   return Merger(inputs, sets).run();
 }
 
-void check_graph(const Graph& graph, const Sets& sets) {
-  check_references(graph);
-  if (graph.sums.size() != sets.size())
-    refuse(std::to_string(graph.sums.size()) + " sums of " + std::to_string(sets.size()) + " sets");
-  enum : char { kOutside, kWanted, kFound };
-  std::vector<char> state(graph.inputs, kOutside);
-  std::vector<int32_t> left;
-  for (size_t i = 0; i < sets.size(); i++) {
-    for (int32_t input : sets[i]) {
-      if (input < 0 || input >= graph.inputs) refuse("set " + std::to_string(i) + " holds " + std::to_string(input));
-      state[input] = kWanted;
-    }
-    left = graph.sums[i];
-    while (!left.empty()) {  // ends early in a graph that repeats an input, however often it does
-      const int32_t value = left.back();
-      left.pop_back();
-      if (value >= graph.inputs) {
-        const auto& node = graph.nodes[value - graph.inputs];
-        left.insert(left.end(), node.begin(), node.end());
-        continue;
-      }
-      if (state[value] != kWanted)
-        refuse("sum " + std::to_string(i) + " holds input " + std::to_string(value) +
-               (state[value] == kFound ? " twice" : ", the set does not"));
-      state[value] = kFound;
-    }
-    for (int32_t input : sets[i]) {
-      if (state[input] == kWanted) refuse("sum " + std::to_string(i) + " lacks input " + std::to_string(input));
-    }
-    for (int32_t input : sets[i]) state[input] = kOutside;
-  }
-}
-
 int choose_tile(const ConvShape& shape, const std::function<Sets(int64_t, int64_t)>& sets_of, int64_t most_values) {
-  constexpr int kLargest = 32, kJudgedChannels = 16, kJudgedTiles = 2;  // judge at least so many of each
+  constexpr int kJudgedChannels = 16, kJudgedTiles = 2;  // judge at least so many of each
   int best = 0;
   double least = std::numeric_limits<double>::infinity();
-  for (int size = 1; size <= kLargest && size <= shape.C; size *= 2) {
+  for (int size = 1; size <= kMostDataflowChannels && size <= shape.C; size *= 2) {
     const int64_t whole_tiles = shape.C / size, inputs = size * shape.R * shape.S;
     const int64_t judged = std::min<int64_t>(whole_tiles, std::max(kJudgedTiles, kJudgedChannels / size));
     int64_t adds = 0, values = inputs;
@@ -246,50 +188,6 @@ int choose_tile(const ConvShape& shape, const std::function<Sets(int64_t, int64_
                                 " values; use another algorithm");
   }
   return best;
-}
-
-GraphArrays to_arrays(const std::vector<Graph>& graphs) {
-  GraphArrays arrays;
-  for (const Graph& graph : graphs) {
-    arrays.graphs.insert(arrays.graphs.end(), {graph.inputs, static_cast<int32_t>(graph.nodes.size()),
-                                               static_cast<int32_t>(graph.sums.size())});
-    for (const auto& node : graph.nodes) arrays.nodes.insert(arrays.nodes.end(), node.begin(), node.end());
-    for (const auto& sum : graph.sums) {
-      arrays.lengths.push_back(static_cast<int32_t>(sum.size()));
-      arrays.sums.insert(arrays.sums.end(), sum.begin(), sum.end());
-    }
-  }
-  return arrays;
-}
-
-std::vector<Graph> from_arrays(const GraphArrays& arrays) {
-  if (arrays.graphs.size() % 3) refuse("three numbers describe a graph, not " + std::to_string(arrays.graphs.size()));
-  std::vector<Graph> graphs;
-  size_t next_node = 0, next_length = 0, next_value = 0;
-  // How many of the `size` numbers that come next, where `count` of them are asked for.
-  auto taken = [](int32_t count, size_t next, size_t size) {
-    if (count < 0 || static_cast<size_t>(count) > size - next) {
-      refuse(std::to_string(count) + " numbers asked for where " + std::to_string(size - next) + " are left");
-    }
-    return static_cast<size_t>(count);
-  };
-  for (size_t i = 0; i < arrays.graphs.size(); i += 3) {
-    Graph graph;
-    graph.inputs = arrays.graphs[i];
-    for (size_t n = taken(arrays.graphs[i + 1], next_node, arrays.nodes.size() / 2); n > 0; n--, next_node++)
-      graph.nodes.push_back({arrays.nodes[2 * next_node], arrays.nodes[2 * next_node + 1]});
-    for (size_t n = taken(arrays.graphs[i + 2], next_length, arrays.lengths.size()); n > 0; n--) {
-      const size_t count = taken(arrays.lengths[next_length++], next_value, arrays.sums.size());
-      const auto first = arrays.sums.begin() + static_cast<std::ptrdiff_t>(next_value);
-      graph.sums.emplace_back(first, first + static_cast<std::ptrdiff_t>(count));
-      next_value += count;
-    }
-    check_references(graph);
-    graphs.push_back(std::move(graph));
-  }
-  if (2 * next_node != arrays.nodes.size() || next_length != arrays.lengths.size() || next_value != arrays.sums.size())
-    refuse("numbers left over");
-  return graphs;
 }
 
 }  // namespace sbkit

@@ -1,4 +1,4 @@
-// What the offline side (pack.cpp) hands to the ISA files, and the one table through which they are called.
+// What the offline side (plan.h) hands to the ISA files, and the one table through which they are called.
 //
 // SIMD lanes are image blocks. The output plane is cut into a grid of equal blocks and lane l owns block l (a grid over
 // images, rows and columns: grid_n * grid_h * grid_w = lanes). A shift by one pixel inside a block is then a move to
@@ -14,7 +14,7 @@
 //   dataflow  per output position, the nodes of the pass's data-flow graph, its inputs before them.
 //
 // They are filled anew for every tile, so that they stay in the first-level cache. The pass then adds, for each row
-// (pack.h) that needs any, the listed slots to the row's accumulators, or subtracts them. That loop is most of the
+// (rows.h) that needs any, the listed slots to the row's accumulators, or subtracts them. That loop is most of the
 // cost, and it is the same code for all algorithms.
 #pragma once
 

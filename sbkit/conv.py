@@ -7,15 +7,15 @@ Torch stays on one side of `QuantizedWeight`, C++ on the other; this module need
 from __future__ import annotations
 
 import io
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from sbkit.checks import whole
 from sbkit.records import write_atomic
 
 
@@ -36,10 +36,7 @@ class ConvShape:
 
     def __post_init__(self):
         for field in ("C", "H", "W", "K", "R", "S", "stride", "padding", "N"):
-            least = 0 if field == "padding" else 1
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"ConvShape.{field} = {value!r}; allowed: an integer >= {least}")
+            whole(f"ConvShape.{field}", getattr(self, field), 0 if field == "padding" else 1)
         if self.P < 1 or self.Q < 1:
             raise ValueError(
                 f"a {self.R}x{self.S} window does not fit an input of {self.H}x{self.W} with padding {self.padding}"
@@ -69,42 +66,37 @@ class ConvShape:
         return replace(self, N=N)
 
 
-def _stage(prefix: str, blocks: int, C: int, K: int, H: int, stride: int) -> list[ConvShape]:
-    """The 3x3 convolutions of one stage of two-convolution residual blocks, H being the stage's input size."""
-    shapes = []
-    for block in range(blocks):
-        first = block == 0
-        c, h, s = (C, H, stride) if first else (K, H // stride, 1)
-        shapes.append(ConvShape(c, h, h, K, stride=s, name=f"{prefix}.{block}.conv1"))
-        shapes.append(ConvShape(K, H // stride, H // stride, K, name=f"{prefix}.{block}.conv2"))
-    return shapes
+def _resnet(H: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[ConvShape, ...]:
+    """The 3x3 convolutions of stages of residual blocks; the first stage has images of H x H, the others halve them."""
+    shapes, C = [], widths[0]
+    for stage, (K, count) in enumerate(zip(widths, blocks, strict=True), 1):
+        for block in range(count):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            shapes.append(ConvShape(C, H, H, K, stride=stride, name=f"{name}.conv1"))
+            C, H = K, H // stride
+            shapes.append(ConvShape(C, H, H, K, name=f"{name}.conv2"))
+    return tuple(shapes)
 
 
-RESNET18_SHAPES: tuple[ConvShape, ...] = tuple(
-    _stage("layer1", 2, 64, 64, 56, 1)
-    + _stage("layer2", 2, 64, 128, 56, 2)
-    + _stage("layer3", 2, 128, 256, 28, 2)
-    + _stage("layer4", 2, 256, 512, 14, 2)
-)
+RESNET18_SHAPES = _resnet(56, (64, 128, 256, 512), (2, 2, 2, 2))
 """The 16 quantized 3x3 convolutions of ResNet-18 at 224x224 input: 10,985,472 weights."""
 
-RESNET34_SHAPES: tuple[ConvShape, ...] = tuple(
-    _stage("layer1", 3, 64, 64, 56, 1)
-    + _stage("layer2", 4, 64, 128, 56, 2)
-    + _stage("layer3", 6, 128, 256, 28, 2)
-    + _stage("layer4", 3, 256, 512, 14, 2)
-)
+RESNET34_SHAPES = _resnet(56, (64, 128, 256, 512), (3, 4, 6, 3))
 """The 32 quantized 3x3 convolutions of ResNet-34 at 224x224 input: 21,086,208 weights."""
 
-RESNET20_SHAPES: tuple[ConvShape, ...] = tuple(
-    _stage("layer1", 3, 16, 16, 32, 1) + _stage("layer2", 3, 16, 32, 32, 2) + _stage("layer3", 3, 32, 64, 16, 2)
-)
+RESNET20_SHAPES = _resnet(32, (16, 32, 64), (3, 3, 3))
 """The 18 quantized 3x3 convolutions of the CIFAR ResNet-20 at 32x32 input: 267,264 weights."""
 
-RESNET32_SHAPES: tuple[ConvShape, ...] = tuple(
-    _stage("layer1", 5, 16, 16, 32, 1) + _stage("layer2", 5, 16, 32, 32, 2) + _stage("layer3", 5, 32, 64, 16, 2)
-)
+RESNET32_SHAPES = _resnet(32, (16, 32, 64), (5, 5, 5))
 """The 30 quantized 3x3 convolutions of the CIFAR ResNet-32 at 32x32 input: 460,800 weights."""
+
+NETWORK_SHAPES: dict[str, tuple[ConvShape, ...]] = {
+    "resnet18": RESNET18_SHAPES,
+    "resnet34": RESNET34_SHAPES,
+    "resnet20": RESNET20_SHAPES,
+    "resnet32": RESNET32_SHAPES,
+}
+"""By the name of a network, the shapes of its quantized convolutions, in the order they run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +161,10 @@ def mixes_signs(codes: np.ndarray) -> bool:
     return bool(((codes > 0).any(axis=(1, 2, 3)) & (codes < 0).any(axis=(1, 2, 3))).any())
 
 
+MOST_WEIGHTS = 2**28
+"""Of one layer in a file: a hundred times the largest of the networks above."""
+
+_HEADER_BYTES = 4096  # more than the header of an array in a file takes
 _FIELDS = ("shape", "positive", "negative", "scale", "negative_scale", "channel_sign", "scheme")
 
 
@@ -192,18 +188,39 @@ def save_weights(path: str | os.PathLike, weights: Mapping[str, QuantizedWeight]
 
 
 def load_weights(path: str | os.PathLike) -> dict[str, QuantizedWeight]:
-    """Read what `save_weights` wrote, in the same order. Raises ValueError for a damaged file."""
-    weights = {}
+    """Read what `save_weights` wrote, in the same order.
+
+    Raises ValueError naming the file for whatever is wrong with it, OSError for a file that cannot be read. An array is
+    unpacked only if it is as large as its layer's shape says, so that a small file cannot fill the memory.
+    """
+    data = Path(path).read_bytes()
     try:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            for name in dict.fromkeys(key.rpartition("/")[0] for key in file.files):
-                shape, positive, negative, scale, negative_scale, sign, scheme = (
-                    file[f"{name}/{field}"] for field in _FIELDS
-                )
-                count = int(np.prod(shape))
-                planes = [np.unpackbits(p, count=count).astype(np.int8) for p in (positive, negative)]
-                codes = (planes[0] - planes[1]).reshape(shape)
-                weights[name] = QuantizedWeight(codes, scale, negative_scale, sign, str(scheme))
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, AttributeError) as error:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            names = dict.fromkeys(key.rpartition("/")[0] for key in file.files)
+            return {name: _load_layer(file, name) for name in names}
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds
         raise ValueError(f"{path} is not a readable weights file: {error}") from error
-    return weights
+
+
+def _load_layer(file: np.lib.npyio.NpzFile, name: str) -> QuantizedWeight:
+    def array(field: str, most_bytes: int) -> np.ndarray:
+        size = file.zip.getinfo(f"{name}/{field}.npy").file_size
+        whole(f"bytes of {name}/{field}", size, 1, most_bytes + _HEADER_BYTES)
+        return file[f"{name}/{field}"]
+
+    shape = array("shape", 32).tolist()
+    if len(shape) != 4:
+        raise ValueError(f"{name}/shape = {shape}; allowed: K, C, R, S")
+    for size in (*shape, math.prod(shape)):
+        whole(f"a size of {name}", size, 1, MOST_WEIGHTS)
+    K, C, R, S = shape
+    planes = []
+    for field in ("positive", "negative"):
+        packed = array(field, math.prod(shape) // 8 + 1)
+        if packed.shape != (-(-K * C * R * S // 8),):
+            raise ValueError(
+                f"{name}/{field} has shape {packed.shape}; allowed: a bit for each of {K}x{C}x{R}x{S} codes"
+            )
+        planes.append(np.unpackbits(packed, count=math.prod(shape)).astype(np.int8).reshape(shape))
+    factors = [array(field, 4 * length) for field, length in (("scale", K), ("negative_scale", K), ("channel_sign", C))]
+    return QuantizedWeight(planes[0] - planes[1], *factors, str(array("scheme", 400)))

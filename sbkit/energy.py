@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-from pandas import DataFrame
 
+from sbkit.checks import choice, number, whole
 from sbkit.conv import RESNET18_SHAPES, ConvShape
+from sbkit.schemes import SCHEMES
 
 # Constants: M. Horowitz, "Computing's energy problem", ISSCC 2014, Fig. 1.1.9 (45 nm, 0.9 V), in pJ.
 ADD_PJ = {
@@ -50,10 +50,6 @@ SCRATCH_KIB = 8  # memory beside the units that holds the values of a graph, the
 VARIANTS = ("dense", "sparse", "repetition")
 STORAGES = ("packed", "entropy", "words")
 
-# The paper's ratios of signed binary to binary (Fig. 2; C3 to C6) and of its speed on a CPU (C1).
-PAPER = {"energy": 0.51, "throughput": 2.86, "density": 0.35, "latency": 0.78}
-PAPER_CPU_SPEEDUP = 1.26
-
 # The layers of ResNet-18 at 224x224 that stay in full precision: stem, three shortcuts, classifier.
 FULL_PRECISION_SHAPES = (
     ConvShape(3, 224, 224, 64, 7, 7, 2, 3, name="stem"),
@@ -78,9 +74,7 @@ class Accelerator:
     accumulate: str = "fp32"  # number format of additions and partial sums: int8 | int16 | int32 | fp32
     multiply: str = "none"  # format of a multiplier that weights of one bit pass through: none | int8 | int32 | fp32
     activation_bits: int = 32  # in memory
-    storage: str = (
-        "packed"  # of weights: packed bits | entropy: compressed to it | words: a bitmap, words for non-zeros
-    )
+    storage: str = "packed"  # of weights: packed bits | entropy: compressed to it | words: a bitmap, then non-zeros
     buffer_kib: int = 128  # on-chip
     dram_pj_per_bit: float = DRAM_PJ / 32
     static_share: float = STATIC_SHARE  # energy of a unit in any cycle, over that of its operation
@@ -99,32 +93,39 @@ class Accelerator:
             ("multiply", MULTIPLY_PJ),
             ("storage", STORAGES),
         ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+            choice(name, getattr(self, name), allowed)
         for name in ("units", "filters", "activation_bits", "distribution", "reduction", "clock_mhz", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}; allowed: 1 or more")
+            whole(name, getattr(self, name), 1)
+        whole("dram_bytes_per_cycle", self.dram_bytes_per_cycle, 1)
         if self.units % self.filters:
             raise ValueError(f"filters = {self.filters}; allowed: a divisor of units = {self.units}")
-        if not 0 <= self.efficiency <= 1:
-            raise ValueError(f"efficiency = {self.efficiency}; allowed: from 0 to 1")
-        if self.dram_bytes_per_cycle <= 0:
-            raise ValueError(f"dram_bytes_per_cycle = {self.dram_bytes_per_cycle}; allowed: above 0")
+        number("efficiency", self.efficiency, 0, 1)
         for name in ("dram_pj_per_bit", "static_share"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}; allowed: 0 or more")
-        buffer_pj_per_bit(self.buffer_kib)
+            number(name, getattr(self, name), 0)
+        number("buffer_kib", self.buffer_kib, min(CACHE_PJ), max(CACHE_PJ))
 
 
 class Codes(NamedTuple):
-    """What the model knows of a scheme's codes, the same in every layer but for the graphs."""
+    """What the model knows of a scheme's codes; the density is the same in every layer.
+
+    `adds` are the additions of a layer's data-flow graphs for one output position, by (C, H, K, stride) of the layer,
+    and `encoding` is how the codes became graphs, a key of `sbkit.way.ENCODINGS`.
+    """
 
     scheme: str
     density: float
-    encoding: str = "two_group"  # of the graphs
-    adds: Mapping[
-        tuple[int, int, int, int], float
-    ] = {}  # of a layer's graphs, an output position, by (C, H, K, stride)
+    encoding: str = "two_group"
+    adds: Mapping[tuple[int, int, int, int], float] = {}
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether there are graphs of every layer of ResNet-18."""
+        return all(place(shape) in self.adds for shape in RESNET18_SHAPES)
+
+
+def place(shape: ConvShape) -> tuple[int, int, int, int]:
+    """What tells the layers of a network apart: channels, input height, filters, stride."""
+    return shape.C, shape.H, shape.K, shape.stride
 
 
 class Cost(NamedTuple):
@@ -152,33 +153,71 @@ class Cost(NamedTuple):
 
 
 def buffer_pj_per_bit(kib: float) -> float:
-    """Energy of a bit read from an on-chip memory, between Horowitz's sizes as a power of the size.
+    """Energy of a bit read from an on-chip memory of 8 KiB to 1 MiB, between Horowitz's sizes as a power of the size.
 
-    Raises ValueError outside them, 8 KiB to 1 MiB.
+    Raises ValueError for another size.
     """
-    if not min(CACHE_PJ) <= kib <= max(CACHE_PJ):
-        raise ValueError(f"a memory of {kib} KiB; allowed: {min(CACHE_PJ)} to {max(CACHE_PJ)}")
+    number("memory, KiB", kib, min(CACHE_PJ), max(CACHE_PJ))
     sizes, energies = np.log(list(CACHE_PJ)), np.log(list(CACHE_PJ.values()))
     return float(np.exp(np.interp(math.log(kib), sizes, energies))) / 64
 
 
 def weight_bits(codes: Codes, accelerator: Accelerator) -> float:
-    """Bits that a weight takes in memory.
+    """Bits that a weight takes in memory; the signs of signed binary's filters are counted with the layer.
 
-    packed   1 (a bitmap, or signs), ternary 2; signed binary's sign per filter is counted with the layer
+    packed   the scheme's `stored_bits`
     entropy  of a code at this density: the best that lossless compression of independent codes can do
     words    a bitmap, and a word as wide as an activation for each effectual weight; no bitmap if there are no zeros
     """
-    d = codes.density
-    if codes.scheme == "full_precision":
-        return 32.0
+    scheme, d = SCHEMES[codes.scheme], codes.density
+    if accelerator.storage == "packed" or not scheme.has_codes:
+        return scheme.stored_bits
     if accelerator.storage == "words":
         return d * accelerator.activation_bits + (d < 1)
-    ternary = codes.scheme.startswith("ternary")
-    if accelerator.storage == "packed" or codes.scheme == "binary":
-        return 2.0 if ternary else 1.0
     zeros = -sum(p * math.log2(p) for p in (d, 1 - d) if p > 0)
-    return zeros + (d if ternary else 0)
+    return zeros + (d if scheme.signs == "weight" else 0)
+
+
+class _Work(NamedTuple):
+    """What the array does for one layer, before any memory limits it."""
+
+    operations: float
+    operation_pj: float
+    cycles: float
+    words: float  # activations that are read on chip
+    weight_bits: float  # what streams past the units once for each tile of positions
+    scratch_pj: float = 0.0  # memory beside the units
+
+
+def _work(shape: ConvShape, codes: Codes, accelerator: Accelerator) -> _Work:
+    taps, positions = shape.C * shape.R * shape.S, shape.N * shape.P * shape.Q
+    filters, scheme = accelerator.filters, SCHEMES[codes.scheme]
+    filter_tiles, position_tiles = _tiles(shape, accelerator)
+    addition_pj = ACCUMULATIONS * ADD_PJ[accelerator.accumulate]
+    if accelerator.variant == "repetition" and scheme.has_codes:
+        choice(f"graph of {codes.scheme} for (C, H, K, stride)", place(shape), codes.adds)
+        adds = codes.adds[place(shape)]
+        operations, words = positions * adds, positions * taps
+        scratch_pj = (operations + words) * accelerator.activation_bits * buffer_pj_per_bit(SCRATCH_KIB)
+        return _Work(operations, addition_pj, position_tiles * adds / filters, words, adds * INDEX_BITS, scratch_pj)
+    zeros = 1 - codes.density if accelerator.variant != "dense" else 0.0
+    executed = 1 - accelerator.efficiency * zeros
+    signs = shape.K if scheme.signs == "filter" else 0
+    return _Work(
+        operations=positions * shape.K * taps * executed,
+        operation_pj=addition_pj + MULTIPLY_PJ[accelerator.multiply]
+        if scheme.has_codes
+        else ACCUMULATIONS * ADD_PJ["fp32"] + MULTIPLY_PJ["fp32"],
+        cycles=filter_tiles * position_tiles * taps * executed,
+        words=filter_tiles * positions * taps * (1 - zeros**filters if accelerator.skip_reads else 1),
+        weight_bits=shape.weights * weight_bits(codes, accelerator) + signs,
+    )
+
+
+def _tiles(shape: ConvShape, accelerator: Accelerator) -> tuple[int, int]:
+    """Tiles of filters and of positions."""
+    positions_a_tile = accelerator.units // accelerator.filters
+    return math.ceil(shape.K / accelerator.filters), math.ceil(shape.N * shape.P * shape.Q / positions_a_tile)
 
 
 def layer_cost(shape: ConvShape, codes: Codes, accelerator: Accelerator) -> Cost:
@@ -205,52 +244,24 @@ def layer_cost(shape: ConvShape, codes: Codes, accelerator: Accelerator) -> Cost
 
     Raises ValueError if the codes have no graph of such a layer.
     """
-    taps, positions = shape.C * shape.R * shape.S, shape.N * shape.P * shape.Q
-    filters = accelerator.filters
-    filter_tiles = math.ceil(shape.K / filters)
-    position_tiles = math.ceil(positions / (accelerator.units // filters))
-    activation_bits = accelerator.activation_bits
-    addition_pj = ACCUMULATIONS * ADD_PJ[accelerator.accumulate]
-    operation_pj, scratch_pj = addition_pj + MULTIPLY_PJ[accelerator.multiply], 0.0
-    if codes.scheme == "full_precision":
-        operation_pj = ACCUMULATIONS * ADD_PJ["fp32"] + MULTIPLY_PJ["fp32"]
-
-    if accelerator.variant == "repetition" and codes.scheme != "full_precision":
-        place = (shape.C, shape.H, shape.K, shape.stride)
-        if place not in codes.adds:
-            raise ValueError(f"no graph of {codes.scheme} for {layer_name(shape)}; allowed: {sorted(codes.adds)}")
-        adds = codes.adds[place]
-        operations, compute = positions * adds, position_tiles * adds / filters
-        words, weights = positions * taps, adds * INDEX_BITS
-        operation_pj = addition_pj
-        scratch_pj = (operations + words) * activation_bits * buffer_pj_per_bit(SCRATCH_KIB)
-    else:
-        zeros = 1 - codes.density if accelerator.variant != "dense" else 0.0
-        executed = 1 - accelerator.efficiency * zeros
-        operations, compute = positions * shape.K * taps * executed, filter_tiles * position_tiles * taps * executed
-        words = filter_tiles * positions * taps * (1 - zeros**filters if accelerator.skip_reads else 1)
-        weights = shape.weights * weight_bits(codes, accelerator)
-        weights += shape.K if codes.scheme == "signed_binary" else 0  # the signs
-
-    inputs, outputs = shape.N * shape.C * shape.H * shape.W * activation_bits, positions * shape.K * activation_bits
+    work, bits = _work(shape, codes, accelerator), accelerator.activation_bits
+    weights, outputs = work.weight_bits, shape.N * shape.P * shape.Q * shape.K
+    inputs, outputs_bits = shape.N * shape.C * shape.H * shape.W * bits, outputs * bits
     half = accelerator.buffer_kib * 1024 * 8 / 2
-    dram = outputs + min(weights + inputs * math.ceil(weights / half), inputs + weights * math.ceil(inputs / half))
-    to_array = words * activation_bits + weights * position_tiles  # bits
-    array = (
-        compute,
-        to_array / activation_bits / accelerator.distribution,
-        positions * shape.K / accelerator.reduction,
-    )
+    dram = outputs_bits + min(weights + inputs * math.ceil(weights / half), inputs + weights * math.ceil(inputs / half))
+    to_array = work.words * bits + weights * _tiles(shape, accelerator)[1]
+    array = work.cycles, to_array / bits / accelerator.distribution, outputs / accelerator.reduction
     dram_cycles = dram / 8 / accelerator.dram_bytes_per_cycle
     cycles = max(*array, dram_cycles) if accelerator.overlap else max(array) + dram_cycles
+    addition_pj = ACCUMULATIONS * ADD_PJ[accelerator.accumulate]
     return Cost(
         cycles,
         *array,
         dram_cycles,
-        operations * operation_pj,
-        (to_array + outputs + dram) * buffer_pj_per_bit(accelerator.buffer_kib) + scratch_pj,
-        dram * accelerator.dram_pj_per_bit,
-        cycles * accelerator.units * accelerator.static_share * addition_pj,
+        arithmetic_pj=work.operations * work.operation_pj,
+        buffer_pj=(to_array + outputs_bits + dram) * buffer_pj_per_bit(accelerator.buffer_kib) + work.scratch_pj,
+        dram_pj=dram * accelerator.dram_pj_per_bit,
+        static_pj=cycles * accelerator.units * accelerator.static_share * addition_pj,
     )
 
 
@@ -300,76 +311,6 @@ def compare(ours: Codes, over: Codes, accelerator: Accelerator) -> Ratios:
     return Ratios(mine.energy_pj / theirs.energy_pj, theirs.cycles / mine.cycles)
 
 
-# Tables
-
-
-def known_codes(densities: Mapping[str, float], operations: DataFrame) -> list[Codes]:
-    """Codes of each scheme: its trained density, and its graphs' additions in a benchmark of the study of operations.
-
-    The graphs are those of the benchmark's random codes, of the densities that it states; a scheme that was not trained
-    has that density. Binary comes twice where its rewritten encoding was counted too. Either argument may be empty.
-    """
-    graphs: dict[str, dict[str, dict]] = {scheme: {"two_group": {}} for scheme in densities}
-    densities = dict(densities)
-    if not operations.empty:
-        counted = operations[(operations["contender"] == "dataflow") & operations["skip_zeros"].astype(bool)]
-        for scheme, of_scheme in counted.groupby("scheme", sort=False):
-            densities.setdefault(scheme, of_scheme["density"].mean())
-        for row in counted.itertuples():
-            stride = int(row.stride)
-            outputs = row.batch * ((row.H - 1) // stride + 1) ** 2  # positions
-            adds = graphs.setdefault(row.scheme, {"two_group": {}}).setdefault(row.encoding, {})
-            adds[int(row.C), int(row.H), int(row.K), stride] = row.adds / outputs
-    return [
-        Codes(scheme, float(densities[scheme]), encoding, adds)
-        for scheme, encodings in graphs.items()
-        for encoding, adds in encodings.items()
-    ]
-
-
-def _has_graphs(codes: Codes) -> bool:
-    return all((shape.C, shape.H, shape.K, shape.stride) in codes.adds for shape in RESNET18_SHAPES)
-
-
-def energy_table(known: Iterable[Codes], accelerator: Accelerator | None = None) -> DataFrame:
-    """Cost of ResNet-18: a row per variant, scheme, encoding and distinct layer, and "all" for the network.
-
-    Columns: variant, scheme, encoding, density, layer, count, then of `count` such layers arithmetic_uj, buffer_uj,
-    dram_uj, static_uj and their sum energy_uj, all an image, latency_ms of the batch, images_per_second, bound_by; last
-    energy_over_binary and throughput_over_binary, NaN without binary. Full precision has the variant `dense` alone, and
-    `repetition` is there for codes that have graphs of all layers.
-    """
-    accelerator = accelerator or Accelerator()
-    rows = []
-    for variant in VARIANTS:
-        machine = replace(accelerator, variant=variant)
-        for codes in known:
-            if variant != "dense" and codes.scheme == "full_precision":
-                continue
-            if codes.encoding != "two_group" if variant != "repetition" else not _has_graphs(codes):
-                continue
-            layers = [(layer_name(shape), count, cost) for shape, count, cost in layer_costs(codes, machine)]
-            whole = ("all", 1, network_cost(codes, machine))
-            for name, count, cost in [*layers, whole]:
-                seconds = count * cost.cycles / accelerator.clock_mhz / 1e6
-                share = count / accelerator.batch / 1e6
-                rows.append(
-                    {"variant": variant, "scheme": codes.scheme, "encoding": codes.encoding, "density": codes.density}
-                    | {"layer": name, "count": count if name != "all" else sum(count for _, count, _ in layers)}
-                    | {f"{part}_uj": share * getattr(cost, f"{part}_pj") for part in (*PARTS, "energy")}
-                    | {"latency_ms": 1e3 * seconds, "images_per_second": accelerator.batch / seconds}
-                    | {"bound_by": cost.bound_by}
-                )
-    table = DataFrame(rows)
-    binary = table[(table["scheme"] == "binary") & (table["encoding"] == "two_group")]
-    binary = binary.set_index(["variant", "layer"])[["energy_uj", "images_per_second"]]
-    theirs = binary.reindex(pd.MultiIndex.from_frame(table[["variant", "layer"]])).reset_index(drop=True)
-    return table.assign(
-        energy_over_binary=table["energy_uj"] / theirs["energy_uj"],
-        throughput_over_binary=table["images_per_second"] / theirs["images_per_second"],
-    )
-
-
 PARTS = ("arithmetic", "buffer", "dram", "static")
 """What energy is spent on."""
 
@@ -417,17 +358,18 @@ class Case(NamedTuple):
     ratios: Ratios
 
 
-def _base(assumption: Assumption, ours: Codes, over: Codes, accelerator: Accelerator) -> Any:
-    """What is assumed before any change, None of a scheme that is not compared."""
-    if not assumption.name.startswith("density: "):
-        return getattr(accelerator, assumption.name)
-    return {codes.scheme: codes.density for codes in (ours, over)}.get(assumption.name.removeprefix("density: "))
+def value_of(assumption: Assumption, ours: Codes, over: Codes, accelerator: Accelerator) -> Any:
+    """What is assumed before any change; None for the density of a scheme that is not compared."""
+    field, _, scheme = assumption.name.partition(": ")
+    if not scheme:
+        return getattr(accelerator, field)
+    return {codes.scheme: codes.density for codes in (ours, over)}.get(scheme)
 
 
-def _options(assumption: Assumption, ours: Codes, over: Codes, accelerator: Accelerator) -> list[Any]:
+def _alternatives(assumption: Assumption, ours: Codes, over: Codes, accelerator: Accelerator) -> list[Any]:
     """The alternatives that differ from the base and that these codes allow."""
-    base = _base(assumption, ours, over, accelerator)
-    graphs = _has_graphs(ours) and _has_graphs(over)
+    base = value_of(assumption, ours, over, accelerator)
+    graphs = ours.has_graphs and over.has_graphs
     return [
         value
         for value in assumption.alternatives
@@ -438,125 +380,20 @@ def _options(assumption: Assumption, ours: Codes, over: Codes, accelerator: Acce
 def cases(ours: Codes, over: Codes, accelerator: Accelerator, departures: int) -> Iterator[Case]:
     """Every way to change exactly so many assumptions, each to one of its alternatives; no two of one assumption."""
     for chosen in combinations(ASSUMPTIONS, departures):
-        for values in product(*(_options(assumption, ours, over, accelerator) for assumption in chosen)):
+        for values in product(*(_alternatives(assumption, ours, over, accelerator) for assumption in chosen)):
             machine, pair = accelerator, [ours, over]
             for assumption, value in zip(chosen, values, strict=True):
-                if assumption.name.startswith("density: "):
-                    scheme = assumption.name.removeprefix("density: ")
+                field, _, scheme = assumption.name.partition(": ")
+                if scheme:
                     pair = [codes._replace(density=value) if codes.scheme == scheme else codes for codes in pair]
                 else:
-                    machine = replace(machine, **{assumption.name: value})
+                    machine = replace(machine, **{field: value})
             labels = (assumption.label for assumption in chosen)
             yield Case(tuple(zip(labels, values, strict=True)), compare(*pair, machine))
 
 
-def sensitivity_table(ours: Codes, others: Iterable[Codes], accelerator: Accelerator | None = None) -> DataFrame:
-    """One assumption changed at a time: per other scheme and assumption a row for the base and one per alternative.
-
-    Columns: scheme, over (the other), assumption, value (as text), base (whether it is the default), energy and
-    throughput (the two schemes' ratios), paper_energy and paper_throughput (of signed binary over binary, else NaN).
-    Assumptions that move the energy most come first.
-    """
+def extremes(ours: Codes, over: Codes, accelerator: Accelerator | None = None) -> tuple[Ratios, Ratios]:
+    """Lowest and highest energy and throughput over the base and all single changes, each ratio on its own."""
     accelerator = accelerator or Accelerator()
-    rows = []
-    for over in others:
-        at_base = compare(ours, over, accelerator)
-        bases = {assumption.label: _base(assumption, ours, over, accelerator) for assumption in ASSUMPTIONS}
-        moved: dict[str, list[tuple[Any, bool, Ratios]]] = {}
-        for case in cases(ours, over, accelerator, 1):
-            [(label, value)] = case.changes
-            moved.setdefault(label, [(bases[label], True, at_base)]).append((value, False, case.ratios))
-        paper = PAPER if (ours.scheme, over.scheme) == ("signed_binary", "binary") else {}
-        for label, tried in sorted(moved.items(), key=lambda item: _span(item[1]), reverse=True):
-            rows += [
-                {"scheme": ours.scheme, "over": over.scheme, "assumption": label, "value": _shown(value)}
-                | {"base": is_base, "energy": ratios.energy, "throughput": ratios.throughput}
-                | {f"paper_{name}": paper.get(name, math.nan) for name in ("energy", "throughput")}
-                for value, is_base, ratios in sorted(tried, key=lambda row: 0 if isinstance(row[0], str) else row[0])
-            ]
-    return DataFrame(rows)
-
-
-def _span(tried: Iterable[tuple[Any, bool, Ratios]]) -> float:
-    energies = [ratios.energy for *_, ratios in tried]
-    return max(energies) - min(energies)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-NEAR = 0.05
-"""How far from the paper's a ratio may be, as a fraction of it, that `needs_table` counts as the paper's."""
-
-
-def needs_table(ours: Codes, over: Codes, accelerator: Accelerator | None = None) -> DataFrame:
-    """Which assumptions give the paper's energy, throughput and latency of signed binary over binary, in words.
-
-    Columns: ratio, paper, base (under the base assumptions), reading. Computed from every single change of an
-    assumption and every pair of changes.
-    """
-    accelerator = accelerator or Accelerator()
-    base = compare(ours, over, accelerator)
-    mine, theirs = (network_cost(codes, accelerator) for codes in (ours, over))
-    single, pairs = (list(cases(ours, over, accelerator, departures)) for departures in (1, 2))
-    effectual = ours.density / over.density
-
-    def near(case: Case, name: str) -> bool:
-        return abs(getattr(case.ratios, name) / PAPER[name] - 1) <= NEAR
-
-    def listed(found: Iterable[Case], name: str) -> str:
-        texts = []
-        for case in found:
-            changes = " with ".join(f"{label} = {_shown(value)}" for label, value in case.changes)
-            texts.append(f"{changes} ({getattr(case.ratios, name):.2f})")
-        return "; ".join(texts) or "none"
-
-    def changes(name: str, *also: str) -> str:
-        """How many changes of the base give the paper's ratios, and those that come nearest, single ones first."""
-        counts, nearest = [], []
-        for kind, tried in (("single changes", single), ("pairs", pairs)):
-            found = [case for case in tried if all(near(case, wanted) for wanted in (name, *also))]
-            counts.append(f"{len(found)} of {len(tried)} {kind}")
-            nearest += sorted(found, key=lambda case: abs(getattr(case.ratios, name) - PAPER[name]))
-        wanted = " and ".join(str(PAPER[wanted]) for wanted in (name, *also))
-        return f"Within {NEAR:.0%} of {wanted}: {' and '.join(counts)}, as {listed(nearest[:3], name)}."
-
-    def falling(ratio: float) -> str:
-        """The share of the energy that must fall with the density for such a ratio."""
-        return f"{(1 - ratio) / (1 - effectual):.0%}"
-
-    below = [case for case in single if case.ratios.energy < PAPER["energy"] * (1 - NEAR)]
-    lost = [case for case in single if case.ratios.energy > (1 + base.energy) / 2]
-    slower = [case for case in single if case.ratios.throughput < base.throughput * (1 - NEAR)]
-    memory, their_memory = (cost.buffer_pj + cost.dram_pj for cost in (mine, theirs))
-    waiting = (PAPER["latency"] - effectual) / (1 - effectual)
-    readings = {
-        "energy": (
-            f"{falling(PAPER['energy'])} of {over.scheme}'s energy would have to fall with the density "
-            f"({effectual:.2f}); {falling(base.energy)} does. The memories take {their_memory / theirs.energy_pj:.0%} "
-            f"of it, and {memory / their_memory:.2f} times as much with {ours.scheme}. {changes('energy')} "
-            f"Single changes that go below: {listed(below, 'energy')}. "
-            f"Single changes that leave less than half of the saving: {listed(lost, 'energy')}."
-        ),
-        "throughput": (
-            f"Skipping all zeros with nothing else in the way gives 1 / density: {1 / effectual:.2f} here, and "
-            f"{1 / PAPER['density']:.2f} at the paper's {PAPER['density']}. Single changes that cost more than "
-            f"{NEAR:.0%} of the base: {listed(slower, 'throughput')}. {changes('throughput', 'energy')}"
-        ),
-        "latency": (
-            f"A machine that works off layer after layer has a latency of 1 / throughput: {PAPER['throughput']} would "
-            f"be {1 / PAPER['throughput']:.2f}, {PAPER['latency']} a throughput of {1 / PAPER['latency']:.2f}. Both "
-            f"hold at once only if {waiting:.0%} of {over.scheme}'s latency is waiting that other images fill, or if "
-            f"they are of two machines; the CPU's speed-up of {PAPER_CPU_SPEEDUP} is {1 / PAPER_CPU_SPEEDUP:.2f}. "
-            f"{changes('latency')}"
-        ),
-    }
-    return DataFrame(
-        [
-            {"ratio": name, "paper": PAPER[name], "base": getattr(base, name), "reading": reading}
-            for name, reading in readings.items()
-        ]
-    )
+    tried = [compare(ours, over, accelerator), *(case.ratios for case in cases(ours, over, accelerator, 1))]
+    return tuple(Ratios(*map(pick, zip(*tried, strict=True))) for pick in (min, max))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sbkit import kernels
+from sbkit.checks import whole
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.models import BasicBlock, QuantConv2d, QuantLinear, ResNet, conv_shapes, quant_layers, quantized_weights
 
@@ -133,12 +134,7 @@ def compile(
     With `tune`, the last bits of a logit may differ between two compilations. Raises TypeError for another kind of
     model, ValueError naming the argument or layer, its value and what is allowed.
     """
-    linear = [name for name, layer in quant_layers(model).items() if isinstance(layer, QuantLinear)]
-    if linear or not isinstance(model, (ResNet, nn.Sequential)):
-        found = f" with the linear quantized layers {', '.join(linear)}" if linear else ""
-        raise TypeError(
-            f"model is a {type(model).__name__}{found}; allowed: a network of build_model that quantizes convolutions"
-        )
+    _check_kind(model)
     weights = quantized_weights(model) if weights is None else weights
     if not weights:
         raise ValueError("model is in full precision, without codes; allowed: weights=..., or fold(model) for torch")
@@ -147,34 +143,16 @@ def compile(
     folded, norms = _fold(model, weights)
     if isinstance(folded, ResNet) and any(isinstance(module, nn.MaxPool2d) for module in folded.stem):
         folded.stem.to(memory_format=torch.channels_last)  # as its pool will want it
-    todo = list(_flat(folded))
+    options = {"isa": isa, "encoding": encoding, "threads": threads, "tune": tune}
     steps, layers = [], {}
-    while todo:
-        step = todo.pop(0)
+    for step, relu in _merged(_flat(folded), weights):
         if (name := step.name) in weights:
-            residual = todo[0].call is torch.add
-            sources = todo.pop(0).sources if residual else step.sources
-            # Past a max pool, with which ReLU commutes.
-            following = next(i for i, later in enumerate(todo) if not isinstance(later.call, nn.MaxPool2d))
-            relu = isinstance(todo[following].call, nn.ReLU)
-            if relu:
-                del todo[following]
             weight, bias = _scaled(weights[name], *norms[name]) if name in norms else (weights[name], None)
             try:
-                layers[name] = kernels.prepare(
-                    algorithm,
-                    weight,
-                    shapes[name],
-                    isa=isa,
-                    encoding=encoding,
-                    threads=threads,
-                    bias=bias,
-                    relu=relu,
-                    tune=tune,
-                )
+                layers[name] = kernels.prepare(algorithm, weight, shapes[name], bias=bias, relu=relu, **options)
             except ValueError as error:
                 raise ValueError(f"layer {name}: {error}") from error
-            step = Step(name, functools.partial(_conv2d, layers[name]), sources)
+            step = step._replace(call=functools.partial(_conv2d, layers[name]))
         elif isinstance(pool := step.call, nn.MaxPool2d):
             step = step._replace(call=_MaxPool2d(pool.kernel_size, pool.stride, pool.padding))
         steps.append(step)
@@ -183,8 +161,36 @@ def compile(
     return Network(tuple(image), batch, tuple(steps), layers)
 
 
+def _check_kind(model: nn.Module) -> None:
+    linear = [name for name, layer in quant_layers(model).items() if isinstance(layer, QuantLinear)]
+    if linear or not isinstance(model, (ResNet, nn.Sequential)):
+        found = f" with the linear quantized layers {', '.join(linear)}" if linear else ""
+        raise TypeError(
+            f"model is a {type(model).__name__}{found}; allowed: a network of build_model that quantizes convolutions"
+        )
+
+
+def _merged(steps: Iterable[Step], quantized: Container[str]) -> Iterator[tuple[Step, bool]]:
+    """The steps without those that the kernel of a quantized layer does besides: an addition and a ReLU after it.
+
+    A layer takes the sources of its addition; the flag says whether it took a ReLU.
+    """
+    todo = list(steps)
+    while todo:
+        step, relu = todo.pop(0), False
+        if step.name in quantized:
+            if todo[0].call is torch.add:
+                step = step._replace(sources=todo.pop(0).sources)
+            # A max pool in between does not matter: ReLU commutes with it.
+            following = next(i for i, later in enumerate(todo) if not isinstance(later.call, nn.MaxPool2d))
+            relu = isinstance(todo[following].call, nn.ReLU)
+            if relu:
+                del todo[following]
+        yield step, relu
+
+
 class _MaxPool2d(nn.MaxPool2d):
-    """Of and to a contiguous image, by way of channels_last, which torch pools several times faster."""
+    """Max pooling of a contiguous image in channels_last, in which torch is several times faster; contiguous again."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.contiguous(memory_format=torch.channels_last)).contiguous()
@@ -216,8 +222,11 @@ def _checked(model: nn.Module, weights: Mapping[str, QuantizedWeight]) -> Mappin
 
 
 def _shapes(model: nn.Module, image: tuple[int, int, int], batch: int) -> dict[str, ConvShape]:
-    if len(image) != 3 or not all(isinstance(n, int) and n > 0 for n in (*image, batch)):
-        raise ValueError(f"image = {image!r}, batch = {batch!r}; allowed: (channels, height, width), integers above 0")
+    if len(image) != 3:
+        raise ValueError(f"image = {image!r}; allowed: (channels, height, width)")
+    for name, value in zip(("channels", "height", "width"), image, strict=True):
+        whole(f"image {name}", value, 1)
+    whole("batch", batch, 1)
     try:
         return {shape.name: shape.with_batch(batch) for shape in conv_shapes(model, image[0], image[1:])}
     except RuntimeError as error:

@@ -90,6 +90,8 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file under the new name
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -116,7 +118,7 @@ def load(path: str | os.PathLike) -> Record:
             advice = "update sbkit" if schema > SCHEMA else "make it again"
             raise ValueError(f"its schema is {schema}, this version of sbkit reads {SCHEMA}: {advice}")
         return Record(**content)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable record: {type(error).__name__}: {error}") from error
 
 
@@ -178,15 +180,6 @@ def read(folder: str | os.PathLike, kind: str) -> DataFrame:
     return DataFrame(rows) if rows else DataFrame(columns=["id", "name", "path", "config"])
 
 
-def one_machine(frame: DataFrame) -> DataFrame:
-    """The frame itself. Raises ValueError if its timings come from more than one CPU model or instruction set."""
-    for column in ("provenance_cpu", "provenance_isa"):
-        values = frame[column].drop_duplicates().tolist()
-        if len(values) > 1:
-            raise ValueError(f"timings of several machines do not compare; {column}: {', '.join(map(str, values))}")
-    return frame
-
-
 def _scalars(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not isinstance(value, (dict, list))}
 
@@ -195,9 +188,13 @@ def _scalars(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Started(NamedTuple):
-    """A run's start: seconds since the epoch, and how many processes were running or waiting (1-minute average)."""
+    """A run's start by two clocks, and how many processes were running or waiting (1-minute average).
+
+    `time` is in seconds since the epoch. `monotonic` is in seconds of a clock that nobody sets back.
+    """
 
     time: float
+    monotonic: float
     load_average: float
 
 
@@ -205,7 +202,7 @@ def start() -> Started:
     """Call it before the work; `provenance(started=...)` takes it after the work."""
     import psutil
 
-    return Started(time.time(), psutil.getloadavg()[0])
+    return Started(time.time(), time.monotonic(), psutil.getloadavg()[0])
 
 
 def provenance(
@@ -239,7 +236,7 @@ def provenance(
         "seeds": seeds,
         "data_sha256": data_sha256,
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.time)),
-        "duration_seconds": round(time.time() - started.time, 3),
+        "duration_seconds": round(time.monotonic() - started.monotonic, 3),
         "load_average": round(started.load_average, 2),
         "peak_memory_mb": round(_peak_memory_bytes() / 1e6, 1),
         "python": platform.python_version(),

@@ -1,7 +1,31 @@
-"""What quantized weights repeat and what they skip: density, unique patterns, entropy and operation counts.
+"""What quantized weights repeat and what they skip: unique patterns, entropy and operation counts.
 
 Everything here reads integer codes (K, C, R, S) in {-1, 0, +1} and needs numpy alone. The operation counts are those
 that the plans of `sbkit.kernels` execute; a test holds the two equal.
+
+How operations are counted. A *row* is a sum over a filter's weights of one magnitude, and costs one multiplication. Its
+*parts* are the codes +1, which are added, and the codes -1, which are subtracted. A part that the filter lacks does not
+count. The encoding says what the rows are:
+
+    two_group  one row of both parts, or two rows if the filter has codes of both signs and scale != negative_scale
+    rewritten  y = 2·sum(x where +1) - sum(x): a row of the codes +1, and one row of all inputs of the window, which is
+               summed once and shared by all filters
+    signed     one row, whose codes of both signs are one part
+    codebook   as signed, with tables that hold only the patterns that occur in the layer
+
+Per output position (accumulators start at zero, so a sum of n terms costs n additions, as in the dense count):
+
+    dense      K·C·R·S additions and as many multiplications
+    sparse     an addition for each weight of each row
+    table      channels form blocks of `group` (G). For each part, an addition for each tap and block in which the part
+               has a weight, or, with the zeros kept, for each tap and block
+    dataflow   channels form tiles of `group`. For each tile, the additions of the `dataflow_graph` of the parts of all
+               filters. The kernels' planner makes the same graphs, faster
+
+The last three multiply once for each row of each filter, the shared row being one of each, and join a filter's rows
+with one addition less than that. With the zeros kept, 0 is one more value with a row of its own, except in `table`.
+`table` also builds, at each input position that a window touches (padding included) and for each block, the sums of all
+its patterns (`tables_adds`), which serve all filters and taps.
 """
 
 from __future__ import annotations
@@ -14,31 +38,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sbkit.conv import ConvShape, QuantizedWeight, mixes_signs
-
-ALGORITHMS = ("dense", "sparse", "table", "dataflow")
-ENCODINGS = ("two_group", "rewritten", "signed", "codebook")
-SCHEMES = ("binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary")
-
-
-def _check(name: str, value, allowed) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} = {value!r}; allowed: {', '.join(map(str, allowed))}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Sparsity and repetition of the codes
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def effectual(codes: np.ndarray) -> int:
-    """Number of effectual (non-zero) weights."""
-    return int(np.count_nonzero(codes))
-
-
-def density(codes: np.ndarray) -> float:
-    """Fraction of effectual weights."""
-    return effectual(codes) / codes.size
+from sbkit.checks import choice, whole
+from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.encodings import check_encoding, largest_group, table_alphabet
+from sbkit.schemes import CODED, SCHEMES
 
 
 class UniqueFilters(NamedTuple):
@@ -56,33 +59,6 @@ def unique_filters(codes: np.ndarray) -> UniqueFilters:
     K, C, R, S = codes.shape
     patterns = np.ascontiguousarray(codes).reshape(K * C, R * S).view(f"V{codes.itemsize * R * S}")
     return UniqueFilters(len(np.unique(patterns)), K * C)
-
-
-def pattern_bound(scheme: str, taps: int = 9) -> int:
-    """Pigeonhole bound: how many patterns of `taps` weights a scheme can tell apart (3x3: 512, 512, 19683, 1023).
-
-    Signed binary has 2^taps patterns of each sign and shares the all-zero one, so 2^(taps+1) - 1; the authors' 1,024
-    counts it twice.
-    """
-    _check("scheme", scheme, SCHEMES)
-    return {"binary": 2**taps, "zero_one": 2**taps, "signed_binary": 2 ** (taps + 1) - 1}.get(scheme, 3**taps)
-
-
-def unique_patterns(codes: np.ndarray, group: int) -> np.ndarray:
-    """Distinct patterns of `group` neighbouring channels at one tap, over all K filters and R·S taps.
-
-    Returns int64 (ceil(C / group),): for each channel group, how many of its partial-sum table's entries are ever asked
-    for. Codes of both signs count as different patterns.
-    """
-    K, C, R, S = codes.shape
-    if group < 1:
-        raise ValueError(f"group = {group}; allowed: an integer >= 1")
-    return np.array(
-        [
-            len(np.unique(codes[:, c : c + group].transpose(0, 2, 3, 1).reshape(K * R * S, -1), axis=0))
-            for c in range(0, C, group)
-        ]
-    )
 
 
 def entropy_bits(codes: np.ndarray, region_channels: int = 0) -> float:
@@ -106,25 +82,22 @@ def random_codes(
 ) -> QuantizedWeight:
     """Independent random codes (K, C, R, S) of a scheme, each non-zero with probability `density`; unit scales.
 
-    Of signed binary's filters the first K // 2 are positive and the others negative; a non-zero binary or ternary code
-    has either sign with probability 1/2. Raises ValueError for a density outside [0, 1] or a binary one other than 1.
+    Where filters have signs, the first K // 2 are positive and the others negative. Where weights have, each sign has
+    probability 1/2. Raises ValueError for a scheme without codes, a density outside [0, 1], or one other than 1 where
+    the scheme has no zeros.
     """
-    _check("scheme", scheme, SCHEMES)
-    if not 0 <= density <= 1 or (scheme == "binary" and density != 1):
-        raise ValueError(f"density = {density} for {scheme}; allowed: {1 if scheme == 'binary' else 'from 0 to 1'}")
+    choice("scheme", scheme, CODED)
+    zeros, signs = SCHEMES[scheme].zeros, SCHEMES[scheme].signs
+    if not 0 <= density <= 1 or (density != 1 and not zeros):
+        raise ValueError(f"density = {density} for {scheme}; allowed: {'from 0 to 1' if zeros else 1}")
     mask = generator.random(shape) < density
-    if scheme == "zero_one":
+    if signs == "plus":
         sign = np.ones(shape, np.int8)
-    elif scheme == "signed_binary":
+    elif signs == "filter":
         sign = np.where(np.arange(shape[0]) < shape[0] // 2, 1, -1).reshape(-1, 1, 1, 1)
     else:
         sign = generator.choice(np.array([-1, 1], np.int8), shape)
     return QuantizedWeight((mask * sign).astype(np.int8), scheme=scheme)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Operation counts
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 class Operations(NamedTuple):
@@ -230,17 +203,6 @@ def table_adds(alphabet: tuple[int, ...], channels: int) -> int:
     return _program_adds(set(itertools.product(alphabet, repeat=channels)))
 
 
-def table_alphabet(codes: np.ndarray, encoding: str = "two_group") -> tuple[int, ...]:
-    """Codes that the patterns of a layer's tables are made of, but for the encoding `codebook`.
-
-    (0, 1), subsets of channels, unless the encoding is `signed` and some filter has both signs: then (-1, 1) for codes
-    without zeros and (-1, 0, 1) for others.
-    """
-    if encoding != "signed" or not mixes_signs(codes):
-        return 0, 1
-    return (-1, 1) if codes.all() else (-1, 0, 1)
-
-
 def tables_adds(codes: np.ndarray, encoding: str, group: int) -> int:
     """Additions that build a layer's tables of `group` channels at one input position."""
     C = codes.shape[1]
@@ -255,14 +217,6 @@ def tables_adds(codes: np.ndarray, encoding: str, group: int) -> int:
     return sum(_program_adds(occurring[size]) for size in sizes)
 
 
-def largest_group(codes: np.ndarray, encoding: str = "two_group") -> int:
-    """Most channels that share a table: 10 (1,024 subsets, 512 patterns of signs), 6 (364) if codes are ternary; 16 of
-    the encoding `codebook`, though no table can have more than 1,024 patterns."""
-    if encoding == "codebook":
-        return 16
-    return 6 if len(table_alphabet(codes, encoding)) == 3 else 10
-
-
 def operations(
     weight: QuantizedWeight,
     algorithm: str,
@@ -272,90 +226,72 @@ def operations(
     skip_zeros: bool = True,
     encoding: str = "two_group",
 ) -> Operations:
-    """Additions and multiplications of one convolution, as the plan of `algorithm` executes them.
+    """Additions and multiplications of one convolution, as the plan of `algorithm` executes them (see the module).
 
     With a `shape`, over all P·Q output positions at batch 1. Without, of one output position in a layer that has as
     many input positions as output positions (stride 1, large image), where no image size enters.
 
-    A *row* is a sum over a filter's weights of one magnitude, and one multiplication. Its *parts* are the codes +1,
-    which are added, and the codes -1, which are subtracted; what the filter lacks does not count.
-      two_group  one row, of both parts. Two if the filter has codes of both signs and scale != negative_scale
-      rewritten  for codes without zeros: y = 2·sum(x where +1) - sum(x), a row for +1 and one row for all inputs of
-                 the window, summed once and shared by all filters
-      signed     of `table` alone: one row, whose codes of both signs are one part
-      codebook   the same, with tables of only the patterns that occur in the layer
-    Per output position (accumulators start at zero: a sum of n terms costs n additions, as in the dense count):
-      dense     K·C·R·S additions and as many multiplications
-      sparse    an addition per weight of each row
-      table     channels in blocks of `group` (G); for each part, an addition per tap and block in which the part has a
-                weight or, with the zeros kept, per tap and block
-      dataflow  channels in tiles of `group`; for each tile the additions of the `dataflow_graph` of all parts, those of
-                all filters. The kernels' planner makes the same graphs, faster
-      all three a multiplication per row of each filter (the shared row being one of each) and an addition less than
-                that. With the zeros kept, 0 is one more value with a row of its own (but not of `table`)
-    table also builds, at each input position a window touches (padding included) and for each block, the sums of all
-    its patterns (`tables_adds`); they serve all filters and taps.
-
-    Raises ValueError for an unknown algorithm or encoding, a group that is out of range (1 to `largest_group` channels
-    of a table), a `shape` other than the codes', zeros in codes to be rewritten, or an encoding other than two_group
-    where scale != negative_scale.
+    Raises ValueError for an unknown algorithm or encoding, an encoding that the algorithm or the weight does not allow
+    (`check_encoding`), a group that is out of range (1 to `largest_group` channels of a table), or a `shape` other than
+    that of the codes.
     """
-    _check("algorithm", algorithm, ALGORITHMS)
-    _check("encoding", encoding, ENCODINGS)
+    check_encoding(algorithm, encoding, weight)
     codes = weight.codes
-    C, R, S = codes.shape[1:]
-    if group < 1:
-        raise ValueError(f"group = {group}; allowed: an integer >= 1")
-    if algorithm == "table" and group > largest_group(codes, encoding):
-        raise ValueError(
-            f"group = {group} of a table, encoding {encoding!r}; allowed: 1 to {largest_group(codes, encoding)}"
-        )
-    if shape is not None and codes.shape != (shape.K, shape.C, shape.R, shape.S):
+    whole(f"group of {algorithm}", group, 1, largest_group(codes, encoding) if algorithm == "table" else None)
+    outputs, inputs = _positions(codes, shape)
+    if algorithm == "dense":
+        return Operations(outputs * codes.size, outputs * codes.size)
+    parts, rows = _parts_and_rows(weight, encoding, zeros_have_rows=algorithm != "table" and not skip_zeros)
+    if algorithm == "sparse":
+        entries, built = int(parts.sum()), 0
+    elif algorithm == "table":
+        entries, built = _table_entries(parts, group, skip_zeros), tables_adds(codes, encoding, group)
+    else:
+        entries, built = _dataflow_adds(parts, group), 0
+    joined = int(np.maximum(rows - 1, 0).sum())
+    return Operations(outputs * (entries + joined) + inputs * built, outputs * int(rows.sum()))
+
+
+def _positions(codes: np.ndarray, shape: ConvShape | None) -> tuple[int, int]:
+    """Output positions, and input positions that a window touches."""
+    if shape is None:
+        return 1, 1
+    if codes.shape != (shape.K, shape.C, shape.R, shape.S):
         raise ValueError(
             f"codes have shape {codes.shape}; allowed: that of the layer, {shape.K, shape.C, shape.R, shape.S}"
         )
-    rewritten = encoding == "rewritten"
-    two_scales = weight.scale != weight.negative_scale
-    if rewritten and not codes.all():
-        raise ValueError('encoding = "rewritten" of codes with zeros; allowed: two_group')
-    if encoding != "two_group" and two_scales.any():
-        raise ValueError(f'encoding = "{encoding}" of weights with two scales; allowed: two_group')
-    if encoding in ("signed", "codebook") and algorithm != "table":
-        raise ValueError(f'encoding = "{encoding}" with algorithm = "{algorithm}"; allowed: table')
-    outputs, inputs = 1, 1
-    if shape is not None:
-        outputs = shape.P * shape.Q
-        inputs = ((shape.P - 1) * shape.stride + R) * ((shape.Q - 1) * shape.stride + S)
-    if algorithm == "dense":
-        return Operations(outputs * codes.size, outputs * codes.size)
+    touched = ((shape.P - 1) * shape.stride + shape.R) * ((shape.Q - 1) * shape.stride + shape.S)
+    return shape.P * shape.Q, touched
 
+
+def _parts_and_rows(weight: QuantizedWeight, encoding: str, zeros_have_rows: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of all filters as masks, bool (n, C, R, S), and how many rows each filter joins, int (K,)."""
+    codes = weight.codes
     plus, minus = codes > 0, codes < 0
     parts = {"two_group": [plus, minus], "rewritten": [plus]}.get(encoding, [plus | minus])
     present = np.array([part.any(axis=(1, 2, 3)) for part in parts])  # (parts, K)
-    rows = np.where(two_scales, present.sum(axis=0), present.any(axis=0))
-    if algorithm != "table" and not skip_zeros:
+    rows = np.where(weight.scale != weight.negative_scale, present.sum(axis=0), present.any(axis=0))
+    if zeros_have_rows:
         parts.append(codes == 0)
         rows = rows + parts[-1].any(axis=(1, 2, 3))
-    shared = np.ones((int(rewritten), C, R, S), bool)  # the row of everything
-    rows = rows + len(shared)
-    every_part = np.concatenate([*parts, shared])  # (parts·K, C, R, S), the shared one last
+    if encoding == "rewritten":
+        parts.append(np.ones((1, *codes.shape[1:]), bool))  # the row of everything
+        rows = rows + 1
+    return np.concatenate(parts), rows
 
-    starts = np.arange(0, C, group)
-    built = 0
-    if algorithm == "sparse":
-        entries = int(every_part.sum())
-    elif algorithm == "table":
-        used = np.logical_or.reduceat(every_part, starts, axis=1)  # (parts·K, blocks, R, S)
-        entries = int(used.sum()) if skip_zeros else int(used.any(axis=(1, 2, 3)).sum()) * used[0].size
-        built = inputs * tables_adds(codes, encoding, group)
-    else:
-        entries = 0
-        for start in starts:
-            tile = every_part[:, start : start + group].reshape(len(every_part), -1)
-            sets = [list(itertools.compress(range(tile.shape[1]), part)) for part in tile.tolist()]
-            entries += dataflow_graph(sets, tile.shape[1]).adds
-    joined = int(np.maximum(rows - 1, 0).sum())
-    return Operations(outputs * (entries + joined) + built, outputs * int(rows.sum()))
+
+def _table_entries(parts: np.ndarray, group: int, skip_zeros: bool) -> int:
+    blocks = np.logical_or.reduceat(parts, np.arange(0, parts.shape[1], group), axis=1)  # (n, blocks, R, S)
+    return int(blocks.sum()) if skip_zeros else int(blocks.any(axis=(1, 2, 3)).sum()) * blocks[0].size
+
+
+def _dataflow_adds(parts: np.ndarray, group: int) -> int:
+    adds = 0
+    for start in range(0, parts.shape[1], group):
+        tile = parts[:, start : start + group].reshape(len(parts), -1)
+        sets = [list(itertools.compress(range(tile.shape[1]), part)) for part in tile.tolist()]
+        adds += dataflow_graph(sets, tile.shape[1]).adds
+    return adds
 
 
 def best_group(weight: QuantizedWeight, *, encoding: str = "two_group", **options) -> int:

@@ -1,12 +1,14 @@
-"""How a trained network takes images that are corrupted, or changed on purpose to mislead it.
+"""How many images a trained network still classifies when they are corrupted, or changed on purpose to mislead it.
 
-Everything happens to pixels in [0, 1], and the result stays there; the network gets them normalized as in training.
+Everything happens to pixels in [0, 1], and the result stays there. The network gets them normalized as in training.
 
 Corruptions are those of Hendrycks and Dietterich (2019), noise, blur, brightness and contrast with the severities 1, 3
 and 5 of their CIFAR-10-C (brightness is added to all channels alike), and two that they lack, translation and
-occlusion. Attacks change each pixel by epsilon at most, up the gradient of the cross-entropy: FGSM (Goodfellow et al.,
-2015) in one step from the image, PGD (Madry et al., 2018) in ten steps of epsilon / 4 from a random point, each brought
-back into the box around the image. Gradients pass the quantized weights as constants, so they are exact.
+occlusion.
+
+Attacks change each pixel by epsilon at most, up the gradient of the cross-entropy: FGSM (Goodfellow et al., 2015) in
+one step from the image, PGD (Madry et al., 2018) in ten steps of epsilon / 4 from a random point, each brought back
+into the box around the image. The quantized weights are constants here, so the gradients by the pixels are exact.
 """
 
 from __future__ import annotations
@@ -26,10 +28,9 @@ PGD_STEPS = 10
 BATCH = 500
 
 Network = Callable[[Tensor], Tensor]
-Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
-# Corruptions of x, float32 (n, C, H, W): how much, and a generator for what is random
+# Corruptions of x, float32 (n, C, H, W), by an amount; the generator draws what is random
 
 
 def gaussian_noise(x: Tensor, amount: float, generator: torch.Generator) -> Tensor:
@@ -54,7 +55,7 @@ def contrast(x: Tensor, amount: float, generator: torch.Generator) -> Tensor:
 
 
 def translation(x: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """By `amount` of the side, in one of eight directions for each image; zeros enter."""
+    """Each image moves by `amount` of the side in one of eight directions, and zeros enter."""
     shift = round(amount * min(x.shape[2:]))
     H, W = x.shape[2:]
     windows = F.pad(x, (shift,) * 4).unfold(2, H, 1).unfold(3, W, 1)  # (n, C, rows, columns, H, W), a view
@@ -73,7 +74,7 @@ def occlusion(x: Tensor, amount: float, generator: torch.Generator) -> Tensor:
     return torch.where(inside[:, None], 0.5, x)
 
 
-CORRUPTIONS: dict[Corruption, tuple[float, float, float]] = {
+CORRUPTIONS: dict[Callable[..., Tensor], tuple[float, float, float]] = {
     gaussian_noise: (0.04, 0.08, 0.10),  # standard deviation
     gaussian_blur: (0.4, 0.7, 1.0),  # standard deviation, pixels
     brightness: (0.05, 0.15, 0.3),  # added
@@ -81,6 +82,7 @@ CORRUPTIONS: dict[Corruption, tuple[float, float, float]] = {
     translation: (1 / 14, 2 / 14, 3 / 14),  # share of the side
     occlusion: (0.25, 0.375, 0.5),  # share of the side
 }
+"""The amounts of the severities 1, 2 and 3."""
 
 
 # Attacks on x with labels y: `network` takes pixels and gives logits
@@ -111,8 +113,8 @@ def measure(model: nn.Module, data: Dataset, *, seed: int = 0, images: int = 100
     """Top-1 on test images, evenly drawn from the whole set: as they are, corrupted, and under attack.
 
     Returns {"images": their number, "top1_percent", "corruptions": [{"corruption", "severity", "top1_percent"}],
-    "attacks": [{"attack", "epsilon", "top1_percent"}]}, severity 1 to 3, epsilon as a fraction of the pixels' range.
-    `seed` decides all that is random. The network runs in float32; the model is left as it is.
+    "attacks": [{"attack", "epsilon", "top1_percent"}]}; severity is 1 to 3, epsilon a fraction of the pixels' range.
+    `seed` decides all that is random. The network runs in float32, and the model is left as it is.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     device = next(model.parameters()).device
@@ -123,21 +125,21 @@ def measure(model: nn.Module, data: Dataset, *, seed: int = 0, images: int = 100
     def network(pixels: Tensor) -> Tensor:
         return model((pixels.to(device) - mean) / std.clamp_min(1e-6))
 
-    def top1_percent(change: Callable[[Tensor, Tensor], Tensor]) -> float:
+    def top1_percent(change: Callable[[Tensor, Tensor, torch.Generator], Tensor]) -> float:
+        generator = torch.Generator().manual_seed(seed)
         parts = zip(x.split(BATCH), y.split(BATCH), strict=True)
-        return 100 * sum(int((network(change(x, y)).argmax(1) == y).sum()) for x, y in parts) / len(x)
+        hits = sum(int((network(change(x, y, generator).clamp(0, 1)).argmax(1) == y).sum()) for x, y in parts)
+        return 100 * hits / len(x)
 
     def corrupted(corrupt: Callable[..., Tensor], amount: float) -> float:
-        generator = torch.Generator().manual_seed(seed)
-        return top1_percent(lambda x, _: corrupt(x, amount, generator).clamp(0, 1))
+        return top1_percent(lambda x, _, generator: corrupt(x, amount, generator))
 
     def attacked(attack: Callable[..., Tensor], epsilon: float) -> float:
-        generator = torch.Generator().manual_seed(seed)
-        return top1_percent(lambda x, y: attack(network, x, y, epsilon, generator))
+        return top1_percent(lambda x, y, generator: attack(network, x, y, epsilon, generator))
 
     return {
         "images": len(x),
-        "top1_percent": top1_percent(lambda x, _: x),
+        "top1_percent": top1_percent(lambda x, *_: x),
         "corruptions": [
             {"corruption": corrupt.__name__, "severity": severity, "top1_percent": corrupted(corrupt, amount)}
             for corrupt, amounts in CORRUPTIONS.items()

@@ -5,16 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from sbkit.conv import (
-    RESNET18_SHAPES,
-    RESNET20_SHAPES,
-    RESNET32_SHAPES,
-    RESNET34_SHAPES,
-    ConvShape,
-    QuantizedWeight,
-    load_weights,
-    save_weights,
-)
+from sbkit.conv import NETWORK_SHAPES, ConvShape, QuantizedWeight, load_weights, save_weights
 
 
 def _codes(shape=(5, 3, 3, 3), seed=0):
@@ -28,11 +19,13 @@ def test_output_size_and_counts():
     assert shape.with_batch(1).macs * 2 == shape.macs
 
 
-def test_tables_hold_the_quantized_layers_of_the_networks():
-    assert len(RESNET18_SHAPES) == 16 and sum(s.weights for s in RESNET18_SHAPES) == 10_985_472
-    assert len(RESNET34_SHAPES) == 32 and sum(s.weights for s in RESNET34_SHAPES) == 21_086_208
-    assert len(RESNET20_SHAPES) == 18 and sum(s.weights for s in RESNET20_SHAPES) == 267_264
-    assert len(RESNET32_SHAPES) == 30 and sum(s.weights for s in RESNET32_SHAPES) == 460_800
+@pytest.mark.parametrize(
+    "network, layers, weights",
+    [("resnet18", 16, 10_985_472), ("resnet34", 32, 21_086_208), ("resnet20", 18, 267_264), ("resnet32", 30, 460_800)],
+)
+def test_the_table_holds_the_quantized_layers_of_the_networks(network, layers, weights):
+    shapes = NETWORK_SHAPES[network]
+    assert len(shapes) == layers and sum(shape.weights for shape in shapes) == weights
 
 
 @pytest.mark.parametrize(
@@ -98,6 +91,48 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"w\.npz is not a readable weights file"):
         load_weights(path)
+
+
+def test_any_changed_byte_is_refused_by_name_or_harmless(tmp_path):
+    path = save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes())})
+    data = path.read_bytes()
+    for at in range(0, len(data), 3):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        try:
+            weights = load_weights(path)
+        except ValueError as error:
+            assert "w.npz is not a readable weights file" in str(error)
+        else:
+            assert all(isinstance(weight, QuantizedWeight) for weight in weights.values())
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"shape": np.array([2**12, 2**10, 50, 50])}, "a size of a = 10485760000; allowed: an integer from 1 to"),
+        ({"shape": np.array([5, 3, 3, 4])}, r"positive has shape \(17,\); allowed: a bit for each of 5x3x3x4"),
+        ({"shape": np.array([5, 3, -3, -3])}, "a size of a = -3"),
+        ({"shape": np.array([5.0, 3, 3, 3])}, "a size of a = 5.0"),
+        ({"shape": np.array([135])}, "shape = .135.; allowed: K, C, R, S"),
+        ({"negative": np.zeros(16, np.uint8)}, r"negative has shape \(16,\)"),
+        ({"scale": np.ones(5000, np.float32)}, "bytes of a/scale = 20128"),
+        ({"scale": np.ones(4, np.float32)}, r"scale has shape \(4,\)"),
+        ({"scheme": None}, "scheme"),
+    ],
+)
+def test_a_layer_that_contradicts_its_shape_is_refused(tmp_path, changes, message):
+    """A file of 1.4 kB that claims 10^10 weights must not be unpacked."""
+    path = save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes())})
+    with np.load(path) as file:
+        arrays = dict(file) | {f"a/{field}": value for field, value in changes.items()}
+    np.savez_compressed(path, **{key: value for key, value in arrays.items() if value is not None})
+    with pytest.raises(ValueError, match=rf"w\.npz is not a readable weights file: .*{message}"):
+        load_weights(path)
+
+
+def test_a_missing_file_is_no_damaged_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_weights(tmp_path / "w.npz")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -14,6 +14,11 @@ import torch
 from PIL import Image
 
 from sbkit import data
+from sbkit.data import fashion_mnist, image_folder
+from sbkit.data.__main__ import main
+from sbkit.data.batches import _draw_resized_crop
+from sbkit.data.dataset import with_margin, without_margin
+from sbkit.data.torchvision import import_torchvision
 
 PLAIN = {"mean": (0.0,), "std": (1.0,)}
 
@@ -34,10 +39,6 @@ def test_digits_are_the_published_ones_and_split_disjointly():
     assert digits.x_train.max() == 255 and set(digits.y_test.tolist()) == set(range(10))
     rows = {image.numpy().tobytes() for image in digits.x_train}
     assert not rows & {image.numpy().tobytes() for image in digits.x_test}
-
-
-def test_statistics_normalize_the_training_images():
-    digits = data.load("digits")
     ((x, _),) = data.batches(digits.x_train, digits.y_train, 1438, mean=digits.mean, std=digits.std, shuffle=False)
     assert x.mean().abs() < 1e-5 and (x.std(correction=0) - 1).abs() < 1e-5
 
@@ -60,18 +61,30 @@ def test_resizing_averages_areas():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "options", "message"),
     [
-        ({"name": "mnist"}, "fashion_mnist"),
-        ({"name": "image_folder:"}, "image_folder:<path>"),
-        ({"name": "digits", "train_images": 1439}, "1438"),
-        ({"name": "digits", "train_images": -1}, "-1"),
-        ({"name": "digits", "image_size": 9}, "to 8"),
+        ("mnist", {}, "dataset = 'mnist'; allowed: digits, fashion_mnist"),
+        ("image_folder:", {}, "allowed: .* image_folder:<path>"),
+        ("digits", {"train_images": 1439}, "train_images = 1439; allowed: an integer from 0 to 1438"),
+        ("digits", {"train_images": -1}, "train_images = -1"),
+        ("digits", {"image_size": 9}, "image_size = 9; allowed: an integer from 0 to 8"),
+        ("digits", {"image_size": 8, "margin": True}, "image_size = 8; allowed: an integer from 0 to 7"),
     ],
 )
-def test_bad_arguments_name_what_is_allowed(arguments, message):
+def test_bad_arguments_name_what_is_allowed(name, options, message):
     with pytest.raises(ValueError, match=message):
-        data.load(**arguments)
+        data.load(name, **options)
+
+
+def test_a_new_source_is_one_row(monkeypatch):
+    def find(root, path, image_size):
+        x = torch.full((4, 1, image_size, image_size), 51, dtype=torch.uint8)
+        return data.Dataset("", f"{path.name} in {root.name}", x, torch.arange(4), x, torch.arange(4), tuple("abcd"))
+
+    monkeypatch.setitem(data.SOURCES, "grey:<path>", find)
+    grey = data.load("grey:/somewhere/shades", root="here", image_size=14, margin=True)
+    assert (grey.name, grey.label) == ("grey:/somewhere/shades", "shades in here")
+    assert grey.x_train.shape[2:] == (16, 16) and grey.x_test.shape[2:] == (14, 14) and grey.mean == (0.2,)
 
 
 # Batches
@@ -86,6 +99,9 @@ def test_shuffled_batches_hold_each_image_once_and_leave_out_the_rest():
     assert torch.equal((torch.cat([batch for batch, _ in epoch]).flatten() * 255).round().long(), labels)
     ordered = data.batches(x, torch.arange(20), 6, **PLAIN, shuffle=False)
     assert torch.cat([y for _, y in ordered]).tolist() == list(range(20))
+    for options, message in (({"augment": "cutout", "generator": seeded()}, "crop_flip"), ({}, r"torch\.Generator")):
+        with pytest.raises(ValueError, match=message):
+            next(data.batches(x, torch.arange(20), 2, **PLAIN, **options))
 
 
 def test_a_generator_decides_the_order_and_augmentation_does_not_change_it():
@@ -160,7 +176,7 @@ def test_a_resized_crop_is_that_window_resized():
         assert (place - side / 2).min() > -1e-3 and (place + side / 2).max() < 1.001
         at = ((place - side / 2) / (1 - side))[side < 0.8]
         assert at.min() < 0.05 and 0.4 < at.mean() < 0.6 and at.max() > 0.95
-    _, _, height, width = data._draw_resized_crop(torch.empty(1, 1, 16, 64), torch.arange(500), seeded())
+    _, _, height, width = _draw_resized_crop(torch.empty(1, 1, 16, 64), 500, seeded())
     shape = 64 * width.abs() / (16 * height)  # where few windows of the area drawn fit
     assert shape.min() >= 0.749 and shape.max() < 1.334 and height.max() == 1
 
@@ -172,18 +188,8 @@ def test_a_margin_is_an_eighth_of_the_training_images_and_cut_from_the_tests():
     assert torch.equal(whole.x_train, native.x_train) and whole.sha256 == native.sha256
     assert torch.equal(whole.x_test, native.x_test[:, :, :7, :7])
     assert small.x_train.shape[2:] == (6, 6) and small.x_test.shape[2:] == (5, 5)
-    assert [data._inner(-(-size * 8 // 7)) for size in range(1, 500)] == list(range(1, 500))
-    assert data._inner(256) == 224
-    with pytest.raises(ValueError, match=r"image_size = 8 pixels; allowed for digits: 0 \(native\) to 7"):
-        data.load("digits", margin=True, image_size=8)
-
-
-def test_batches_refuse_an_unknown_augmentation_and_a_hidden_generator():
-    x, y = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4)
-    with pytest.raises(ValueError, match="crop_flip"):
-        next(data.batches(x, y, 2, **PLAIN, augment="cutout", generator=seeded()))
-    with pytest.raises(ValueError, match=r"torch\.Generator"):
-        next(data.batches(x, y, 2, **PLAIN))
+    assert [without_margin(with_margin(size)) for size in range(1, 500)] == list(range(1, 500))
+    assert (with_margin(224), without_margin(256)) == (256, 224)
 
 
 # Fashion-MNIST, from files made here
@@ -200,28 +206,28 @@ def clothes(monkeypatch, tmp_path):
     shapes = ((30, 28, 28), (30,), (10, 28, 28), (10,))
     contents = {
         name: idx(random.integers(0, 10 if len(shape) == 1 else 256, shape))
-        for name, shape in zip(data.FASHION_MNIST_SHA256, shapes, strict=True)
+        for name, shape in zip(fashion_mnist.SHA256, shapes, strict=True)
     }
-    monkeypatch.setattr(
-        data, "FASHION_MNIST_SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()}
-    )
+    monkeypatch.setattr(fashion_mnist, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()})
     package = tmp_path / "datasets" / "fashion-mnist"
     package.mkdir(parents=True)
     for name, content in contents.items():
         (package / f"{name}.gz").write_bytes(gzip.compress(content))
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", package)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", package)
     return package
 
 
 def test_fashion_mnist_is_unpacked_from_the_package_and_then_read_from_there(clothes, tmp_path):
     root = tmp_path / "data"
     first = data.load("fashion_mnist", root=root)
+    (root / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").unlink()  # a missing file is fetched again
+    assert data.load("fashion_mnist", root=root).sha256 == first.sha256
     assert first.x_train.shape == (30, 1, 28, 28) and first.label == "Fashion-MNIST"
     for file in clothes.iterdir():
         file.unlink()
     again = data.load("fashion_mnist", root=root)
     assert torch.equal(first.x_test, again.x_test) and first.sha256 == again.sha256
-    assert sorted(path.name for path in (root / "FashionMNIST" / "raw").iterdir()) == sorted(data.FASHION_MNIST_SHA256)
+    assert sorted(path.name for path in (root / "FashionMNIST" / "raw").iterdir()) == sorted(fashion_mnist.SHA256)
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
@@ -235,62 +241,56 @@ def test_a_damaged_file_is_refused_by_name(clothes, tmp_path, harm):
         data.load("fashion_mnist", root=tmp_path)
 
 
-def test_a_missing_file_is_fetched_again(clothes, tmp_path):
-    first = data.load("fashion_mnist", root=tmp_path)
-    (tmp_path / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
-    assert data.load("fashion_mnist", root=tmp_path).sha256 == first.sha256
-
-
 def test_every_failed_source_is_named(clothes, tmp_path, monkeypatch):
     damaged = clothes / "train-labels-idx1-ubyte.gz"
     damaged.write_bytes(gzip.compress(b"something else"))
-    monkeypatch.setattr(data.shutil, "which", lambda tool: None)
-    monkeypatch.setattr(data, "_fetch_torchvision", lambda folder: (_ for _ in ()).throw(RuntimeError("no network")))
+    monkeypatch.setattr(fashion_mnist.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(
+        fashion_mnist, "_fetch_torchvision", lambda folder: (_ for _ in ()).throw(RuntimeError("no network"))
+    )
     with pytest.raises(FileNotFoundError) as caught:
         data.load("fashion_mnist", root=tmp_path)
-    for part in ("differs from the published", "apt-get is not installed", "no network", data.DEBIAN_PACKAGE, "raw"):
+    for part in (
+        "differs from the published",
+        "apt-get is not installed",
+        "no network",
+        fashion_mnist.DEBIAN_PACKAGE,
+        "raw",
+    ):
         assert part in str(caught.value)
 
 
 def test_the_debian_package_is_unpacked_without_root_rights(clothes, tmp_path, monkeypatch):
     """A stand-in for apt-get copies a package that dpkg-deb built here."""
-    if data.shutil.which("dpkg-deb") is None:
+    if fashion_mnist.shutil.which("dpkg-deb") is None:
         pytest.skip("dpkg-deb is not installed")
     tree = tmp_path / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN").chmod(0o755)  # as dpkg-deb asks, whatever the umask
     (tree / "DEBIAN" / "control").write_text(
-        f"Package: {data.DEBIAN_PACKAGE}\nVersion: 1\nArchitecture: all\nMaintainer: t <t@t>\nDescription: t\n"
+        f"Package: {fashion_mnist.DEBIAN_PACKAGE}\nVersion: 1\nArchitecture: all\nMaintainer: t <t@t>\nDescription: t\n"
     )
     inside = tree / "usr/share/datasets/fashion-mnist"
     inside.parent.mkdir(parents=True)
     clothes.rename(inside)
-    package = tmp_path / f"{data.DEBIAN_PACKAGE}_1_all.deb"
+    package = tmp_path / f"{fashion_mnist.DEBIAN_PACKAGE}_1_all.deb"
     subprocess.run(["dpkg-deb", "-b", tree, package], check=True, capture_output=True)
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "apt-get").write_text(f'#!/bin/sh\ncp "{package}" .\n')
     (tools / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", Path("/usr/share/datasets/fashion-mnist"))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", Path("/usr/share/datasets/fashion-mnist"))
     folder = tmp_path / "fetched"
     folder.mkdir()
-    assert sorted(data._read_fashion_mnist(data._fetch_debian_package(folder))) == sorted(data.FASHION_MNIST_SHA256)
-
-
-def test_the_real_fashion_mnist_if_it_is_here():
-    if not (data.data_folder() / "FashionMNIST" / "raw").is_dir():
-        pytest.skip("Fashion-MNIST has not been fetched")
-    clothes = data.load("fashion_mnist", image_size=14, train_images=20000)
-    assert clothes.x_train.shape == (20000, 1, 14, 14)
-    assert torch.equal(clothes.y_test.bincount(), torch.full((10,), 1000))
+    assert sorted(fashion_mnist._verified(fashion_mnist._fetch_debian_package(folder))) == sorted(fashion_mnist.SHA256)
 
 
 # CIFAR-10, from files made here
 
 
 def test_cifar10_reads_and_checks_batches(tmp_path, monkeypatch):
-    CIFAR10 = data.import_torchvision().datasets.CIFAR10
+    CIFAR10 = import_torchvision().datasets.CIFAR10
     folder = tmp_path / CIFAR10.base_folder
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -316,12 +316,10 @@ def test_cifar10_reads_and_checks_batches(tmp_path, monkeypatch):
 
 
 def test_cifar10_without_network_says_where_to_put_it(tmp_path, monkeypatch):
-    CIFAR10 = data.import_torchvision().datasets.CIFAR10
-
     def download(self):
         raise OSError("no network")
 
-    monkeypatch.setattr(CIFAR10, "download", download)
+    monkeypatch.setattr(import_torchvision().datasets.CIFAR10, "download", download)
     with pytest.raises(FileNotFoundError, match=r"cifar-10-python\.tar\.gz"):
         data.load("cifar10", root=tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
@@ -351,7 +349,7 @@ def test_an_image_folder_is_decoded_once(tree, tmp_path, monkeypatch):
     assert np.array_equal(pets.x_test[1].numpy(), expected)
     (tree / "label.txt").write_text("Pets (made here)\n")
     with monkeypatch.context() as patch:
-        patch.setattr(data, "_decode", None)
+        patch.setattr(image_folder, "_decode", None)
         again = data.load(f"image_folder:{tree}", root=tmp_path)
     assert again.sha256 == pets.sha256 and again.label == "Pets (made here)"
     Image.new("RGB", (12, 10)).save(tree / "train" / "cat" / "new.png")
@@ -377,68 +375,56 @@ def test_a_damaged_cache_is_decoded_again(tree, tmp_path, caplog, suffix, harm):
 
 
 def test_a_cache_that_will_not_hold_is_given_up(tree, tmp_path, monkeypatch):
-    write = data._write_cache
+    write = image_folder._write_cache
 
     def write_and_lose(stem, *what):
         write(stem, *what)
-        data._file(stem, "x_test").unlink()
+        image_folder._file(stem, "x_test").unlink()
 
-    monkeypatch.setattr(data, "_write_cache", write_and_lose)
+    monkeypatch.setattr(image_folder, "_write_cache", write_and_lose)
     with pytest.raises(OSError, match=r"cache/pets-\w+\.\* were written 3 times and damaged each time"):
         data.load(f"image_folder:{tree}", root=tmp_path)
 
 
-def test_images_of_several_sizes_need_an_image_size(tree, tmp_path):
+def test_images_of_several_sizes_need_an_image_size_and_small_ones_are_enlarged(tree, tmp_path):
+    native = data.load(f"image_folder:{tree}", root=tmp_path)
     Image.new("RGB", (30, 20), (9, 9, 9)).save(tree / "train" / "cat" / "large.png")
     with pytest.raises(ValueError, match="set image_size"):
         data.load(f"image_folder:{tree}", root=tmp_path)
-    pets = data.load(f"image_folder:{tree}", root=tmp_path, image_size=5)
-    assert pets.x_train.shape == (7, 3, 5, 5) and (pets.x_train[3] == 9).all()
+    small, large = (data.load(f"image_folder:{tree}", root=tmp_path, image_size=size) for size in (5, 20))
+    assert small.x_train.shape == (7, 3, 5, 5) and (small.x_train[3] == 9).all()
+    middle = torch.nn.functional.avg_pool2d(large.x_test.float(), 2)
+    assert (middle - native.x_test[:, :, :, 1:11]).abs().mean() < 20 < native.x_test.float().std()
 
 
-@pytest.mark.parametrize("harm", ["cut", "missing part", "empty part", "unknown class"])
-def test_a_wrong_image_folder_is_refused_by_name(tree, tmp_path, harm):
+def test_a_wrong_image_folder_is_refused_by_name(tree, tmp_path):
+    def refused(error, message):
+        with pytest.raises(error, match=message):
+            data.load(f"image_folder:{tree}", root=tmp_path)
+        assert [path for path in (tmp_path / "cache").glob("*") if path.suffix != ".lock"] == []
+
     victim = tree / "train" / "dog" / "1.png"
-    error, message = ValueError, ""
-    if harm == "cut":
-        victim.write_bytes(victim.read_bytes()[:60])
-        message = r"dog/1\.png is not a readable image"
-    elif harm == "missing part":
-        (tree / "val").rename(tree / "validation")
-        error, message = FileNotFoundError, "val does not exist"
-    elif harm == "empty part":
-        for file in (tree / "val").rglob("*.png"):
-            file.rename(file.with_suffix(".txt"))
-        error, message = FileNotFoundError, "holds no image"
-    else:
-        (tree / "val" / "cow").mkdir()
-        message = "cow"
-    with pytest.raises(error, match=message):
-        data.load(f"image_folder:{tree}", root=tmp_path)
-    assert [path for path in (tmp_path / "cache").glob("*") if path.suffix != ".lock"] == []
-
-
-def test_images_below_the_image_size_are_enlarged(tree, tmp_path):
-    """ImageNet has images of fewer than 224 pixels."""
-    pets = data.load(f"image_folder:{tree}", root=tmp_path, image_size=20)
-    native = data.load(f"image_folder:{tree}", root=tmp_path)
-    assert pets.x_train.shape == (6, 3, 20, 20)
-    middle = torch.nn.functional.avg_pool2d(pets.x_train.float(), 2)
-    assert (middle - native.x_train[:, :, :, 1:11]).abs().mean() < 20 < native.x_train.float().std()
+    victim.write_bytes(victim.read_bytes()[:60])
+    refused(ValueError, r"dog/1\.png is not a readable image")
+    (tree / "val" / "cow").mkdir()
+    refused(ValueError, "cow")
+    for file in (tree / "val").rglob("*.png"):
+        file.rename(file.with_suffix(".txt"))
+    (tree / "val" / "cow").rmdir()
+    refused(FileNotFoundError, "holds no image")
+    (tree / "val").rename(tree / "validation")
+    refused(FileNotFoundError, "val does not exist")
 
 
 def test_an_image_folder_is_decoded_in_blocks_and_normalized_by_all(tree, tmp_path, monkeypatch):
     whole = data.load(f"image_folder:{tree}", root=tmp_path / "whole")
-    monkeypatch.setattr(data, "DECODE_BLOCK", 4)
+    monkeypatch.setattr(image_folder, "DECODE_BLOCK", 4)
     parts = data.load(f"image_folder:{tree}", root=tmp_path / "parts")
     assert parts.sha256 == whole.sha256 and torch.equal(parts.x_train, whole.x_train)
     expected = [np.asarray(Image.open(path)) for path in sorted((tree / "train").rglob("*.png"))]
     assert whole.sha256["x_train"] == hashlib.sha256(np.stack(expected).transpose(0, 3, 1, 2).tobytes()).hexdigest()
-    for found, values in (
-        (parts.mean, np.stack(expected).mean((0, 1, 2))),
-        (parts.std, np.stack(expected).std((0, 1, 2))),
-    ):
-        assert found == pytest.approx(values / 255)
+    assert whole.mean == parts.mean == pytest.approx(np.stack(expected).mean((0, 1, 2)) / 255)
+    assert whole.std == parts.std == pytest.approx(np.stack(expected).std((0, 1, 2)) / 255)
     some = data.load(f"image_folder:{tree}", root=tmp_path / "parts", train_images=3)
     assert (
         some.mean == pytest.approx((some.x_train.double().mean((0, 2, 3)) / 255).tolist()) and some.mean != parts.mean
@@ -450,7 +436,7 @@ def test_batches_read_of_a_mapped_file_what_they_need_alone(tmp_path):
     count, pixels = 65536, np.prod((3, 576, 600))
     with open(tmp_path / "large", "wb") as file:
         file.truncate(count * int(pixels))
-    x = data._mapped(np.memmap(tmp_path / "large", np.uint8, "r", shape=(count, 3, 576, 600)))
+    x = image_folder._mapped(np.memmap(tmp_path / "large", np.uint8, "r", shape=(count, 3, 576, 600)))
     before = psutil.Process().memory_info().rss
     stream = data.batches(x, torch.arange(count), 2, mean=(0.5,) * 3, std=(0.2,) * 3, generator=seeded())
     first, _ = next(stream)
@@ -472,7 +458,7 @@ def test_processes_that_start_at_once_decode_once(tree, tmp_path):
 
 def test_a_decoder_that_was_killed_hinders_nobody(tree, tmp_path):
     program = (
-        "import os, signal; from sbkit import data; data.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "import os, signal; from sbkit import data; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
         f"data.load('image_folder:{tree}', root='{tmp_path}')"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
@@ -485,15 +471,15 @@ def test_a_decoder_that_was_killed_hinders_nobody(tree, tmp_path):
 
 
 def test_the_command_line_reports_and_fails_plainly(capsys):
-    data.main(["digits"])
+    main(["digits"])
     assert "x_train (1438, 1, 8, 8)" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="allowed: digits"):
-        data.main(["mnist"])
+        main(["mnist"])
 
 
 def test_torchvision_imports_and_works():
-    torchvision = data.import_torchvision()
-    assert data.import_torchvision() is torchvision
+    torchvision = import_torchvision()
+    assert import_torchvision() is torchvision
     assert torchvision.transforms.functional.hflip(torch.arange(3)[None, None]).flatten().tolist() == [2, 1, 0]
 
 
@@ -502,4 +488,4 @@ def test_another_import_error_of_torchvision_is_not_hidden(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match="pip install torchvision"):
-        data.import_torchvision()
+        import_torchvision()

@@ -1,19 +1,13 @@
-"""Every algorithm against an independent convolution, operation counts by hand, and plans through files.
+"""Every algorithm against an independent convolution, and operation counts by hand.
 
 Activations are small integers and scales powers of two, so that every order of summation gives the same float: results
 are compared with `==`. One test with random floats holds the rounding error to its bound.
 """
 
-import hashlib
-import io
 import itertools
-import json
-import os
 import subprocess
 import sys
 import threading
-import time
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -21,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbkit import kernels
+from sbkit import kernels, way
 from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.encodings import ENCODINGS_OF, largest_group, one_scale
 
 ISAS = [
     pytest.param(isa, marks=pytest.mark.skipif(isa not in kernels.isas(), reason=f"this machine cannot run {isa}"))
     for isa in kernels.ISAS
 ]
-PACKED = kernels.ALGORITHMS[1:]  # all but the reference
+PACKED = way.KERNELS[1:]  # all but the reference
 SCHEMES = (
     "binary",
     "zero_one",
@@ -95,19 +90,16 @@ def weight_of(scheme: str, shape: ConvShape, seed: int = 0) -> QuantizedWeight:
 
 def encodings_of(algorithm: str, weight: QuantizedWeight) -> list[str]:
     """The encodings that `prepare` allows."""
-    one_scale = (weight.scale == weight.negative_scale).all()
-    table = algorithm == "table"
-    allowed = {"rewritten": algorithm != "dense" and weight.codes.all(), "signed": table, "codebook": table}
-    return ["two_group", *(encoding for encoding, possible in allowed.items() if possible and one_scale)]
+    barred = () if weight.codes.all() else ("rewritten",)
+    found = [encoding for encoding in ENCODINGS_OF[algorithm] if encoding not in barred]
+    return found if one_scale(weight) else ["two_group"]
 
 
 def most_channels(algorithm: str, encoding: str, weight: QuantizedWeight) -> int:
     """The largest group that `prepare` allows."""
-    if encoding == "signed" and not weight.codes.all():
-        return kernels.MAX_TERNARY_GROUP  # more if no filter has both signs
-    if encoding == "codebook":
-        return kernels.MAX_CODEBOOK_GROUP
-    return kernels.MAX_GROUP.get(algorithm, 0)
+    if algorithm == "table":
+        return largest_group(weight.codes, encoding)
+    return way.MOST_CHANNELS["dataflow"] if algorithm == "dataflow" else 0
 
 
 def integers(shape: ConvShape, seed: int = 1) -> np.ndarray:
@@ -200,7 +192,7 @@ def layers(draw):
     weight = QuantizedWeight(
         codes, scale, negative_scale if draw(st.booleans()) else None, rng.choice([-1, 1], shape.C)
     )
-    algorithm = draw(st.sampled_from(kernels.ALGORITHMS))
+    algorithm = draw(st.sampled_from(way.KERNELS))
     encoding = draw(st.sampled_from(encodings_of(algorithm, weight)))
     options, residual = some_epilogue(shape, rng)
     options |= {
@@ -237,8 +229,7 @@ def test_equals_an_independent_convolution_at_resnet_sizes(side, C, K, algorithm
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
-    "algorithm,encoding",
-    [(a, e) for a in PACKED for e in kernels.ENCODINGS if a == "table" or e in ("two_group", "rewritten")],
+    "algorithm,encoding", [(algorithm, encoding) for algorithm in PACKED for encoding in ENCODINGS_OF[algorithm]]
 )
 def test_random_floats_stay_within_the_rounding_bound(algorithm, encoding, isa):
     shape = ConvShape(37, 10, 11, 16)
@@ -254,7 +245,7 @@ def test_random_floats_stay_within_the_rounding_bound(algorithm, encoding, isa):
     assert (error <= bound).all()
 
 
-@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", way.KERNELS)
 @pytest.mark.parametrize("shape", [ConvShape(9, 13, 12, 11, N=3), ConvShape(16, 7, 7, 64)], ids=["batch", "one strip"])
 def test_threads_do_not_change_the_result(shape, algorithm):
     """Threads share out filters where an image has too few strips for all."""
@@ -283,7 +274,7 @@ def test_threads_do_not_change_the_operations():
         assert four.adds == one.adds and four.operations == one.operations
 
 
-@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", way.KERNELS)
 def test_tuning_does_not_change_the_result(algorithm):
     shape = ConvShape(17, 9, 10, 12, stride=2)
     weight, x = weight_of("binary", shape), integers(shape)
@@ -291,7 +282,7 @@ def test_tuning_does_not_change_the_result(algorithm):
     for encoding, threads in zip((*encodings_of(algorithm, weight), "auto"), (1, 2, 1, 2, 1), strict=False):
         prepared = kernels.prepare(algorithm, weight, shape, encoding=encoding, threads=threads, tune=True)
         assert_computes(prepared, x, None, sums)
-    if algorithm in kernels.MAX_GROUP:
+    if algorithm in ("table", "dataflow"):
         assert kernels.prepare(algorithm, weight, shape, group=3, tune=True).group == 3
 
 
@@ -400,7 +391,7 @@ def test_the_rewritten_encoding_turns_infinity_into_nan(algorithm, encoding, plu
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("algorithm", kernels.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", way.KERNELS)
 def test_relu_of_nan_is_that_of_torch(algorithm, isa):
     torch = pytest.importorskip("torch")
     weight = weight_of("binary", NINE)
@@ -426,30 +417,20 @@ SIGNED_BINARY = [[1, 1, 1, 0], [-1, -1, 0, -1]]
     [
         # One scale, so a filter is one row: one multiply, nothing to combine.
         (TERNARY, "dense", "two_group", 0, True, 0, 0, 8, 0, 8),
-        (TERNARY, "sparse", "two_group", 0, True, 0, 0, 4, 0, 2),
         (TERNARY, "sparse", "two_group", 0, False, 0, 0, 8, 2, 4),  # each filter's zeros are a further row
         (TERNARY, "table", "two_group", 2, True, 2, 0, 3, 0, 2),  # two tables of 2^2 - 2 - 1 adds
         (TERNARY, "table", "two_group", 2, False, 2, 0, 6, 0, 2),  # each part takes an entry of both
-        (TERNARY, "table", "two_group", 4, True, 11, 0, 3, 0, 2),
         (TERNARY, "table", "two_group", 3, True, 4, 0, 3, 0, 2),  # groups of 3 and of 1 channels
-        (TERNARY, "table", "signed", 2, True, 4, 0, 3, 0, 2),  # tables of (3^2 - 1) / 2 patterns, 2 of them channels
-        (TERNARY, "table", "signed", 2, False, 4, 0, 4, 0, 2),
+        (TERNARY, "table", "signed", 2, False, 4, 0, 4, 0, 2),  # tables of (3^2 - 1) / 2 patterns, 2 of them channels
         (TERNARY, "table", "signed", 4, True, 36, 0, 2, 0, 2),
         (TERNARY, "table", "codebook", 4, True, 2, 0, 2, 0, 2),  # x0 + x1 and x0 - x2
-        (TERNARY, "table", "codebook", 4, False, 2, 0, 2, 0, 2),
-        (TERNARY, "dataflow", "two_group", 4, True, 0, 0, 4, 0, 2),  # no pair is shared
-        (TERNARY, "dataflow", "two_group", 4, False, 0, 0, 8, 2, 4),
+        (TERNARY, "dataflow", "two_group", 4, False, 0, 0, 8, 2, 4),  # no pair is shared
         (BINARY, "sparse", "rewritten", 0, True, 0, 0, 7, 1, 3),  # the +1 of filter 0, none of filter 1, the total
-        (BINARY, "table", "two_group", 4, True, 11, 0, 3, 0, 2),
         (BINARY, "table", "signed", 4, True, 12, 0, 2, 0, 2),  # 2^3 patterns, and 2 sums of each half
-        (BINARY, "table", "signed", 3, True, 6, 0, 4, 0, 2),
         (BINARY, "table", "codebook", 4, True, 5, 0, 2, 0, 2),  # x0 + x1, and that +- (x2 - x3) and +- (x2 + x3)
         (BINARY, "dataflow", "two_group", 4, True, 0, 2, 4, 0, 2),  # x0 + x1, and that + x3; x2 alone in filter 0
-        (SIGNED_BINARY, "table", "two_group", 4, True, 11, 0, 2, 0, 2),
         (SIGNED_BINARY, "table", "signed", 4, True, 11, 0, 2, 0, 2),
-        (SIGNED_BINARY, "table", "codebook", 4, True, 3, 0, 2, 0, 2),  # x0 + x1, and that + x2 and + x3
-        (SIGNED_BINARY, "dataflow", "two_group", 4, True, 0, 1, 4, 0, 2),  # x0 + x1 is shared
-        (SIGNED_BINARY, "dataflow", "two_group", 2, True, 0, 1, 4, 0, 2),
+        (SIGNED_BINARY, "dataflow", "two_group", 2, True, 0, 1, 4, 0, 2),  # x0 + x1 is shared
         (SIGNED_BINARY, "dataflow", "two_group", 4, False, 0, 1, 6, 2, 4),
     ],
 )
@@ -485,8 +466,6 @@ def test_a_codebook_larger_than_a_table_is_refused():
     with pytest.raises(ValueError, match=r"group 16 and stride 1 needs more than 65535 slots .* more than 1024 patt"):
         kernels.prepare("table", weight, shape, encoding="codebook", group=16)
     assert kernels.prepare("table", weight, shape, encoding="codebook").group < 16
-    with pytest.raises(ValueError, match="group = 17; allowed: an integer from 0 to 16"):
-        kernels.prepare("table", weight, shape, encoding="codebook", group=17)
 
 
 def test_signed_binary_costs_what_zero_one_costs():
@@ -504,185 +483,6 @@ def test_signed_binary_costs_what_zero_one_costs():
     assert cost(2).adds > zero_one.operations.adds
 
 
-# ---- Plans in files --------------------------------------------------------------------------------------------------
-
-PLANNED = ConvShape(9, 8, 7, 6, stride=2, name="planned")
-
-
-def signed_archive(arrays: dict) -> bytes:
-    """The bytes of a plan's file, its checksum included."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    with zipfile.ZipFile(buffer, "a") as archive:
-        archive.comment = bytes(32)
-    data = buffer.getvalue()[:-32]
-    return data + hashlib.sha256(data).digest()
-
-
-def saved_plan(path, algorithm="dataflow", scheme="ternary_twn", **options):
-    weight = weight_of(scheme, PLANNED)
-    prepared = kernels.prepare(algorithm, weight, PLANNED, **options)
-    assert kernels.save_plan(path, prepared) == path
-    return prepared
-
-
-def arrays_of(path) -> dict:
-    with np.load(path) as file:
-        return dict(file)
-
-
-@pytest.mark.parametrize(
-    "algorithm,scheme,options",
-    [
-        ("dense", "ternary_ttq", {"relu": True}),
-        ("sparse", "binary", {"encoding": "rewritten", "threads": 2}),
-        ("sparse", "channel_signs", {"skip_zeros": False, "isa": "scalar"}),
-        ("table", "signed_binary", {"tune": True, "bias": np.arange(6, dtype=np.float32)}),
-        ("table", "ternary_twn", {"encoding": "signed", "group": 5, "relu": True}),
-        ("dataflow", "ternary_ttq", {"bias": -np.arange(6, dtype=np.float32), "relu": True, "threads": 3}),
-        ("dataflow", "region_signs", {"group": 4, "skip_zeros": False}),
-        ("dataflow", "empty", {"group": 2}),
-    ],
-)
-def test_a_saved_plan_computes_the_same(tmp_path, algorithm, scheme, options):
-    path = tmp_path / "new" / "plan.npz"
-    prepared = saved_plan(path, algorithm, scheme, **options)
-    loaded = kernels.load_plan(path)
-    same = ("algorithm", "isa", "shape", "group", "encoding", "skip_zeros", "threads", "operations", "adds", "relu")
-    same += ("geometry",)
-    assert [getattr(loaded, name) for name in same] == [getattr(prepared, name) for name in same]
-    for name in ("codes", "scale", "negative_scale", "channel_sign"):
-        np.testing.assert_array_equal(getattr(loaded.weight, name), getattr(prepared.weight, name), name)
-    assert loaded.weight.scheme == scheme and (loaded.bias == prepared.bias).all()
-    for ours, theirs in zip(loaded._native.graphs, prepared._native.graphs, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    x = integers(PLANNED)
-    assert_computes(loaded, x, None, kernels.conv2d(prepared, x))
-    before = path.read_bytes()
-    assert kernels.save_plan(path, loaded).read_bytes() == before
-    assert os.listdir(path.parent) == ["plan.npz"]
-
-
-def test_loading_does_not_plan_again(tmp_path):
-    shape = ConvShape(128, 8, 8, 128)
-    weight = weight_of("signed_binary", shape)
-    prepared = kernels.prepare("dataflow", weight, shape)
-    path = kernels.save_plan(tmp_path / "plan.npz", prepared)
-    least = min(_seconds(lambda: kernels.load_plan(path)) for _ in range(5))
-    assert least < min(_seconds(lambda: kernels.prepare("dataflow", weight, shape)) for _ in range(2)) / 2
-
-
-def _seconds(call) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def test_any_damaged_byte_is_noticed(tmp_path):
-    path = tmp_path / "plan.npz"
-    saved_plan(path)
-    data = path.read_bytes()
-    damaged = [b"", b"\0", data[:-1], data + b"\0", data[: len(data) // 2], b"not a zip file" * 9]
-    for at in [*range(0, len(data), 7), *range(len(data) - 40, len(data))]:
-        damaged.append(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
-    for wrong in damaged:
-        path.write_bytes(wrong)
-        with pytest.raises(ValueError, match=r"plan\.npz cannot be loaded: its checksum is wrong"):
-            kernels.load_plan(path)
-
-
-def test_a_plan_that_is_missing_is_no_damaged_plan(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        kernels.load_plan(tmp_path / "plan.npz")
-
-
-@pytest.mark.parametrize(
-    "changes,message",
-    [
-        ({"version": 2}, "its version is 2; allowed: 1"),
-        ({"isa": "sse9"}, "its isa = 'sse9'; allowed: scalar"),
-        ({"algorithm": "fast"}, "algorithm = 'fast'; allowed: sparse, table, dataflow"),
-        ({"encoding": "rewritten"}, "encoding 'rewritten' met a code 0"),
-        ({"encoding": "signed"}, "encoding 'signed' with algorithm 'dataflow'"),
-        ({"group": 33}, "group = 33"),
-        ({"group": 2}, "3 data-flow graphs; allowed for 2 of 9 channels a tile: 5"),
-        ({"threads": 0}, "threads = 0"),
-        ({"threads": 1.5}, "incompatible"),
-        ({"faster": True}, "unexpected keyword argument 'faster'"),
-        ({"K": 7}, "cannot reshape"),
-        ({"K": -6}, "ConvShape.K = -6"),
-        ({"depth": 3}, "unexpected keyword argument 'depth'"),
-        ({"stride": 1}, ""),  # another layer, and a possible one
-        ({"header": np.array("{")}, "Expecting property name"),
-        ({"header": None}, "header"),
-        ({"header": np.array([{}], object)}, "allow_pickle=False"),
-        ({"codes": np.zeros(5, np.uint8)}, "cannot reshape"),
-        ({"codes": np.full(200, 255, np.uint8)}, "data-flow"),
-        ({"codes": np.zeros(200)}, "unsigned byte"),
-        ({"scale": np.ones(5, np.float32)}, r"scale has shape \(5,\); allowed: \(6,\)"),
-        ({"channel_sign": np.zeros(9, np.int8)}, "channel_sign holds"),
-        ({"bias": np.zeros(6)}, "bias has dtype float64; allowed: float32"),
-        ({"bias": np.zeros(7, np.float32)}, r"bias has shape \(7,\); allowed: \(6,\)"),
-        ({"bias": None}, "bias"),
-        ({"nodes": np.zeros(1)}, "incompatible"),
-        ({"nodes": np.zeros(0, np.int32)}, "not a data-flow graph of this layer"),
-        ({"graphs": np.zeros(2, np.int32)}, "three numbers describe a graph"),
-        ({"sums": None}, "sums"),
-    ],
-)
-def test_a_plan_that_was_changed_is_refused(tmp_path, changes, message):
-    path = tmp_path / "plan.npz"
-    saved_plan(path, group=3)
-    arrays = arrays_of(path)
-    header = json.loads(str(arrays["header"]))
-    for name, value in changes.items():
-        if name in arrays:
-            arrays[name] = value
-        else:
-            places = (header, header["shape"], header["options"])
-            place = next((place for place in places if name in place), header["options"])
-            (header["shape"] if name == "depth" else place)[name] = value
-    if "header" not in changes:
-        arrays["header"] = np.array(json.dumps(header))
-    path.write_bytes(signed_archive({name: array for name, array in arrays.items() if array is not None}))
-    if message:
-        with pytest.raises(ValueError, match=rf"plan\.npz cannot be loaded: .*{message}"):
-            kernels.load_plan(path)
-    else:
-        assert kernels.load_plan(path).shape == replace(PLANNED, **changes)
-
-
-def test_no_changed_graph_is_run(tmp_path):
-    """It is refused, or computes what the codes say."""
-    path = tmp_path / "plan.npz"
-    saved_plan(path, group=3)
-    arrays, x, rng = arrays_of(path), integers(PLANNED), np.random.default_rng(0)
-    expected = convolve(weight_of("ternary_twn", PLANNED).dense(), x, PLANNED)
-    refused = 0
-    for _ in range(200):
-        name = rng.choice(("graphs", "nodes", "lengths", "sums"))
-        changed = arrays[name].copy()
-        at = rng.integers(len(changed))
-        changed[at] = rng.choice((changed[at] + 1, changed[at] - 1, rng.integers(40), -1, 2**31 - 1, -(2**31)))
-        path.write_bytes(signed_archive(arrays | {name: changed}))
-        try:
-            loaded = kernels.load_plan(path)
-        except ValueError as error:
-            refused += "data-flow graph" in str(error)
-        else:
-            assert_computes(loaded, x, None, expected)
-    assert refused > 150
-
-
-@pytest.mark.skipif(len(kernels.isas()) == 1, reason="this machine runs but one ISA")
-def test_a_plan_for_an_absent_isa_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "plan.npz"
-    prepared = saved_plan(path)
-    monkeypatch.setenv("SBKIT_ISA", "scalar")
-    with pytest.raises(ValueError, match=f"cannot be loaded: its isa = '{prepared.isa}'; allowed: scalar$"):
-        kernels.load_plan(path)
-
-
 # ---- Bad input -------------------------------------------------------------------------------------------------------
 
 SMALL = ConvShape(4, 6, 6, 3)
@@ -692,34 +492,24 @@ def small_weight(**changes) -> QuantizedWeight:
     return QuantizedWeight(**{"codes": weight_of("binary", SMALL).codes} | changes)
 
 
-TWO_SCALES = small_weight(negative_scale=np.full(3, 2.0))
-
-
 @pytest.mark.parametrize(
     "arguments,message",
     [
         ({"algorithm": "fast"}, r"algorithm = 'fast'; allowed: dense, sparse, table, dataflow"),
         ({"encoding": "one_hot"}, r"encoding = 'one_hot'; allowed: two_group, rewritten, signed"),
         ({"isa": "sse9"}, r"isa = 'sse9'; allowed: auto, scalar"),
-        ({"group": 11}, r"group = 11; allowed: an integer from 0 to 10"),
-        ({"group": -1}, r"group = -1"),
-        ({"group": 2.0}, r"group = 2\.0"),
-        ({"group": 4, "algorithm": "sparse"}, r"group = 4 with algorithm 'sparse'"),
-        ({"group": 33, "algorithm": "dataflow"}, r"group = 33; allowed: an integer from 0 to 32"),
-        (
-            {"group": 7, "encoding": "signed", "weight": weight_of("ternary_twn", SMALL)},
-            r"group = 7; allowed: an integer from 0 to 6",
-        ),
+        ({"group": 11}, r"group of table = 11; allowed: an integer from 0 to 10"),
+        ({"group": 11, "encoding": "auto"}, r"group of table = 11; allowed: an integer from 0 to 10"),
+        ({"group": 17, "encoding": "codebook"}, r"group of table = 17; allowed: an integer from 0 to 16"),
+        ({"group": -1}, r"group of table = -1"),
+        ({"group": 2.0}, r"group of table = 2\.0"),
+        ({"group": 4, "algorithm": "sparse"}, r"group of sparse = 4; allowed: an integer from 0 to 0"),
+        ({"group": 33, "algorithm": "dataflow"}, r"group of dataflow = 33; allowed: an integer from 0 to 32"),
+        ({"group": 7, "encoding": "signed", "weight": weight_of("ternary_twn", SMALL)}, r"group of table = 7; .* to 6"),
         ({"threads": 0}, r"threads = 0; allowed: an integer from 1 to 1024"),
         ({"threads": True}, r"threads = True"),
         ({"shape": ConvShape(5, 6, 6, 3)}, r"codes have shape \(3, 4, 3, 3\); allowed for this layer: \(3, 5, 3, 3\)"),
-        ({"encoding": "rewritten", "algorithm": "dense"}, r"encoding = 'rewritten' with algorithm 'dense'"),
-        ({"encoding": "rewritten", "weight": weight_of("zero_one", SMALL)}, r"codes that hold 0"),
-        ({"encoding": "rewritten", "weight": TWO_SCALES}, r"'rewritten' with two scales"),
-        ({"encoding": "signed", "weight": TWO_SCALES}, r"'signed' with two scales"),
-        ({"encoding": "signed", "algorithm": "dense"}, r"encoding = 'signed' with algorithm 'dense'"),
-        ({"encoding": "signed", "algorithm": "sparse"}, r"encoding = 'signed' with algorithm 'sparse'"),
-        ({"encoding": "signed", "algorithm": "dataflow"}, r"encoding = 'signed' with algorithm 'dataflow'"),
+        ({"encoding": "rewritten", "algorithm": "dense"}, r"encoding of dense = 'rewritten'; allowed: two_group"),
         ({"bias": np.zeros(4, np.float32)}, r"bias has shape \(4,\); allowed: \(3,\)"),
         ({"bias": np.zeros((3, 1), np.float32)}, r"bias has shape \(3, 1\)"),
         ({"bias": np.float32(1)}, r"bias has shape \(\)"),
@@ -804,11 +594,15 @@ def test_conv2d_refuses_what_is_no_array_or_no_plan():
         ({"encoding": "auto"}, "encoding = 'auto'; allowed: two_group, rewritten, signed"),
         ({"isa": "auto"}, "isa = 'auto'; allowed here: scalar"),
         ({"algorithm": "dataflow", "group": 33}, "group = 33"),
-        ({"algorithm": "dataflow", "graphs": [[], [], []]}, "graphs hold 3 arrays; allowed: 4"),
-        ({"algorithm": "dataflow", "graphs": [[1, 0, 0], [], [], []], "group": 4}, "0 sums of "),
-        ({"algorithm": "dataflow", "graphs": [[-1, 0, 0], [], [], []]}, "-1 inputs"),
-        ({"choices": (1, 1, 1, 1, 1, 0, 1, 1)}, "choices are none that this layer allows"),
-        ({"choices": (1, 1)}, "choices are none that this layer allows"),
+        ({"algorithm": "sparse", "group": 1}, "group = 1; allowed: 0 .automatic. to 0"),
+        ({"algorithm": "fast"}, "algorithm = 'fast'; allowed: dense, sparse, table, dataflow"),
+        ({"algorithm": "dataflow", "encoding": "signed"}, "encoding 'signed' with algorithm 'dataflow'"),
+        (
+            {"encoding": "codebook", "negative_scale": np.ones(3, np.float32)},
+            "'codebook' needs scale == negative_scale",
+        ),
+        ({"encoding": "rewritten", "codes": np.zeros((3, 4, 3, 3), np.int8)}, "'rewritten' met a code 0"),
+        ({"threads": 1025}, "threads = 1025; allowed: 1 to 1024"),
     ],
 )
 def test_the_extension_checks_what_would_crash_it(changes, message):
@@ -829,58 +623,52 @@ def test_the_extension_checks_what_would_crash_it(changes, message):
         "bias": np.zeros(3, np.float32),
         "relu": False,
         "tune": False,
-        "graphs": (),
-        "choices": (),
     }
     kernels._kernels.Convolution(**good)
     with pytest.raises((TypeError, ValueError), match=message):
         kernels._kernels.Convolution(**good | changes)
 
 
-def test_a_window_too_large_for_its_group_is_refused():
-    shape = ConvShape(2, 9, 9, 1, 9, 9)
-    with pytest.raises(ValueError, match="9x9 window with group 10 and stride 1 needs more than 65535 slots"):
-        kernels.prepare("table", QuantizedWeight(np.ones((1, 2, 9, 9), np.int8)), shape, group=10)
-
-
-@pytest.mark.parametrize("huge", [ConvShape(1, 2**21, 2**21, 1), ConvShape(1, 1, 1, 1, padding=2**22)])
-def test_sizes_that_overflow_are_refused(huge):
-    with pytest.raises(ValueError, match=r"sizes exceed 2\^40 elements"):
-        kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), huge)
-
-
-def test_a_stride_beyond_what_a_plan_can_index_is_refused():
-    with pytest.raises(ValueError, match="stride = 1048576; allowed: 1 to 65535"):
-        kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), ConvShape(1, 3, 3, 1, stride=2**20))
-
-
-def test_a_dimension_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r"dims hold 16777217; allowed: 1 \(padding: 0\) to 2\^24"):
-        kernels.prepare("table", QuantizedWeight(np.ones((1, 1, 3, 3), np.int8)), ConvShape(1, 2**24 + 1, 3, 1))
+@pytest.mark.parametrize(
+    "shape,message",
+    [
+        (ConvShape(2, 9, 9, 1, 9, 9), "9x9 window with group 10 and stride 1 needs more than 65535 slots"),
+        (ConvShape(1, 2**21, 2**21, 1), r"sizes exceed 2\^40 elements"),
+        (ConvShape(1, 1, 1, 1, padding=2**22), r"sizes exceed 2\^40 elements"),
+        (ConvShape(1, 3, 3, 1, stride=2**20), "stride = 1048576; allowed: 1 to 65535"),
+        (ConvShape(1, 2**24 + 1, 3, 1), r"dims hold 16777217; allowed: 1 \(padding: 0\) to 2\^24"),
+    ],
+)
+def test_a_layer_too_large_for_a_plan_is_refused(shape, message):
+    weight = QuantizedWeight(np.ones((shape.K, shape.C, shape.R, shape.S), np.int8))
+    with pytest.raises(ValueError, match=message):
+        kernels.prepare("table", weight, shape, group=10)
 
 
 # ---- The machine -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_peaks_are_plausible(isa):
+def test_peaks_are_ordered_as_the_caches_are(isa):
     found = kernels.peaks(isa)
-    assert found.keys() == {"lanes", "fma_gmacs", "l1_gadds", "l2_gadds"}
     assert found["lanes"] == {"scalar": 1, "neon": 4, "avx2": 8, "avx512": 16}[isa]
-    assert 0.1 < found["fma_gmacs"] < 10_000
-    assert 0.05 < found["l2_gadds"] <= 2 * found["l1_gadds"] < 200
+    assert found["fma_gmacs"] > 0 and 0 < found["l2_gadds"] <= 2 * found["l1_gadds"]
 
 
-def test_peaks_refuse_an_unknown_isa():
-    assert kernels.peaks()["lanes"] == kernels.peaks(kernels.isas()[-1])["lanes"]
-    with pytest.raises(ValueError, match="isa = 'sse9'; allowed: auto, scalar"):
-        kernels.peaks("sse9")
+def test_the_extension_has_the_limits_that_python_states():
+    assert kernels._kernels.limits() == {
+        "algorithms": list(way.KERNELS),
+        "encodings": list(way.ENCODINGS),
+        "channels": way.MOST_CHANNELS,
+        "patterns": way.MOST_PATTERNS,
+        "threads": kernels.MOST_THREADS,
+    }
 
 
 def test_build_info_and_isas():
-    info = kernels.build_info()
-    assert set(info) == {"compiler", "flags", "openmp", "isas"}
-    assert kernels.isas()[0] == "scalar" and set(kernels.isas()) <= set(info["isas"])
+    assert kernels.isas()[0] == "scalar" and set(kernels.isas()) <= set(kernels.build_info()["isas"])
+    with pytest.raises(ValueError, match="isa = 'sse9'; allowed: auto, scalar"):
+        kernels.peaks("sse9")
 
 
 def test_environment_caps_the_isa(monkeypatch):

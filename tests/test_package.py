@@ -1,50 +1,48 @@
-"""Guards: who may import whom, what loads without torch, thin notebooks, agreeing versions, no machine's paths."""
+"""Guards: who may import whom, what loads without torch, agreeing versions, no machine's paths."""
 
 import ast
-import json
 import re
-import runpy
 import subprocess
 import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import pandas
-import papermill
 import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from sbkit.notebook import expand, load_catalogue, load_experiments, parse_parameters
-
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOURCES = sorted((ROOT / "sbkit").rglob("*.py"))
 
-# The modules of this package that each module may import. One direction: producers write records, readers draw them.
+# The modules and packages of sbkit that each may import, itself aside. One direction: producers write records, evidence
+# judges them, figures draw them.
+BOTTOM = {"checks", "schemes", "way", "designs", "records", "conv"}
 MAY_IMPORT = {
     "__init__": set(),
-    "records": set(),
-    "conv": {"records"},
-    "quantizers": {"conv"},
-    "models": {"conv", "quantizers"},
-    "data": {"records"},
-    "training": {"conv", "quantizers", "models", "data", "records", "robustness"},
+    "checks": set(),
+    "schemes": set(),
+    "cpu": set(),
+    "designs": set(),
+    "way": {"checks", "schemes"},
+    "records": {"checks", "_kernels"},  # the extension, to ask how it was compiled
+    "conv": {"checks", "records"},
+    "quantizers": {"checks", "conv", "schemes", "way"},
+    "models": {"checks", "conv", "quantizers"},
+    "data": {"checks", "records"},
     "robustness": {"data"},
-    "repetition": {"conv"},
-    "energy": {"conv", "repetition"},
-    "kernels": {"conv", "records", "_kernels"},
-    "inference": {"conv", "kernels", "models"},
-    "bench": {"conv", "inference", "kernels", "models", "quantizers", "records", "repetition"},
-    "analysis": {"conv", "energy", "records", "repetition"},
-    "claims": {"analysis", "conv", "energy", "repetition"},
-    "review": {"analysis", "claims", "conv", "records"},
-    "plots": set(),
+    "training": {"checks", "conv", "cpu", "data", "models", "quantizers", "records", "robustness"},
+    "repetition": {"checks", "conv", "schemes", "way"},
+    "kernels": {"checks", "conv", "way", "_kernels"},
+    "inference": {"checks", "conv", "kernels", "models"},
+    "bench": BOTTOM | {"cpu", "inference", "kernels", "models", "quantizers", "repetition"},
+    "energy": {"checks", "conv", "schemes"},
+    "evidence": BOTTOM | {"energy", "repetition"},
+    "figures": BOTTOM | {"energy", "evidence", "repetition"},
+    "notebook": {"checks", "designs", "records"},
     "page": {"notebook", "records"},
-    "notebook": {"records"},
-    "papermill_engine": {"notebook"},
 }
-TORCH_SIDE = {"quantizers", "models", "data", "robustness", "training", "inference", "bench"}
+TORCH_SIDE = {"cpu", "quantizers", "models", "data", "robustness", "training", "inference", "bench"}
 
 
 def imported_names(source):
@@ -59,22 +57,50 @@ def imported_names(source):
             yield ast.literal_eval(node.args[0])
 
 
+def unit(path):
+    """The module or package of sbkit that a file belongs to."""
+    return path.relative_to(ROOT / "sbkit").parts[0].removesuffix(".py")
+
+
 def own_imports(source):
-    """Names of the modules of this package that the source imports."""
+    """Names of the modules and packages of sbkit that the source imports."""
     return {name.split(".")[1] for name in imported_names(source) if name.startswith("sbkit.")}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "sbkit").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "sbkit")))
 def test_import_graph(path):
-    source = path.read_text()
-    assert path.stem in MAY_IMPORT, f"add {path.stem} to the import graph"
-    imported = own_imports(source)
-    if path.stem == "records":
-        imported -= {"_kernels"}  # to ask how it was compiled
-    assert imported <= MAY_IMPORT[path.stem]
-    if path.stem not in TORCH_SIDE | {"kernels"}:
+    source, own = path.read_text(), unit(path)
+    assert own in MAY_IMPORT, f"add {own} to the import graph"
+    assert own_imports(source) - {own} <= MAY_IMPORT[own]
+    if own not in TORCH_SIDE | {"kernels"}:
         assert not {name for name in imported_names(source) if re.match(r"torch(vision)?(\.|$)", name)}
-    assert not path.stem.startswith(("util", "common", "misc", "helper"))
+
+
+def test_import_graph_is_as_strict_as_the_code():
+    """An allowance that nothing uses would let a wrong import pass."""
+    used = {own: set() for own in MAY_IMPORT}
+    for path in SOURCES:
+        used[unit(path)] |= own_imports(path.read_text()) - {unit(path)}
+    spare = {own: allowed - used[own] - BOTTOM for own, allowed in MAY_IMPORT.items()}
+    assert {own: names for own, names in spare.items() if names} == {}
+
+
+def test_figures_import_none_of_each_other():
+    for path in (path for path in SOURCES if unit(path) == "figures" and path.stem not in ("style", "layout")):
+        own = {name.split(".")[2] for name in imported_names(path.read_text()) if name.startswith("sbkit.figures.")}
+        assert own <= {"style", "layout"}, path.name
+
+
+def test_files_and_functions_are_short():
+    long = {}
+    for path in SOURCES:
+        source = path.read_text()
+        if (lines := len(source.splitlines())) > 400:
+            long[path.name] = lines
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef) and (lines := node.end_lineno - node.lineno + 1) > 60:
+                long[f"{path.name}:{node.name}"] = lines
+    assert long == {}
 
 
 def test_import_graph_has_no_cycle():
@@ -109,8 +135,11 @@ sys.meta_path.insert(0, Missing)
 
 
 def test_readers_need_neither_torch_nor_the_extension():
-    modules = "analysis, claims, conv, energy, notebook, page, plots, records, repetition, review"
-    assert python(f"{WITHOUT}\nfrom sbkit import {modules}\nprint('loaded')") == ["loaded"]
+    readers = [path for path in SOURCES if unit(path) not in TORCH_SIDE | {"kernels"} and path.stem != "__main__"]
+    parts = [path.relative_to(ROOT).with_suffix("").parts for path in readers]
+    modules = ", ".join(".".join(names).removesuffix(".__init__") for names in parts)
+    program = f"{WITHOUT}\nimport papermill\nimport {modules}\nprint('loaded')"  # the engine wants papermill first
+    assert python(program)[-1] == "loaded"
     with pytest.raises(AssertionError, match="ModuleNotFoundError: torch"):
         python(f"{WITHOUT}\nimport sbkit.quantizers")
 
@@ -124,168 +153,6 @@ def test_only_bindings_include_pybind11_and_only_isa_files_include_intrinsics():
             assert not [name for name in includes if "pybind11" in name or name == "Python.h"], path.name
         if not re.fullmatch(r"kernels_\w+\.cpp", path.name):
             assert not [name for name in includes if re.search(r"intrin\.h|arm_neon|arm_sve", name)], path.name
-
-
-# Notebooks
-
-
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def code_cells(path):
-    return [cell for cell in read(path)["cells"] if cell["cell_type"] == "code"]
-
-
-def source_of(cell):
-    return "".join(cell["source"])
-
-
-def parameters_cell(path):
-    (cell,) = (cell for cell in code_cells(path) if "parameters" in cell["metadata"].get("tags", []))
-    return source_of(cell)
-
-
-def lines_of_code(source):
-    return [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-
-
-def test_there_are_notebooks():
-    assert {"02_train", "07_bench"} < {path.stem for path in NOTEBOOKS}
-    assert all(re.match(r"\d\d_[a-z_]+$", path.stem) for path in NOTEBOOKS)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-class TestNotebook:
-    def test_is_committed_clean(self, path):
-        for cell in code_cells(path):
-            assert cell["outputs"] == []
-            assert cell["execution_count"] is None
-            assert cell["metadata"].keys() <= {"tags"}
-        metadata = read(path)["metadata"]
-        assert metadata.keys() <= {"kernelspec", "language_info"}
-        assert metadata["kernelspec"]["name"] == "python3"
-
-    def test_is_thin(self, path):
-        counts = {source_of(cell): len(lines_of_code(source_of(cell))) for cell in code_cells(path)}
-        assert sum(counts.values()) <= 120
-        del counts[parameters_cell(path)]  # a table of the options, as long as there are options
-        assert max(counts.values()) <= 15
-
-    def test_begins_with_words(self, path):
-        first = read(path)["cells"][0]
-        assert first["cell_type"] == "markdown"
-        assert source_of(first).startswith("# ")
-
-    def test_parameters_cell_has_one_line_each(self, path):
-        source = parameters_cell(path)
-        assert len(source.splitlines()) == len(parse_parameters(source))
-
-    def test_papermill_reads_the_parameters_as_python_does(self, path):
-        """`papermill --help-notebook` uses a regular expression, which "#" or "=" inside a string defeats."""
-        inspected = papermill.inspect_notebook(path)
-        assert {
-            name: (found["inferred_type_name"], ast.literal_eval(found["default"])) for name, found in inspected.items()
-        } == {
-            name: (parameter.type.__name__, parameter.default)
-            for name, parameter in parse_parameters(parameters_cell(path)).items()
-        }
-        assert [name for name, found in inspected.items() if not found["help"]] == [], "explain them"
-
-    def test_parameters_are_of_a_producer_or_a_reader(self, path):
-        names = list(parse_parameters(parameters_cell(path)))
-        assert names[:2] == ["profile", "name"] or names == ["profile", "save"]
-
-    def test_imports_only_this_package(self, path):
-        for cell in code_cells(path):
-            assert not re.search(r"^\s*[%!]", source_of(cell), re.MULTILINE), "a magic or a shell command"
-            names = set(imported_names(source_of(cell)))
-            assert not {name for name in names if not re.match(r"sbkit(\.|$)|IPython\.display(\.|$)", name)}
-
-
-READERS = [path for path in NOTEBOOKS if "save" in parameters_cell(path)]
-
-
-def saved_by(path):
-    """What a notebook saves, "figures/<stem>" or "tables/<stem>", in the order of its source."""
-    source = "\n".join(map(source_of, code_cells(path)))
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
-        match call:
-            case ast.Call(func=ast.Attribute(value=ast.Name("run"), attr="figure"), args=[_, _, stem, *_]):
-                yield f"figures/{ast.literal_eval(stem)}"
-            case ast.Call(func=ast.Attribute(value=ast.Name("run"), attr="table"), args=[_, stem, *_]):
-                yield f"tables/{ast.literal_eval(stem)}"
-
-
-def test_catalogue_lists_what_the_readers_save_in_their_order():
-    catalogue = load_catalogue(ROOT)
-    by_notebook = {path.stem: [] for path in READERS}
-    for name, entry in catalogue.items():
-        by_notebook[entry["notebook"]].append(name)
-    assert by_notebook == {path.stem: list(saved_by(path)) for path in READERS}
-    assert [entry["notebook"] for entry in catalogue.values()] == sorted(e["notebook"] for e in catalogue.values())
-
-
-def test_captions_are_whole_sentences():
-    for name, entry in load_catalogue(ROOT).items():
-        assert re.fullmatch(r"\S.{20,}\.", entry["caption"]), name
-
-
-@pytest.mark.parametrize("path", READERS, ids=lambda path: path.stem)
-def test_reader_runs_on_its_defaults_from_its_own_folder(path):
-    """As in JupyterLab: on the committed records. (The smoke reproduction runs all notebooks from the root.)"""
-    run = [sys.executable, "-m", "jupyter", "execute", "--startup_timeout=600", str(path)]
-    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-
-
-def test_experiments_pass_declared_parameters_of_the_right_type():
-    producers = {path.name: parse_parameters(parameters_cell(path)) for path in NOTEBOOKS}
-    profiles = load_experiments(ROOT)
-    assert {"smoke", "quick", "cifar", "imagenet"} <= profiles.keys()
-    for profile in profiles:
-        runs = expand(profile)
-        assert len({(run["notebook"], run["name"]) for run in runs}) == len(runs)
-        for run in runs:
-            declared = producers[run["notebook"]]
-            for name, value in run["parameters"].items():
-                assert name in declared, f"{profile}.{run['name']} passes {name}"
-                declared[name].checked(value)
-
-
-def test_every_run_of_every_profile_is_a_valid_configuration():
-    """A scheme's run that sets an option of another scheme would fail only after hours in the queue."""
-    pytest.importorskip("torch")
-    from sbkit.bench import BenchConfig
-    from sbkit.quantizers import QuantizerConfig
-    from sbkit.training import TrainConfig
-
-    configs = {"02_train.ipynb": (TrainConfig, QuantizerConfig), "07_bench.ipynb": (BenchConfig,)}
-    for run in (run for profile in load_experiments(ROOT) for run in expand(profile)):
-        for config in configs[run["notebook"]]:
-            fields = config.__dataclass_fields__
-            config(**{name: value for name, value in run["parameters"].items() if name in fields})
-
-
-def test_every_training_run_can_be_started_from_the_command_line():
-    """workflow/options.py says the same as the notebook's parameters."""
-    pytest.importorskip("torch")
-    from sbkit import training
-    from sbkit.quantizers import QuantizerConfig
-
-    options = runpy.run_path(ROOT / "workflow" / "options.py")["options"]
-    for profile in load_experiments(ROOT):
-        for run in expand(profile):
-            if run["notebook"] != "02_train.ipynb":
-                continue
-            found = vars(training._parser().parse_args(options(profile, run["name"])))
-            assert (found["folder"], found["name"]) == (f"results/{profile}", run["name"])
-            for kind in (training.TrainConfig, QuantizerConfig):
-                given = {name: value for name, value in run["parameters"].items() if name in kind.__dataclass_fields__}
-                assert kind(**{name: found[name] for name in kind.__dataclass_fields__}) == kind(**given)
-    with pytest.raises(ValueError, match="run = 'binary'; allowed in profile imagenet: full_precision-s0, binary-s0"):
-        options("imagenet", "binary")
 
 
 # Packaging
@@ -363,7 +230,7 @@ def test_version_is_written_once_over(pyproject):
 
 def test_engine_is_an_entry_point(pyproject):
     points = pyproject["project"]["entry-points"]["papermill.engine"]
-    assert points == {"sbkit": "sbkit.papermill_engine:Engine"}
+    assert points == {"sbkit": "sbkit.notebook.engine:Engine"}
 
 
 def test_licence_and_citation(pyproject):
@@ -386,51 +253,3 @@ def test_no_file_names_a_path_of_one_machine(tracked_files):
 def test_no_large_or_binary_result_is_tracked(tracked_files):
     assert [path.name for path in tracked_files if path.stat().st_size > 2_000_000] == []
     assert [path.name for path in tracked_files if path.suffix in {".so", ".pt", ".pyc", ".zip", ".gz"}] == []
-
-
-def test_readme_shows_the_committed_tables():
-    """Where this fails, `python workflow/readme.py` puts the tables in again."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "<!-- table: results/reference/quick/tables/claims_headline.md -->" in readme
-    filled = runpy.run_path(ROOT / "workflow" / "readme.py")["filled"]
-    assert filled(readme) == readme
-    emptied = re.sub(r"(<!-- table: \S+ -->\n).*?(<!-- end of table -->)", r"\1\2", readme, flags=re.DOTALL)
-    assert len(emptied) < len(readme) and filled(emptied) == readme
-
-
-def test_the_readmes_claims_have_the_verdicts_of_all_claims():
-    headline, every = (
-        pandas.read_csv(ROOT / "results" / "reference" / "quick" / "tables" / f"{stem}.csv", index_col="id")
-        for stem in ("claims_headline", "claims")
-    )
-    assert len(headline) > 10
-    pandas.testing.assert_frame_equal(headline, every.loc[headline.index])
-
-
-def test_readme_links_lead_somewhere():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", readme) if "://" not in link]
-    assert len(links) > 10
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_every_interval_in_the_readme_is_in_a_committed_table():
-    """`1.92 ± 0.08`, to the digits shown and up to the sign ("below"), must be a mean and half width of some table."""
-    folder = ROOT / "results" / "reference"
-    names = {"value": "half_width", "speedup": "speedup_half_width"}
-    names |= {"difference_mean_points": "difference_half_width_points", "top1_mean_percent": "top1_half_width_percent"}
-    names |= {"time": "time_half_width", "overhead_percent": "half_width_percent"}
-    interval = r"(\d+\.(\d+)) ± (\d+\.\d+)"
-    known, written = [], set()
-    for path in [*folder.glob("*/tables/*.csv"), *folder.glob("*/figures/*.csv")]:
-        table = pandas.read_csv(path)
-        if path.parent.name == "tables":
-            written |= set(re.findall(interval, path.read_text(encoding="utf-8")))
-        for mean, half_width in names.items():
-            if {mean, half_width} <= set(table):
-                known += zip(table[mean].abs(), table[half_width], strict=True)
-    shown = set(re.findall(interval, (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert len(shown) > 15
-    for mean, digits, half_width in shown - written:
-        n = len(digits)
-        assert (mean, half_width) in {(f"{m:.{n}f}", f"{h:.{n}f}") for m, h in known}, f"{mean} ± {half_width}"

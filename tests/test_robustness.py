@@ -159,15 +159,6 @@ def test_the_report_is_that_of_the_model(digits, trained):
         assert falling == sorted(falling, reverse=True) and falling[-1] < falling[0]
 
 
-def test_amounts_that_change_nothing_give_the_clean_accuracy(digits, trained, monkeypatch):
-    monkeypatch.setattr(robustness, "EPSILONS", (0.0,))
-    nothing = {corrupt: (NOTHING.get(corrupt.__name__, 0.0),) for corrupt in CORRUPTIONS}
-    monkeypatch.setattr(robustness, "CORRUPTIONS", nothing)
-    found = measure(trained, digits)
-    assert found["images"] == len(digits.x_test) == 359
-    assert {row["top1_percent"] for row in found["corruptions"] + found["attacks"]} == {found["top1_percent"]}
-
-
 def test_images_are_drawn_from_the_whole_set():
     """A folder's test images are sorted by class."""
     x, y = torch.zeros(400, 1, 4, 4, dtype=torch.uint8), torch.arange(4).repeat_interleave(100)

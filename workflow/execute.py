@@ -20,7 +20,7 @@ sys.modules.setdefault("rfc3987_syntax", None)
 from papermill.cli import papermill  # noqa: E402
 from papermill.engines import papermill_engines  # noqa: E402
 
-from sbkit.papermill_engine import Engine  # noqa: E402
+from sbkit.notebook.engine import Engine  # noqa: E402
 
 
 def end_with(parent: int) -> None:

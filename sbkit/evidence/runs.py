@@ -134,6 +134,12 @@ def compared(runs: DataFrame, everything: bool = False) -> DataFrame:
     return runs if chosen.empty else chosen
 
 
+def plain(runs: DataFrame) -> DataFrame:
+    """The runs of each scheme in its plain form under the main recipe; all runs where there is none such."""
+    chosen = runs[(runs["design"] == runs["quantizer"]) & runs["main"].astype(bool)] if len(runs) else runs
+    return runs if chosen.empty else chosen
+
+
 def groups(runs: DataFrame) -> dict[str, DataFrame]:
     """The runs of each group by its label, in the frame's order."""
     return dict(list(runs.groupby("label", sort=False)))

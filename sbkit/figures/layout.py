@@ -47,8 +47,7 @@ def head(figure: Figure, title: str, handles: Sequence[Artist] = ()) -> None:
 
 def _table_width(widths: np.ndarray, columns: int) -> float:
     """Width of so many columns of a legend, which is filled column by column."""
-    rows = -(-len(widths) // columns)
-    return sum(widths[start : start + rows].max() for start in range(0, len(widths), rows))
+    return sum(column.max() for column in np.array_split(widths, columns))
 
 
 def handle(label: str, **look: Any) -> Line2D:
@@ -136,6 +135,12 @@ def points_axis(axis: Axes) -> None:
 
 
 # Axes
+
+
+def short(name: str, characters: int = 30, lines: int = 1) -> str:
+    """A long name on so many lines of so many characters, cut at a word where it does not fit."""
+    name = name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")  # an option stays with its value
+    return "\n".join(textwrap.wrap(name, characters, max_lines=lines, placeholder=" …"))
 
 
 def count(value: float) -> str:

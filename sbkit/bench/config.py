@@ -1,0 +1,78 @@
+"""What to time: `BenchConfig`, and the networks whose layers are timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sbkit import kernels
+from sbkit.bench.studies import ALGORITHMS, STUDIES
+from sbkit.checks import choice, number, whole
+from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, ConvShape
+from sbkit.schemes import SCHEMES
+
+
+class Network(NamedTuple):
+    """A network: its name and options for `sbkit.models.build_model`, and the shapes of its quantized layers.
+
+    The layers of "tiny" are quicker than those of its network.
+    """
+
+    model: str
+    image_size: int  # pixels, of a square image
+    options: dict[str, int]
+    shapes: tuple[ConvShape, ...]
+
+    @property
+    def layers(self) -> tuple[ConvShape, ...]:
+        """The last layer of each distinct shape, without the stride-2 layers that begin a stage."""
+        return tuple({(s.C, s.H, s.K): s for s in self.shapes if s.stride == 1}.values())
+
+
+NETWORKS: dict[str, Network] = {
+    "resnet18": Network("resnet18", 224, {"classes": 1000}, RESNET18_SHAPES),
+    "resnet20": Network("resnet20", 32, {}, RESNET20_SHAPES),
+    "tiny": Network("resnet8", 8, {"width": 8}, (ConvShape(8, 8, 8, 8), ConvShape(16, 4, 4, 16))),
+}
+"""By the value of the option `shapes`."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
+
+    study: str = "layers"  # layers | threads | density | codebooks | network | training | operations
+    shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
+    density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
+    ternary_density: float = 0.58  # the same, ternary_twn
+    algorithms: str = "sparse table dataflow"  # of the kernels, on layers and at many densities; a network takes table
+    peers: bool = True  # ONNX Runtime and OpenVINO as well, where installed; in the studies of layers and networks
+    rounds: int = 7  # times every contender is timed, all in turn
+    min_run_ms: float = 20.0  # least milliseconds of one timing
+    threads: int = 1  # of the kernels, of torch and of its peers; in the study of threads, what one is compared with
+    batch: int = 1  # images
+    seed: int = 0  # of codes and activations, and of the contenders' order in each round
+    isa: str = "auto"  # of the kernels; auto: the widest usable
+
+    def __post_init__(self):
+        choice("study", self.study, STUDIES)
+        choice("shapes", self.shapes, NETWORKS)
+        for name in ("density", "ternary_density"):
+            number(name, getattr(self, name), 0.001, 1)
+        for algorithm in self.algorithms.split() or [""]:
+            choice("a word of algorithms", algorithm, ALGORITHMS)
+        choice("peers", self.peers, (True, False))
+        number("min_run_ms", self.min_run_ms, 0.001)
+        for name in ("rounds", "threads", "batch"):
+            whole(name, getattr(self, name), 1)
+        if STUDIES[self.study].beside_one_thread:
+            whole(f"in the study {self.study}, threads", self.threads, 2)
+        whole("seed", self.seed, 0)
+        choice("isa", self.isa, ("auto", *kernels.isas()))
+
+    def density_of(self, scheme: str) -> float:
+        """The fraction of non-zero codes of a scheme."""
+        row = SCHEMES[scheme]
+        if not row.zeros:
+            return 1.0
+        return self.ternary_density if row.signs == "weight" else self.density

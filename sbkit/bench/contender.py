@@ -1,0 +1,60 @@
+"""What is timed: contenders that are checked and ready to run, the subject they share, and the work of libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbkit.way import Way
+
+
+class Unusable(RuntimeError):
+    """Why a way cannot run on this machine, for people."""
+
+
+class Contender(NamedTuple):
+    """One way to compute a subject, checked and ready to be timed."""
+
+    way: Way
+    call: Callable[[], Any]
+    threads: int
+    columns: dict[str, Any]  # of its row in the record, where they are not those of `timing.BASELINE`
+
+
+class Subject(NamedTuple):
+    """What a number of contenders compute: a layer, a network or a training step."""
+
+    columns: dict[str, Any]  # of every row: layer, C, H, W, K, batch, and the dense weight_bytes, adds, multiplies
+    macs: int  # multiply-accumulates of the whole batch, dense
+    contenders: list[Contender]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What every library computes: a torch module without gradients, on one batch of images."""
+
+    module: nn.Module  # in evaluation mode, float32, contiguous
+    x: Tensor  # float32 (N, C, H, W), contiguous
+    y: np.ndarray  # the right result, float32
+    weights: int  # number of its quantized weights
+    threads: int
+
+
+def check(what: str, result: Any, expected: np.ndarray, tolerance: float) -> None:
+    """Raises AssertionError if the result is further from the expected one than this fraction of its largest value."""
+    difference = np.abs(torch.as_tensor(result).float().numpy() - expected).max()
+    allowed = tolerance * np.abs(expected).max()
+    if not difference <= allowed:
+        raise AssertionError(f"{what} differs from the reference by {difference:.3g}; allowed: {allowed:.3g}")
+
+
+def skip(reason: str, skipped: list[str]) -> None:
+    """Print why something is left out and add it to `skipped`, once."""
+    if reason not in skipped:
+        print(f"skipped {reason}", flush=True)
+        skipped.append(reason)

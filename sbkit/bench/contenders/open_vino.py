@@ -1,0 +1,44 @@
+"""OpenVINO, in float32 or int8."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sbkit.bench.contender import Unusable, Work
+from sbkit.bench.contenders import onnx_models
+from sbkit.cpu import death_in_trial
+from sbkit.way import Way
+
+_TRIAL = """
+import json, sys, numpy, openvino
+model = openvino.compile_model(sys.argv[1], "CPU", json.loads(sys.argv[2]))
+model([numpy.zeros(tuple(model.input().shape), numpy.float32)])
+"""
+
+
+def load(work: Work, way: Way) -> Callable[[], np.ndarray]:
+    """Raises ModuleNotFoundError where it or onnx is not installed, Unusable where int8 would stop the process."""
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": work.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    model = onnx_models.model(work, way.precision)
+    if way.precision == "int8":
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            path.write_bytes(model)
+            if death := death_in_trial(_TRIAL, path, json.dumps(options)):
+                raise Unusable(death)
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(model), "CPU", options).create_infer_request()
+    request.set_input_tensor(openvino.Tensor(work.x.numpy()))
+
+    def call() -> np.ndarray:
+        request.infer()
+        return request.get_output_tensor().data
+
+    return call

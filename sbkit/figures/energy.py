@@ -1,0 +1,439 @@
+"""Energy and throughput on an accelerator that is modelled: the tables and figures of notebook 09."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from pandas import DataFrame
+
+from sbkit import energy
+from sbkit.energy import ASSUMPTIONS, PARTS, Accelerator, Case, Codes
+from sbkit.evidence import benchmarks, runs
+from sbkit.evidence.gather import Evidence
+from sbkit.evidence.paper import PAPER
+from sbkit.evidence.stats import Measured, MissingRecord, measured
+from sbkit.figures import layout, style
+from sbkit.schemes import SCHEMES
+from sbkit.way import ENCODINGS, Way
+
+OURS, OVER = "signed_binary", "binary"
+"""The scheme whose ratios the paper states, and the one that they are over."""
+
+RATIOS = ("energy", "throughput", "latency")
+
+# Tables
+
+
+def known_codes(evidence: Evidence) -> list[Codes]:
+    """What the model knows of each scheme: its density and, where they were counted, its data-flow graphs.
+
+    The density is the mean over the runs of the scheme's plain design. A scheme that was not trained has the density of
+    the random codes in the newest benchmark of the study of operations, and the graphs are those of these codes. A
+    scheme comes once for each encoding whose graphs were counted.
+    """
+    densities: dict[str, float] = {}
+    for key in SCHEMES:
+        try:
+            densities[key] = float(runs.find(evidence.train, key)["density"].mean())
+        except MissingRecord:
+            continue
+    graphs: dict[str, dict[str, dict]] = {key: {"two_group": {}} for key in densities}
+    counted = benchmarks.find(evidence.bench, "operations")
+    if len(counted):
+        counted = counted[(counted["algorithm"] == "dataflow") & counted["skip_zeros"]]
+        for key, density in counted.groupby("scheme", sort=False)["density"].mean().items():
+            densities.setdefault(key, density)
+        for row in counted.itertuples():
+            stride = int(row.stride)
+            outputs = row.batch * ((row.H - 1) // stride + 1) ** 2  # positions
+            adds = graphs.setdefault(row.scheme, {"two_group": {}}).setdefault(row.encoding, {})
+            adds[int(row.C), int(row.H), int(row.K), stride] = row.adds / outputs
+    return [
+        Codes(key, densities[key], encoding, adds)
+        for key in sorted(graphs, key=list(SCHEMES).index)
+        for encoding, adds in graphs[key].items()
+    ]
+
+
+def by_scheme(known: Iterable[Codes]) -> dict[str, Codes]:
+    """The codes of each scheme in two groups, by scheme."""
+    return {codes.scheme: codes for codes in known if codes.encoding == "two_group"}
+
+
+def energy_table(known: Iterable[Codes], accelerator: Accelerator | None = None) -> DataFrame:
+    """Cost of ResNet-18: a row per variant, scheme, encoding and distinct layer, and "all" for the network.
+
+    Columns: variant, scheme, encoding, density, layer, count, then of `count` such layers arithmetic_uj, buffer_uj,
+    dram_uj, static_uj and their sum energy_uj, all an image, latency_ms of the batch, images_per_second, bound_by; last
+    energy_over_binary and throughput_over_binary, NaN without binary. Full precision has the variant `dense` alone, and
+    `repetition` is there for codes that have graphs of all layers.
+    """
+    accelerator, rows = accelerator or Accelerator(), []
+    for variant in energy.VARIANTS:
+        machine = replace(accelerator, variant=variant)
+        for codes in known:
+            if variant != "dense" and not SCHEMES[codes.scheme].has_codes:
+                continue
+            if codes.has_graphs if variant == "repetition" else codes.encoding == "two_group":
+                rows += [{"variant": variant} | row for row in _layer_rows(codes, machine)]
+    table = DataFrame(rows)
+    binary = table[(table["scheme"] == OVER) & (table["encoding"] == "two_group")]
+    binary = binary.set_index(["variant", "layer"])[["energy_uj", "images_per_second"]]
+    theirs = binary.reindex(pd.MultiIndex.from_frame(table[["variant", "layer"]])).reset_index(drop=True)
+    return table.assign(
+        energy_over_binary=table["energy_uj"] / theirs["energy_uj"],
+        throughput_over_binary=table["images_per_second"] / theirs["images_per_second"],
+    )
+
+
+def _layer_rows(codes: Codes, machine: Accelerator) -> Iterable[dict[str, Any]]:
+    """Each distinct layer, and "all" for the network."""
+    layers = [
+        (energy.layer_name(shape), count, count, cost) for shape, count, cost in energy.layer_costs(codes, machine)
+    ]
+    total = ("all", sum(count for _, count, *_ in layers), 1, energy.network_cost(codes, machine))
+    for name, count, times, cost in [*layers, total]:
+        seconds = times * cost.cycles / machine.clock_mhz / 1e6
+        yield (
+            {"scheme": codes.scheme, "encoding": codes.encoding, "density": codes.density}
+            | {"layer": name, "count": count}
+            | {f"{part}_uj": times / machine.batch / 1e6 * getattr(cost, f"{part}_pj") for part in (*PARTS, "energy")}
+            | {"latency_ms": 1e3 * seconds, "images_per_second": machine.batch / seconds, "bound_by": cost.bound_by}
+        )
+
+
+def sensitivity_table(ours: Codes, others: Iterable[Codes], accelerator: Accelerator | None = None) -> DataFrame:
+    """One assumption changed at a time: per other scheme and assumption a row for the base and one per alternative.
+
+    Columns: scheme, over (the other), assumption, value (as text), base (whether it is the default), energy and
+    throughput (the two schemes' ratios), paper_energy and paper_throughput (NaN where the paper states none).
+    The assumptions that move the energy most come first.
+    """
+    accelerator, tables = accelerator or Accelerator(), []
+    for over in others:
+        base, singles = energy.compare(ours, over, accelerator), list(energy.cases(ours, over, accelerator, 1))
+        rows = []
+        for assumption in ASSUMPTIONS:
+            tried = [(energy.value_of(assumption, ours, over, accelerator), True, base)]
+            tried += [(c.changes[0][1], False, c.ratios) for c in singles if c.changes[0][0] == assumption.label]
+            tried.sort(key=lambda option: 0 if isinstance(option[0], str) else option[0] or 0)
+            rows += [
+                {"scheme": ours.scheme, "over": over.scheme, "assumption": assumption.label, "value": _shown(value)}
+                | {"base": is_base, "energy": ratios.energy, "throughput": ratios.throughput}
+                for value, is_base, ratios in (tried if len(tried) > 1 else ())
+            ]
+        table = DataFrame(rows)
+        for ratio in ("energy", "throughput"):
+            table[f"paper_{ratio}"] = PAPER[ratio] if (ours.scheme, over.scheme) == (OURS, OVER) else math.nan
+        spans = table.groupby("assumption")["energy"].transform(np.ptp)
+        tables.append(table.iloc[np.argsort(-spans.to_numpy(), kind="stable")])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def ranges_table(sensitivity: DataFrame) -> DataFrame:
+    """How far single changes of an assumption move each ratio of `sensitivity_table`.
+
+    A row per ratio and scheme compared with: ratio, over, paper, base, lowest, highest, and the changes that give them,
+    lowest_with and highest_with.
+    """
+    rows = []
+    for over, tried in sensitivity.groupby("over", sort=False):
+        for ratio in ("energy", "throughput"):
+            low, high = (tried.loc[place] for place in (tried[ratio].idxmin(), tried[ratio].idxmax()))
+            rows.append(
+                {"ratio": ratio, "over": over, "paper": low[f"paper_{ratio}"]}
+                | {"base": tried.loc[tried["base"], ratio].iloc[0], "lowest": low[ratio], "highest": high[ratio]}
+                | {
+                    "lowest_with": f"{low.assumption} = {low.value}",
+                    "highest_with": f"{high.assumption} = {high.value}",
+                }
+            )
+    return DataFrame(rows)
+
+
+NEAR = 0.05
+"""How far from the paper's ratio, as a fraction of it, a modelled one may be to count as equal to it."""
+
+_NEEDS = {ratio: (ratio,) for ratio in RATIOS} | {"energy and throughput": ("energy", "throughput")}
+
+
+def needs_table(ours: Codes, over: Codes, accelerator: Accelerator | None = None) -> DataFrame:
+    """How many changes of the assumptions give the paper's ratios of signed binary to binary.
+
+    A row per ratio, and one for energy and throughput at once: paper, base (under the base assumptions; NaN for two at
+    once), singles and pairs (how many single changes and pairs of changes there are), singles_near and pairs_near (how
+    many of them come within `NEAR` of the paper).
+    """
+    accelerator = accelerator or Accelerator()
+    base = energy.compare(ours, over, accelerator)
+    tried = {name: list(energy.cases(ours, over, accelerator, n)) for n, name in ((1, "singles"), (2, "pairs"))}
+    rows = []
+    for ratio, wanted in _NEEDS.items():
+        row = {"ratio": ratio, "paper": PAPER.get(ratio, math.nan), "base": getattr(base, ratio, math.nan)}
+        for name, cases in tried.items():
+            row |= {name: len(cases), f"{name}_near": sum(_off(case, wanted) <= NEAR for case in cases)}
+        rows.append(row)
+    return DataFrame(rows)
+
+
+def nearest_table(ours: Codes, over: Codes, accelerator: Accelerator | None = None, most: int = 3) -> DataFrame:
+    """The single changes and pairs of changes that come nearest to the paper's ratios, `most` for each row of needs.
+
+    Columns: ratio, changes, energy, throughput, latency, and off_percent, the distance to the paper; of two ratios at
+    once it is the larger one.
+    """
+    accelerator = accelerator or Accelerator()
+    tried = [case for n in (1, 2) for case in energy.cases(ours, over, accelerator, n)]
+    return DataFrame(
+        [
+            {"ratio": ratio, "changes": "; ".join(f"{label} = {_shown(value)}" for label, value in case.changes)}
+            | {name: getattr(case.ratios, name) for name in RATIOS}
+            | {"off_percent": 100 * _off(case, wanted)}
+            for ratio, wanted in _NEEDS.items()
+            for case in sorted(tried, key=lambda case: _off(case, wanted))[:most]
+        ]
+    )
+
+
+def _off(case: Case, ratios: Iterable[str]) -> float:
+    """The largest distance to the paper's ratios, as a fraction of them."""
+    return max(abs(getattr(case.ratios, ratio) / PAPER[ratio] - 1) for ratio in ratios)
+
+
+def ratios_table(evidence: Evidence) -> DataFrame:
+    """Signed binary over binary in the paper's five quantities.
+
+    Columns: quantity, source, value, low and high, spread (what low and high are: the extremes over single changes of
+    an assumption, or the 95 % interval of n values), n, paper (NaN where it states none), and note: which record is
+    missing, with NaN for a value.
+    """
+    rows = []
+    for quantity, source, measure in (
+        ("energy", "modelled", _modelled),
+        ("throughput", "modelled", _modelled),
+        ("latency", "modelled", _modelled),
+        ("density", "trained", _density),
+        ("accuracy", "trained", _accuracy),
+        ("latency", "measured: data-flow graphs on this CPU", _dataflow_latency),
+    ):
+        row = {"quantity": quantity, "source": source, "value": math.nan, "low": math.nan, "high": math.nan}
+        row |= {"spread": "", "n": 0, "paper": PAPER.get(quantity, math.nan), "note": ""}
+        try:
+            rows.append(row | measure(evidence, quantity))
+        except MissingRecord as missing:
+            rows.append(row | {"note": f"missing: {missing}"})
+    return DataFrame(rows)
+
+
+def _modelled(evidence: Evidence, ratio: str) -> dict[str, Any]:
+    """The mean over the trained densities under the base assumptions, and the extremes over single changes."""
+    ours, theirs = (runs.find(evidence.train, key) for key in (OURS, OVER))
+    reference = Codes(OVER, theirs["density"].mean())
+    ratios = [energy.compare(Codes(OURS, density), reference, Accelerator()) for density in ours["density"]]
+    codes = by_scheme(known_codes(evidence))
+    low, high = sorted(getattr(end, ratio) for end in energy.extremes(codes[OURS], codes[OVER]))
+    value = float(np.mean([getattr(found, ratio) for found in ratios]))
+    return {"value": value, "low": low, "high": high, "n": len(ours), "spread": "assumptions"}
+
+
+def _with_interval(found: Measured) -> dict[str, Any]:
+    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n, "spread": "95 % interval"}
+
+
+def _density(evidence: Evidence, _: str) -> dict[str, Any]:
+    return _with_interval(measured(runs.find(evidence.train, OURS)["density"]))
+
+
+def _accuracy(evidence: Evidence, _: str) -> dict[str, Any]:
+    """Top-1 of one over the other, paired by seed."""
+    ours, theirs = (runs.find(evidence.train, key).set_index("seed")["top1_percent"] for key in (OURS, OVER))
+    ratios = (ours / theirs).dropna()
+    if ratios.empty:
+        raise MissingRecord(f"a seed that {SCHEMES[OURS].label} and {SCHEMES[OVER].label} share")
+    return _with_interval(measured(ratios))
+
+
+def _dataflow_latency(evidence: Evidence, _: str) -> dict[str, Any]:
+    """Summed latency of the benchmark's layers as data-flow graphs, over rounds."""
+    layers = benchmarks.find(evidence.bench, "layers", "resnet18")
+    ours, theirs = (benchmarks.of_way(layers, Way("dataflow", scheme)) for scheme in (OURS, OVER))
+    return _with_interval(measured(benchmarks.total_ms(ours) / benchmarks.total_ms(theirs)))
+
+
+# Figures
+
+_MACHINES = {
+    "dense": "every weight (dense)",
+    "sparse": "effectual weights (sparse)",
+    "repetition": "data-flow graphs (repetition)",
+}
+_TINTS = {"arithmetic": 1.0, "buffer": 0.62, "dram": 0.3, "static": 0.0}  # strength of the scheme's colour
+
+
+@style.drawn
+def fig_energy(table: DataFrame) -> Figure:
+    """Energy and throughput of a network of `energy_table`, by what the array exploits and by scheme.
+
+    Energy is split into its parts, dark to light; behind each bar stands its ratio to binary in two groups. Full
+    precision is left to the table, because its bar would dwarf the others.
+    """
+    table = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
+    names = [
+        SCHEMES[row.scheme].label + ("" if row.encoding == "two_group" else f", {ENCODINGS[row.encoding]}")
+        for row in table.itertuples()
+    ]
+    headings = [_MACHINES[variant] for variant in table["variant"]]
+    height = 0.5 + layout.rows_height(names, headings)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, height), sharey=True)
+    table = table.assign(y=layout.rows(left, names, headings))
+    colors = [style.PALETTE[scheme] for scheme in table["scheme"]]
+    ends = np.zeros(len(table))
+    for part, strength in _TINTS.items():
+        lengths = table[f"{part}_uj"].to_numpy() / 1e3
+        edges = colors if strength == 0 else "white"
+        tints = [style.tint(color, strength) for color in colors]
+        left.barh(table["y"], lengths, 0.8, left=ends, color=tints, edgecolor=edges, linewidth=0.3)
+        ends += lengths
+    limits = left.get_ylim()
+    seaborn.barplot(
+        table, x="images_per_second", y="y", hue="scheme", palette=style.PALETTE, saturation=1, native_scale=True,
+        orient="h", dodge=False, legend=False, ax=right,
+    )  # fmt: skip
+    left.set_ylim(limits)
+    for axis, values, digits, ratios in (
+        (left, ends, ".2f", table["energy_over_binary"]),
+        (right, table["images_per_second"], ",.0f", table["throughput_over_binary"]),
+    ):
+        texts = [f"{v:{digits}}" + ("" if r != r else f" ({r:.2f}×)") for v, r in zip(values, ratios, strict=True)]
+        _behind_bars(axis, table["y"], values, texts)
+    left.set_xlabel("energy of an image, mJ")
+    right.set_xlabel("images a second")
+    right.set_ylabel("")
+    layout.head(
+        figure,
+        "Skipping zeros saves arithmetic but hardly any energy of the memories",
+        [
+            Patch(facecolor=style.tint(style.GREY, strength), edgecolor=style.GREY, linewidth=0.3, label=label)
+            for strength, label in zip(_TINTS.values(), ("arithmetic", "buffer", "DRAM", "static"), strict=True)
+        ],
+    )
+    return figure
+
+
+def _behind_bars(axis: Axes, heights: Iterable[float], lengths: Iterable[float], texts: Iterable[str]) -> None:
+    for y, length, text in zip(heights, lengths, texts, strict=True):
+        offset = {"xytext": (3, 0), "textcoords": "offset points"}
+        axis.annotate(text, (length, y), va="center", fontsize=6, **offset)
+    axis.set_xlim(0, max(lengths) * 1.36)
+    axis.tick_params(axis="y", length=0)
+
+
+@style.drawn
+def fig_energy_sensitivity(table: DataFrame) -> Figure:
+    """How far each assumption of `sensitivity_table` moves the ratios of energy and throughput, most moving first.
+
+    One scheme over another. Solid line: all base assumptions, which the names give in brackets; markers: what one
+    alternative gives, the outermost named; dashed line and hollow marker: the paper's ratio.
+    Raises ValueError for a table of several pairs of schemes.
+    """
+    if len(table[["scheme", "over"]].drop_duplicates()) != 1:
+        raise ValueError("fig_energy_sensitivity got several pairs of schemes; allowed: one scheme and one over")
+    bases = table[table["base"]].set_index("assumption")["value"]
+    names = [f"{assumption} ({value})" for assumption, value in bases.items()]
+    size = (style.PAGE, 0.7 + layout.rows_height(names))
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True)
+    heights = dict(zip(bases.index, layout.rows(axes[0], names), strict=True))
+    axes[0].set_ylim(axes[0].get_ylim()[0], 1.6)  # the paper's marker stands above the first row
+    over = SCHEMES[table["over"].iloc[0]].label
+    for axis, ratio in zip(axes, ("energy", "throughput"), strict=True):
+        base = _draw_sensitivity(axis, table, ratio, heights)
+        axis.set_xlabel(f"{ratio}, {over} = 1 (line: {base:.2f})")
+        axis.tick_params(axis="y", length=0)
+    layout.head(figure, "Single assumptions that the paper leaves open move its ratios far")
+    return figure
+
+
+def _draw_sensitivity(axis: Axes, table: DataFrame, ratio: str, heights: dict[str, float]) -> float:
+    """One panel; returns the ratio under the base assumptions."""
+    look = style.LOOKS[table["scheme"].iloc[0]]
+    base = table.loc[table["base"], ratio].iloc[0]
+    width = np.ptp(table[ratio])
+    ends = table.groupby("assumption", sort=False)[ratio].agg(["min", "max"])  # the base among them
+    y = ends.index.map(heights)
+    axis.hlines(y, ends["min"], ends["max"], color=look.color, linewidth=4, alpha=0.35)
+    tried = table[~table["base"]]
+    axis.plot(tried[ratio], tried["assumption"].map(heights), look.marker, color=look.color, markersize=3.5)
+    for assumption, found in tried.groupby("assumption", sort=False):
+        for place, side in ((found[ratio].idxmin(), -1), (found[ratio].idxmax(), 1)):
+            outermost = found.loc[place]
+            if side * (outermost[ratio] - base) > 0.01 * width:
+                _beside(axis, outermost["value"], (outermost[ratio], heights[assumption]), side, 5, 6)
+    axis.axvline(base, color=look.color, linewidth=0.8, zorder=0)
+    paper = table[f"paper_{ratio}"].iloc[0]
+    low, high = np.nanmin([*table[ratio], paper]), np.nanmax([*table[ratio], paper])
+    axis.set_xlim(low - 0.3 * (high - low), high + 0.3 * (high - low))  # room for the names of the outermost
+    if paper == paper:
+        axis.axvline(paper, color="black", linestyle="--", linewidth=0.7, zorder=0)
+        axis.plot(paper, 1, **style.PAPER)
+        _beside(axis, f"paper {paper:.2f}", (paper, 1), -1 if paper > (low + high) / 2 else 1, 6, style.SMALL)
+    return base
+
+
+def _beside(axis: Axes, text: str, point: tuple[float, float], side: int, distance: float, size: float) -> None:
+    """A text left (side -1) or right (1) of a point."""
+    look = {"ha": "right" if side < 0 else "left", "va": "center", "fontsize": size, "bbox": style.ABOVE_LINES}
+    axis.annotate(text, point, xytext=(side * distance, 0), textcoords="offset points", **look)
+
+
+@style.drawn
+def fig_ratios(table: DataFrame) -> Figure:
+    """The ratios of signed binary to binary in `ratios_table`, on a log axis.
+
+    A thick pale line is the range over the model's assumptions, a thin one a 95 % interval. Hollow: the paper's values.
+    Raises ValueError without any value.
+    """
+    table = table[table["value"].notna()]
+    if table.empty:
+        raise ValueError("fig_ratios got no value; allowed: a table with at least one")
+    names, sources = list(table["quantity"]), list(table["source"])
+    figure, axis = plt.subplots(figsize=(style.PAGE, 0.5 + layout.rows_height(names, sources)))
+    axis.set_xscale("log")
+    look, binary = style.LOOKS[OURS], style.LOOKS[OVER]
+    wide = {"linewidth": 4, "alpha": 0.35, "solid_capstyle": "butt"}
+    for y, row in zip(layout.rows(axis, names, sources), table.itertuples(), strict=True):
+        line = wide if row.spread == "assumptions" else {"linewidth": 1}
+        axis.plot([row.low, row.high], [y, y], color=look.color, **line)  # draws nothing where n = 1 leaves them open
+        axis.plot(row.value, y, look.marker, color=look.color)
+        axis.plot(row.paper, y, **style.PAPER)
+        text = f"{row.value:.2f}" + ("" if row.paper != row.paper else f"; paper {row.paper:.2f}")
+        axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), fontsize=style.SMALL, va="center")
+    axis.axvline(1, color=binary.color, zorder=0)
+    columns = table[["value", "low", "high", "paper"]]
+    low, high = min(np.nanmin(columns), 1) / 1.2, max(np.nanmax(columns), 1) * 1.2
+    axis.set_xlim(low, high)
+    layout.plain_log(axis.xaxis, low, high)
+    axis.set_xlabel("signed binary over binary")
+    handles = [
+        layout.handle("signed binary, 95 % interval", color=look.color, marker=look.marker, linestyle="-", linewidth=1),
+        layout.handle("range over single assumptions", color=look.color, linestyle="-", **wide),
+        layout.handle("binary", color=binary.color, linestyle="-"),
+        layout.handle("paper", **style.PAPER),
+    ]
+    layout.head(figure, "Signed binary over binary: modelled, trained and measured, beside the paper", handles)
+    return figure

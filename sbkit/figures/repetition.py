@@ -1,0 +1,493 @@
+"""What codes repeat and what they skip, counted: the tables and figures of notebook 06."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from sbkit import repetition
+from sbkit.evidence import benchmarks, codes
+from sbkit.evidence.codes import Form, Weights
+from sbkit.evidence.paper import PAPER
+from sbkit.evidence.stats import interval, shown
+from sbkit.figures import layout, style
+from sbkit.schemes import CODED, SCHEMES
+from sbkit.way import ENCODINGS, KERNELS, Way
+
+# Distinct patterns
+
+
+def origins_table(weights: Weights) -> DataFrame:
+    """Distinct 3x3 filters of trained codes, of random ones of the same density, and of the trained ones shuffled.
+
+    The columns are those of `codes.unique_table`, and `codes` says which they are. Shuffling is within each filter.
+    `paper` is the paper's number of distinct filters, which it gives for [3, 3, 256, 256] layers; for each of its
+    schemes that has weights, a layer of that size with random codes of their mean density comes last.
+    """
+    made = {"trained": weights}
+    for origin, remake in (("random", codes.redrawn), ("shuffled", codes.shuffled)):
+        made[origin] = {name: remake(weights[name], seed) for seed, name in enumerate(sorted(weights))}
+    tables = [codes.unique_table(found).assign(codes=origin, paper=math.nan) for origin, found in made.items()]
+    densities = tables[0].groupby("scheme")["density"].mean() if len(tables[0]) else {}
+    for scheme in CODED:
+        if f"patterns_{scheme}" in PAPER and scheme in densities:
+            layer = repetition.random_codes(scheme, (256, 256, 3, 3), densities[scheme], np.random.default_rng(0))
+            counted = codes.unique_table({scheme: {"random": layer}})
+            tables.append(counted.assign(codes="random", paper=PAPER[f"patterns_{scheme}"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def unique_filters_table(origins: DataFrame) -> DataFrame:
+    """`origins_table` by scheme and layer size: distinct filters, mean and 95 % interval over n runs.
+
+    A run's number is the mean of its layers of that size. `bound` is how many filters the scheme can tell apart, which
+    makes `least_repetition` the fewest times that a filter occurs on average. `over_random` and `over_shuffled` are the
+    trained number over the other of the same run, as text and as numbers: below 1, training has made filters repeat.
+    """
+    rows = []
+    for (scheme, filters), found in origins.groupby(["scheme", "filters"], sort=True):
+        unique = found.groupby(["codes", "name"])["unique"].mean().unstack(0)
+        bound = found["bound"].iloc[0]
+        row = {"scheme": scheme, "filters": filters, "bound": bound, "least_repetition": filters / bound}
+        row |= {"paper": found["paper"].max(), "n": len(unique)}
+        for origin in ("trained", "random", "shuffled"):
+            row[origin] = shown(*interval(unique[origin]), len(unique), 1) if origin in unique else ""
+        for origin in ("random", "shuffled"):
+            ratio = interval(unique["trained"] / unique[origin]) if "trained" in unique else (math.nan, math.nan)
+            row[f"over_{origin}"] = shown(*ratio, len(unique)) if "trained" in unique else ""
+            row |= {f"over_{origin}_mean": ratio[0], f"over_{origin}_half_width": ratio[1]}
+        rows.append(row)
+    return DataFrame(rows)
+
+
+@style.drawn
+def fig_unique_filters(table: DataFrame) -> Figure:
+    """Distinct 3x3 filters of `origins_table` against all filters of a layer.
+
+    Solid: trained codes; dotted: random ones of the same density; dashed: how many a scheme can have; hollow: the
+    paper's. Points are means over layers of one size and over runs.
+    """
+    schemes = style.schemes(table["scheme"])
+    figure, axis = plt.subplots(figsize=(style.COLUMN, 2.7))
+    axis.set(xscale="log", yscale="log")
+    low, high = table["filters"].min() / 1.5, table["filters"].max()
+    bottom, top = table["unique"].min() / 1.5, table[["bound", "unique"]].max().max() * 2
+    for bound, found in table.groupby("bound")["scheme"]:
+        color = style.PALETTE[style.schemes(found)[0]]
+        axis.plot([low, high], [bound, bound], color=color, linewidth=0.6, linestyle="--", zorder=0)
+        axis.text(low, bound, f"{bound:,}", fontsize=style.SMALL, va="bottom", color=color)
+    for origin, line, markers in (("random", ":", False), ("trained", "-", True)):
+        seaborn.lineplot(
+            table[table["codes"] == origin], x="filters", y="unique", hue="scheme", palette=style.PALETTE,
+            style="scheme", markers=style.MARKERS if markers else False, dashes=False, linestyle=line, linewidth=0.8,
+            markeredgewidth=0, errorbar=None, legend=False, ax=axis,
+        )  # fmt: skip
+    paper = table[table["paper"].notna()]
+    axis.plot(paper["filters"], paper["paper"], **style.PAPER)
+    axis.plot([low, top], [low, top], color="0.8", linewidth=0.6, zorder=0)
+    axis.text(top / 3, top / 3, "all different ", color="0.5", fontsize=6, ha="right", va="bottom")
+    axis.set_xlim(low, high * 1.25)
+    axis.set_ylim(bottom, top)
+    layout.plain_log(axis.xaxis, low, high)
+    layout.plain_log(axis.yaxis, bottom, top)
+    axis.set_xlabel("3x3 filters in the layer")
+    axis.set_ylabel("distinct filters")
+    handles = layout.scheme_handles(schemes, linestyle="-")
+    handles += [layout.handle(name, linestyle=line) for name, line in (("trained", "-"), ("random", ":"))]
+    layout.head(figure, "Large layers must repeat filters", [*handles, layout.handle("paper", **style.PAPER)])
+    return figure
+
+
+# Data-flow graphs
+
+
+@style.drawn
+def fig_dataflow_graph(table: DataFrame) -> Figure:
+    """The data-flow graphs of `toy.graphs_table`, one panel per scheme: inputs left, shared sums, outputs right.
+
+    Dashed: subtracted. Inputs that no filter uses are grey.
+    """
+    schemes = style.schemes(table["scheme"])
+    figure, axes = plt.subplots(1, len(schemes), figsize=(style.PAGE, 2.4), squeeze=False)
+    for axis, scheme in zip(axes[0], schemes, strict=True):
+        graph = table[table["scheme"] == scheme]
+        _draw_graph(axis, graph, style.PALETTE[scheme])
+        outputs = graph[graph["kind"] == "output"]
+        filters = "\n".join(f"{row.name}:  {row.codes}".replace("-", "\N{MINUS SIGN}") for row in outputs.itertuples())
+        axis.set_title(f"{SCHEMES[scheme].label}: {graph['adds'].iloc[0]} additions\n{filters}")
+    layout.head(figure, "Sharing a sum saves additions (dashed: subtracted)")
+    return figure
+
+
+def _draw_graph(axis: Axes, graph: DataFrame, color: str) -> None:
+    used = {part[1:] for parts in graph["parts"] for part in parts.split()}
+    inputs, sums, outputs = (graph[graph["kind"] == kind] for kind in ("input", "sum", "output"))
+    place = {name: (0.0, -float(y)) for y, name in enumerate(inputs["name"])}
+    for row in sums.itertuples():
+        parts = [place[part[1:]] for part in row.parts.split()]
+        x = 1 + max(x for x, _ in parts)
+        y = float(np.mean([y for _, y in parts])) + 0.35 + 0.15 * x  # between the inputs, beside lines to the outputs
+        while any(at == x and abs(y - other) < 1 for at, other in place.values()):
+            y -= 0.25
+        place[row.name] = (x, y)
+    last = 1 + max(x for x, _ in place.values())
+    for row, y in zip(outputs.itertuples(), np.linspace(-0.2, -0.7, len(outputs)) * len(inputs), strict=True):
+        place[row.name] = (last, float(y))
+    for row in (*sums.itertuples(), *outputs.itertuples()):
+        for part in row.parts.split():
+            line = {"linestyle": "--" if part[0] == "-" else "-", "color": color, "linewidth": 0.8, "zorder": 1}
+            axis.plot(*zip(place[part[1:]], place[row.name], strict=True), **line)
+    for row in graph.itertuples():
+        dark = row.kind != "input" or row.name in used
+        shape = "circle,pad=0.25" if row.kind == "input" else "round,pad=0.3"
+        box = {"boxstyle": shape, "facecolor": "white", "edgecolor": color if dark else "0.8"}
+        text = "+".join(row.name) if row.kind == "sum" else row.name
+        axis.text(*place[row.name], text, ha="center", va="center", color="black" if dark else "0.7", bbox=box, size=7)
+    axis.set(xlim=(-0.4, last + 0.5), ylim=(-len(inputs) + 0.3, 0.7))
+    axis.axis("off")
+
+
+# Arithmetic reduction
+
+
+def form_name(form: Form | Way) -> str:
+    """A way to execute codes for people, without the scheme: `table, signed patterns`."""
+    parts = [form.algorithm] + [ENCODINGS[form.encoding]] * (form.encoding != "two_group")
+    return ", ".join(parts + ["zeros kept"] * (not form.skip_zeros))
+
+
+@style.drawn
+def fig_operations(table: DataFrame, channels: int = 0) -> Figure:
+    """Arithmetic reduction of the [3, 3, channels, channels] layers of `codes.operations_table`, by form and scheme.
+
+    `channels` = 0 takes the largest. Bars are means over layers and runs. Hollow: the paper's values, on the forms that
+    keep -1 and +1 apart, as the paper does; whether it skips zeros there it does not say.
+    Raises ValueError if no layer has so many channels.
+    """
+    square = (table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])
+    channels = channels or int(table.loc[square, "C"].max() if square.any() else 0)
+    chosen = table[square & (table["C"] == channels)]
+    if chosen.empty:
+        sizes = sorted({f"[{row.R}, {row.S}, {row.C}, {row.K}]" for row in table.itertuples()})
+        raise ValueError(f"layer = [3, 3, {channels}, {channels}]; allowed: {', '.join(sizes)}")
+    means = chosen.groupby(["algorithm", "encoding", "skip_zeros", "scheme"])[["reduction", "paper"]].mean()
+    rows = DataFrame(
+        {"form": form_name(form), "algorithm": form.algorithm, "scheme": key} | means.loc[(*form, key)].to_dict()
+        for form in codes.FORMS
+        for key in style.schemes(chosen["scheme"])
+        if (*form, key) in means.index
+    )
+    panels = [rows[rows["algorithm"] == "dataflow"], rows[rows["algorithm"] != "dataflow"]]
+    panels = [panel for panel in reversed(panels) if len(panel)]
+    names = [([SCHEMES[key].label for key in panel["scheme"]], list(panel["form"])) for panel in panels]
+    height = 0.5 + max(layout.rows_height(*of_panel) for of_panel in names)
+    figure, axes = plt.subplots(1, len(panels), figsize=(style.PAGE, height), squeeze=False)
+    for axis, panel, of_panel in zip(axes[0], panels, names, strict=True):
+        _reduction_bars(axis, panel.assign(y=layout.rows(axis, *of_panel)))
+        axis.set_xlim(0, 1.12 * rows[["reduction", "paper"]].max().max())
+        axis.set_xlabel(f"arithmetic reduction, [3, 3, {channels}, {channels}]")
+    paper = [layout.handle("paper", **style.PAPER)] if rows["paper"].notna().any() else []
+    layout.head(figure, "How many times fewer operations each form executes, counted on trained codes", paper)
+    return figure
+
+
+def _reduction_bars(axis: Axes, rows: DataFrame) -> None:
+    limits = axis.get_ylim()
+    seaborn.barplot(
+        rows, x="reduction", y="y", hue="scheme", palette=style.PALETTE, saturation=1, native_scale=True, orient="h",
+        dodge=False, legend=False, ax=axis,
+    )  # fmt: skip
+    axis.set(ylim=limits, ylabel="")
+    axis.plot(rows["paper"], rows["y"], **style.PAPER)
+    for row in rows.itertuples():
+        end = np.fmax(row.reduction, row.paper)
+        place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": style.SMALL}
+        axis.annotate(f"{row.reduction:.1f}", (end, row.y), **place)
+
+
+_COUNTED = ("dataflow", "table")
+
+
+def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
+    """The paper's arithmetic reductions beside ours: a row per layer, scheme, encoding and origin of the codes.
+
+    `codes` are random ones of a benchmark of layers (the exact counts of its plans) or the trained ones of
+    `codes.operations_table` (the mean over layers and runs), where either has a layer of that shape.
+    """
+    found = []
+    if len(operations):
+        found.append(operations[(operations["R"] == 3) & (operations["S"] == 3)].assign(codes="trained"))
+    if len(bench):
+        plain = benchmarks.is_ours(bench) & (bench[["regions", "codebook_bits", "group"]] == 0).all(axis=1)
+        random = bench[plain].assign(codes="random", reduction=bench["best_reduction"])
+        found.append(random)
+    if not found:
+        return DataFrame()
+    counted = pd.concat(found)
+    counted = counted[(counted["K"] == counted["C"]) & counted["algorithm"].isin(_COUNTED)]
+    rows = []
+    for (C, scheme, origin), of_codes in counted.groupby(["C", "scheme", "codes"]):
+        if f"reduction_{C}_{scheme}" not in PAPER:
+            continue
+        means = of_codes.groupby(["encoding", "algorithm", "skip_zeros"])["reduction"].mean()
+        for encoding in (encoding for encoding in ENCODINGS if encoding in means.index):
+            row = {"layer": f"[3, 3, {C}, {C}]", "scheme": scheme, "encoding": encoding, "codes": origin}
+            row |= {"density": of_codes["density"].mean(), "paper": PAPER[f"reduction_{C}_{scheme}"]}
+            for algorithm in _COUNTED:
+                for skips, name in ((True, algorithm), (False, f"{algorithm}, zeros kept")):
+                    row[name] = means.get((encoding, algorithm, skips), math.nan)
+            rows.append(row)
+    return DataFrame(rows)
+
+
+def layer_reductions(bench: DataFrame) -> DataFrame:
+    """Arithmetic reduction of every layer of a network, from a benchmark of the study of operations.
+
+    A row per network, distinct layer and way, and in place of a layer "all" for those of the network together. `count`
+    is how often the network has the layer. `paper` is the paper's value, where it names the layer and the form.
+    Empty without such a benchmark.
+    """
+    if bench.empty:
+        return DataFrame()
+    table = bench.rename(columns={"shapes": "network"})
+    table["dense"] = 2 * table["macs"] * table["count"]
+    table["own"] = (table["adds"] + table["multiplies"]) * table["count"]
+    way = ["label", "algorithm", "scheme", "encoding", "skip_zeros"]
+    tables = []
+    for network, layers in table.groupby("network", sort=False):
+        whole = layers.groupby(way, sort=False, as_index=False)[["count", "dense", "own"]].sum()
+        tables += [layers, whole.assign(network=network, layer="all", K=0, C=0)]
+    found = pd.concat(tables, ignore_index=True)
+    paper = [
+        codes.paper_reduction(row.scheme, int(row.C) if row.C == row.K else 0, Form(row.algorithm, row.encoding))
+        for row in found.itertuples()
+    ]
+    found = found.assign(reduction=found["dense"] / found["own"], paper=paper).astype({"count": int})
+    return found[["network", "layer", "count", *way, "density", "reduction", "paper"]]
+
+
+def layers_table(reductions: DataFrame) -> DataFrame:
+    """`layer_reductions` for people: a row per network, layer and algorithm, each scheme in its best encoding."""
+    counted = reductions[reductions["algorithm"].isin(_COUNTED)]
+    place = ["algorithm", "network", "layer"]
+    best = counted.pivot_table(index=place, columns="scheme", values="reduction", aggfunc="max")
+    best = best.loc[list(counted[place].drop_duplicates().itertuples(index=False, name=None)), style.schemes(best)]
+    return best.rename(columns={key: SCHEMES[key].label for key in best}).rename_axis(columns=None).reset_index()
+
+
+_LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 1), "codebook": (6, 2, 1, 2)}
+"""By encoding, seaborn's dashes."""
+
+
+@style.drawn
+def fig_reductions_layers(table: DataFrame, network: str = "") -> Figure:
+    """Arithmetic reduction of every layer of a network (the first) of `layer_reductions`, a panel per algorithm.
+
+    Lines: the encoding of the codes, thin where zeros are kept. Hollow: the paper's values, on the forms that keep -1
+    and +1 apart; whether it skips zeros there it does not say. Raises ValueError for an unknown network.
+    """
+    networks = list(dict.fromkeys(table["network"]))
+    network = network or networks[0]
+    if network not in networks:
+        raise ValueError(f"network = {network!r}; allowed: {', '.join(networks)}")
+    table = table[(table["network"] == network) & (table["layer"] != "all")]
+    layers = table.drop_duplicates("layer")
+    table = table.assign(x=table["layer"].map({layer: place for place, layer in enumerate(layers["layer"])}))
+    algorithms = [algorithm for algorithm in _COUNTED if algorithm in set(table["algorithm"])]
+    size = (style.PAGE, 0.5 + 1.8 * len(algorithms))
+    figure, axes = plt.subplots(len(algorithms), 1, figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axis, algorithm in zip(axes[:, 0], algorithms, strict=True):
+        of_algorithm = table[table["algorithm"] == algorithm]
+        for skips, lines in of_algorithm.groupby("skip_zeros"):
+            seaborn.lineplot(
+                lines, x="x", y="reduction", hue="scheme",
+                palette=style.PALETTE, style="encoding", dashes=_LINES, linewidth=1.2 if skips else 0.5, errorbar=None, legend=False,
+                ax=axis,
+            )  # fmt: skip
+        papers = of_algorithm[of_algorithm["paper"].notna() & of_algorithm["skip_zeros"]]
+        for row in papers.itertuples():
+            axis.plot(row.x, row.paper, **style.PAPER | {"color": style.PALETTE[row.scheme]})
+        axis.set(title=algorithm, xlabel="", ylabel="", ylim=(0, table[["reduction", "paper"]].max().max() * 1.05))
+        axis.grid(axis="y")
+    names = [f"{row.layer}\n×{row.count}" if row.count > 1 else row.layer for row in layers.itertuples()]
+    axes[-1, 0].set_xticks(range(len(names)), names)
+    figure.supylabel("arithmetic reduction", fontsize=8)
+    handles = [
+        layout.handle(style.LOOKS[key].label, color=style.PALETTE[key], linestyle="-")
+        for key in style.schemes(table["scheme"])
+    ]
+    handles += _encoding_handles(table["encoding"])
+    handles += [layout.handle("zeros kept", linestyle="-", linewidth=0.5)] if not table["skip_zeros"].all() else []
+    handles += [layout.handle("paper", **style.PAPER)] if table["paper"].notna().any() else []
+    name = network.replace("resnet", "ResNet-")
+    layout.head(figure, f"How many times fewer operations, layer by layer of {name}", handles)
+    return figure
+
+
+def _encoding_handles(encodings: pd.Series, color: str = style.GREY, prefix: str = "") -> list:
+    """Keys for the dashes of the encodings that occur."""
+    return [
+        layout.handle(prefix + ENCODINGS[key], color=color, linestyle=(0, dashes) if dashes else "-")
+        for key, dashes in _LINES.items()
+        if key in set(encodings)
+    ]
+
+
+# The trade-off between repetition and sparsity
+
+
+def tradeoff_table(bench: DataFrame) -> DataFrame:
+    """Cost of one layer against the density of its codes: one row per algorithm, scheme, encoding and density.
+
+    operations_per_weight counts additions and multiplications per weight and output position (2 is dense), of `table`
+    with the G of fewest operations, where `group` is the one that was timed. Entropy alone would predict a cost of
+    H / log2(table size) per weight: `predicted_operations` and `predicted_ms` are entropy_bits times one constant per
+    algorithm, the geometric mean of cost / H over the schemes and densities, each scheme in its cheapest encoding.
+    `fewest` and `fastest` mark the densities at which a scheme costs least, and `cheapest_bit` those at which it needs
+    the fewest operations per bit of entropy. Empty without a benchmark.
+    """
+    if bench.empty:
+        return DataFrame()
+    table = bench[benchmarks.is_ours(bench) & (bench["algorithm"] != "dense")].reset_index(drop=True)
+    table["group"] = table["chosen_group"].astype(int)
+    table["operations_per_weight"] = 2 / table["best_reduction"]
+    lines = ["algorithm", "scheme", "encoding"]
+    columns = ["name", "layer", *lines, "group", "density", "entropy_bits", "median_ms", "iqr_ms"]
+    table = table[[*columns, "operations_per_weight"]]
+    for cost, predicted in (("operations_per_weight", "predicted_operations"), ("median_ms", "predicted_ms")):
+        cheapest = table.loc[table.groupby(["algorithm", "scheme", "density"])[cost].idxmin()]
+        per_bit = np.log(cheapest[cost] / cheapest["entropy_bits"]).groupby(cheapest["algorithm"]).mean()
+        table[predicted] = table["entropy_bits"] * np.exp(table["algorithm"].map(per_bit))
+    marks = {
+        "fewest": table["operations_per_weight"],
+        "fastest": table["median_ms"],
+        "cheapest_bit": table["operations_per_weight"] / table["entropy_bits"],
+    }
+    for mark, cost in marks.items():
+        table[mark] = table.index.isin(cost.groupby([table[key] for key in lines]).idxmin())
+    return table
+
+
+def optima_table(tradeoff: DataFrame) -> DataFrame:
+    """Where each line of `tradeoff_table` costs least, and how far entropy times one constant misses it.
+
+    Columns: algorithm, scheme, encoding, operations (the fewest per weight) and operations_density (where), ms (the
+    shortest latency) and ms_density, bit_density (where a bit of entropy costs the fewest operations), and
+    operations_off_percent and ms_off_percent, the median distance of the entropy's prediction.
+    """
+    rows = []
+    for line, found in tradeoff.groupby(["algorithm", "scheme", "encoding"], sort=False):
+        fewest, fastest, bit = (found[found[mark]].iloc[0] for mark in ("fewest", "fastest", "cheapest_bit"))
+        row = dict(zip(("algorithm", "scheme", "encoding"), line, strict=True))
+        row |= {"operations": fewest["operations_per_weight"], "operations_density": fewest["density"]}
+        row |= {"ms": fastest["median_ms"], "ms_density": fastest["density"], "bit_density": bit["density"]}
+        for name, cost in (("operations", "operations_per_weight"), ("ms", "median_ms")):
+            off = np.abs(np.log(found[cost] / found[f"predicted_{name}"])).median()
+            row[f"{name}_off_percent"] = 100 * np.expm1(off)
+        rows.append(row)
+    return DataFrame(rows)
+
+
+@style.drawn
+def fig_tradeoff(table: DataFrame) -> Figure:
+    """Operations and latency against density of `tradeoff_table`, one column per algorithm.
+
+    Binary has one density: a horizontal line per encoding. Thin dashed: the entropy of a scheme's codes times the
+    panel's one constant. Star: where a scheme costs least; ring: where it needs the fewest operations per bit.
+    """
+    algorithms = [algorithm for algorithm in KERNELS if algorithm in set(table["algorithm"])]
+    figure, axes = plt.subplots(2, len(algorithms), figsize=(style.PAGE, 3.2), sharex=True, squeeze=False)
+    for algorithm, column in zip(algorithms, axes.T, strict=True):
+        rows = table[table["algorithm"] == algorithm]
+        _draw_costs(column[0], rows, "operations_per_weight", "predicted_operations", "fewest")
+        _draw_costs(column[1], rows, "median_ms", "predicted_ms", "fastest")
+        for row in rows[rows["cheapest_bit"] & (rows["scheme"] != "binary")].itertuples():
+            color = style.PALETTE[row.scheme]
+            column[0].plot(row.density, row.operations_per_weight, "o", color=color, mfc="none", mew=0.8, ms=9)
+        column[0].set_title(algorithm)
+    axes[0, 0].set_ylabel("operations a weight")
+    axes[1, 0].set_ylabel("latency, ms")
+    figure.supxlabel(f"density (non-zero fraction) of {table['layer'].iloc[0]}", fontsize=8)
+    schemes = [scheme for scheme in style.schemes(table["scheme"]) if scheme != "binary"]
+    handles = layout.scheme_handles(schemes, linestyle="-")
+    binary = table.loc[table["scheme"] == "binary", "encoding"]
+    handles += _encoding_handles(binary, style.PALETTE["binary"], "binary, ")
+    handles += [
+        layout.handle("entropy, scaled", linestyle=(0, (4, 2)), linewidth=0.6),
+        layout.handle("least cost", marker="*", markersize=7),
+        layout.handle("least cost per bit", marker="o", markerfacecolor="none", markersize=7),
+    ]
+    layout.head(figure, "Fewer effectual weights cost less; per bit of entropy the middle is cheapest", handles)
+    return figure
+
+
+def _draw_costs(axis: Axes, rows: DataFrame, cost: str, predicted: str, least: str) -> None:
+    curves, lines = rows[rows["scheme"] != "binary"], rows[rows["scheme"] == "binary"]
+    look = {"x": "density", "hue": "scheme", "palette": style.PALETTE, "errorbar": None, "legend": False, "ax": axis}
+    markers = {"style": "scheme", "markers": style.MARKERS, "dashes": False, "markersize": 2.5, "markeredgewidth": 0}
+    seaborn.lineplot(curves, y=cost, **look, **markers)
+    seaborn.lineplot(curves, y=predicted, linestyle=(0, (4, 2)), linewidth=0.6, **look)
+    for row in curves[curves[least]].itertuples():
+        axis.plot(row.density, getattr(row, cost), "*", color=style.PALETTE[row.scheme], markersize=8, zorder=4)
+    for row in lines.itertuples():
+        dashes = (0, _LINES[row.encoding]) if _LINES[row.encoding] else "-"
+        axis.axhline(getattr(row, cost), color=style.PALETTE["binary"], linestyle=dashes, linewidth=0.9)
+    axis.set(xlim=(0, 1), ylim=(0, rows[[cost, predicted]].max().max() * 1.08), xlabel="", ylabel="")
+    axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+
+
+# A density that moves
+
+
+def random_table(density: float, channels: int = 16) -> DataFrame:
+    """What a density does to random codes of a [3, 3, channels, channels] layer, a row per scheme; binary has none.
+
+    Columns: scheme, density, entropy_bits (a weight), operations_per_weight (of `table` with the best G, in the
+    encoding that needs the fewest), and codes, those of the first tap (channels, channels).
+    """
+    rows = []
+    for scheme in ("binary", "ternary_twn", "zero_one", "signed_binary"):
+        kept = density if SCHEMES[scheme].zeros else 1
+        shape, generator = (channels, channels, 3, 3), np.random.default_rng(0)
+        weight = repetition.random_codes(scheme, shape, kept, generator)
+        counted = codes.operations_table(
+            {"": {"": weight}}, [form for form in codes.FORMS if form.algorithm == "table"]
+        )
+        rows.append(
+            {"scheme": scheme, "density": weight.density, "entropy_bits": repetition.entropy_bits(weight.codes)}
+            | {"operations_per_weight": 2 / counted["reduction"].max(), "codes": weight.codes[:, :, 0, 0]}
+        )
+    return DataFrame(rows)
+
+
+@style.drawn
+def fig_random(table: DataFrame) -> Figure:
+    """The codes of `random_table` at one tap, with density, entropy and operations. Grey: zero."""
+    figure, axes = plt.subplots(1, len(table), figsize=(style.PAGE, 2.3))
+    for axis, row in zip(axes, table.itertuples(), strict=True):
+        axis.imshow(row.codes, cmap="coolwarm", vmin=-1, vmax=1)
+        axis.set(title=SCHEMES[row.scheme].label, xticks=[], yticks=[])
+        numbers = f"density {row.density:.2f}", f"{row.entropy_bits:.2f} bits a weight"
+        axis.set_xlabel("\n".join((*numbers, f"{row.operations_per_weight:.2f} operations")), fontsize=7)
+    layout.head(figure, "Random codes: rows are filters, columns are channels; grey is zero")
+    return figure
+
+
+def slider(show: Callable[[float], None], density: float = 0.35) -> None:
+    """Call `show(density)` now and, where ipywidgets is installed, again each time that a slider moves."""
+    try:
+        from ipywidgets import FloatSlider, interact
+    except ImportError:
+        show(density)
+        return
+    bar = FloatSlider(density, min=0.05, max=0.95, step=0.05, description="density", continuous_update=False)
+    interact(show, density=bar)

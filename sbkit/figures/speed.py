@@ -1,0 +1,425 @@
+"""Speed on one CPU: the tables and figures of notebook 08. They read the columns of `evidence.benchmarks.timed`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from pandas import DataFrame
+
+from sbkit import records
+from sbkit.designs import DESIGNS
+from sbkit.evidence import benchmarks
+from sbkit.evidence.benchmarks import PLACE
+from sbkit.evidence.stats import interval, shown
+from sbkit.figures import layout, style
+from sbkit.schemes import SCHEMES
+from sbkit.way import Way
+
+# Tables
+
+
+def speed_table(layers: DataFrame) -> DataFrame:
+    """One row per layer and contender: latency, spread, dense-equivalent throughput.
+
+    `reference` marks the layer's best fp32 torch, the faster of its memory layouts, and `reference_fp32` the best of
+    all libraries in fp32.
+    """
+    fp32 = layers[benchmarks.is_fp32_library(layers)]
+    columns = [*PLACE, "way", "label", "algorithm", "scheme", "encoding", "skip_zeros", "regions", "precision"]
+    columns += ["chosen_group", "threads", "density", "median_ms", "iqr_ms", "min_ms", "round_ms", "gmacs", "reduction"]
+    columns += ["best_reduction", "weight_bytes", "plan_seconds", "bound_ms", "roofline_fraction", "flagged"]
+    return layers[columns].assign(
+        reference=layers.index.isin(benchmarks.fastest(fp32[fp32["algorithm"] == "torch"]).index),
+        reference_fp32=layers.index.isin(benchmarks.fastest(fp32).index),
+    )
+
+
+SUMS = ("all", "geometric mean")
+"""What stands in place of a layer in `speedup_table`: the sum of the latencies, and the mean of the layers' ratios."""
+
+
+def speedup_table(speed: DataFrame) -> DataFrame:
+    """Speed of each contender over the fastest of a set of references, layer by layer; 2 is twice as fast.
+
+    One row per reference (`over`), contender and layer, and two more, `SUMS`, for a contender that ran on all layers.
+    The mean and 95 % half width are over rounds, each round's ratio taken within the round.
+
+    over  "best fp32 torch"; "best fp32 of all", the other libraries included, where the benchmark has them;
+          "best binary", the fastest encoding of binary by `table`
+    """
+    binary = (speed["algorithm"] == "table") & (speed["scheme"] == "binary")
+    references = {"best fp32 torch": speed[speed["reference"]]}
+    if (benchmarks.is_fp32_library(speed) & (speed["algorithm"] != "torch")).any():
+        references["best fp32 of all"] = speed[speed["reference_fp32"]]
+    references["best binary"] = benchmarks.fastest(speed[binary])
+    rows = []
+    for over, reference in references.items():
+        best = benchmarks.rounds(reference)
+        for way, timings in benchmarks.ways_of(speed):
+            ours = benchmarks.rounds(timings)
+            if not ours.keys() <= best.keys():
+                continue
+            ratios = {layer: best[layer] / ours[layer] for layer in ours}
+            if ours.keys() == best.keys():
+                sums = sum(best.values()) / sum(ours.values()), np.exp(np.mean(np.log(list(ratios.values())), axis=0))
+                ratios |= dict(zip(SUMS, sums, strict=True))
+            for layer, ratio in ratios.items():
+                mean, half_width = interval(ratio)
+                rows.append(
+                    {"name": timings["name"].iloc[0], "over": over, "layer": layer, "way": way, "label": way.label()}
+                    | {key: getattr(way, key) for key in ("algorithm", "scheme", "precision")}
+                    | {"n": len(ratio), "speedup": mean, "speedup_half_width": half_width}
+                )
+    return DataFrame(rows)
+
+
+def speedup_summary(speedup: DataFrame) -> DataFrame:
+    """`speedup_table` for people: one row per contender and reference, a column per layer and sum."""
+    texts = [shown(row.speedup, row.speedup_half_width, row.n) for row in speedup.itertuples()]
+    wide = speedup.assign(text=texts).pivot(index=["over", "label"], columns="layer", values="text")
+    order = list(dict.fromkeys(zip(speedup["over"], speedup["label"], strict=True)))
+    return wide.loc[order, list(dict.fromkeys(speedup["layer"]))].reset_index().rename_axis(columns=None)
+
+
+def threads_table(threads: DataFrame) -> DataFrame:
+    """Speed of each contender on several threads over its own on one, in a benchmark of the study of threads.
+
+    One row per contender, a column per layer and "all" for the sum of the layers' latencies: mean ± 95 % interval over
+    rounds, each round's ratio taken within the round. Empty without such a benchmark.
+    """
+    rows = []
+    for way, timings in benchmarks.ways_of(threads) if len(threads) else ():
+        most = timings["on_threads"].max()
+        one, several = (benchmarks.rounds(timings[timings["on_threads"] == n]) for n in (1, most))
+        ratios = {layer: one[layer] / several[layer] for layer in one}
+        ratios["all"] = sum(one.values()) / sum(several.values())
+        rows.append({"label": way.label()} | {layer: shown(*interval(r), len(r)) for layer, r in ratios.items()})
+    return DataFrame(rows)
+
+
+def training_table(steps: DataFrame) -> DataFrame:
+    """What a training step of each design costs over that of the same network in full precision.
+
+    A row per network, precision and design: median milliseconds, images a second, and `overhead` in percent over full
+    precision in the same arithmetic, mean and 95 % half width over rounds, each round's ratio taken within the round.
+    `time` is that of the step over the one of full precision in fp32, likewise. Empty without a benchmark of training.
+    """
+    rows = []
+    for _, timings in steps.groupby(PLACE, sort=False) if len(steps) else ():
+        full = timings[timings["variant"] == "full_precision"].set_index("precision")["round_ms"].map(np.array)
+        for row in timings.itertuples():
+            rounds = np.array(row.round_ms)
+            mean, half_width = interval(100 * (rounds / full[row.precision] - 1))
+            design = DESIGNS[row.variant].label if row.variant in DESIGNS else row.variant
+            rows.append(
+                {"model": row.model, "batch": row.batch, "precision": row.precision, "design": design}
+                | {"median_ms": row.median_ms, "images_per_second": 1e3 * row.batch / row.median_ms}
+                | {"flagged": row.flagged, "time": shown(*interval(rounds / full["fp32"]), len(rounds))}
+                | {"overhead": shown(mean, half_width, len(rounds))}
+                | {"overhead_percent": mean, "half_width_percent": half_width}
+            )
+    return DataFrame(rows)
+
+
+def plans_table(speed: DataFrame) -> DataFrame:
+    """What each contender reads instead of fp32 weights and how long its offline packing took, over all layers.
+
+    weight_bytes; bits_per_weight, those bytes over the number of weights; plan_ms; `groups`, the channels of a table or
+    tile that the plan chose, layer by layer.
+    """
+    weights = speed.loc[speed["reference"], "weight_bytes"].sum() / 4  # fp32 torch reads 4 bytes a weight
+    rows = []
+    for way, timings in benchmarks.ways_of(speed):
+        whole, read = timings["layer"].nunique() == speed["layer"].nunique(), timings["weight_bytes"].sum()
+        groups = [str(int(group)) for group in timings["chosen_group"]]
+        rows.append(
+            {"label": way.label(), "weight_bytes": read, "bits_per_weight": 8 * read / weights if whole else math.nan}
+            | {"plan_ms": 1e3 * timings["plan_seconds"].sum()}
+            | {"groups": ", ".join(groups) if timings["chosen_group"].any() else ""}
+        )
+    return DataFrame(rows)
+
+
+def roofline_table(layers: DataFrame) -> DataFrame:
+    """Throughput per layer beside what the machine allows: 1e9 dense-equivalent multiply-accumulates a second.
+
+    One row per layer for the best fp32 contender and, of each scheme with one sign a filter, its fastest encoding by
+    `table`. `bound_gmacs` is what the table's loads and adds alone would allow, `fraction` is `gmacs` over it, and
+    `fma_gmacs` the peak of fp32 multiply-accumulates of one core. Empty where the benchmark recorded no bound.
+    """
+    if layers.empty or not layers["bound_ms"].notna().any():
+        return DataFrame()
+    speed = speed_table(layers)
+    peaks = {
+        row.name: records.load(row.path).metrics["peaks"]
+        for row in layers[["name", "path"]].drop_duplicates().itertuples(index=False)
+    }
+    bounded = speed[speed["bound_ms"].notna() & (speed["regions"] == 0)]
+    fastest = bounded.loc[bounded.groupby([*PLACE, "scheme"], sort=False)["median_ms"].idxmin()]
+    chosen = pd.concat([speed[speed["reference_fp32"]], fastest])
+    columns = [*PLACE, "way", "label", "algorithm", "scheme", "encoding", "precision", "chosen_group", "median_ms"]
+    return chosen[[*columns, "gmacs"]].assign(
+        bound_gmacs=chosen["gmacs"] / chosen["roofline_fraction"],
+        fraction=chosen["roofline_fraction"],
+        fma_gmacs=chosen["name"].map(lambda name: peaks[name]["fma_gmacs"]),
+    )
+
+
+def network_table(networks: DataFrame) -> DataFrame:
+    """One row per network, batch and contender of benchmarks of whole networks: milliseconds per image.
+
+    `speedup` is over the fastest fp32 contender (marked `reference_fp32`), mean and 95 % half width over rounds.
+    Empty without such a benchmark.
+    """
+    if networks.empty:
+        return DataFrame()
+    rows = []
+    for _, timings in speed_table(networks).groupby(PLACE, sort=False):
+        best = np.array(timings.loc[timings["reference_fp32"], "round_ms"].iloc[0])
+        for row in timings.itertuples():
+            mean, half_width = interval(best / np.array(row.round_ms))
+            keys = ("name", "model", "batch", "way", "label", "algorithm", "scheme", "encoding", "precision", "threads")
+            rows.append(
+                {key: getattr(row, key) for key in (*keys, "reference_fp32", "round_ms")}
+                | {"ms_per_image": row.median_ms / row.batch, "iqr_ms_per_image": row.iqr_ms / row.batch}
+                | {"flagged": row.flagged, "n": len(row.round_ms), "speedup": mean, "speedup_half_width": half_width}
+            )
+    return DataFrame(rows)
+
+
+# Contenders as rows
+
+_KINDS = {
+    "fp32": "full precision",
+    "bf16": "bfloat16",
+    "int8": "8-bit integers",
+    "sparse": "sparse",
+    "table": "table",
+    "dataflow": "dataflow",
+}
+
+
+def _kind(way: Way) -> str:
+    """The heading below which a contender stands: our kernels by algorithm, libraries by number format."""
+    return way.algorithm if way.scheme else way.precision
+
+
+def _plain(way: Way) -> Way:
+    """The same scheme and algorithm without any option."""
+    return Way(way.algorithm, way.scheme)
+
+
+class _Contenders(NamedTuple):
+    """Rows of a figure: the ways in order, their names and headings, and how each is drawn."""
+
+    ways: list[Way]
+    names: list[str]
+    headings: list[str]
+    looks: dict[Way, style.Look]
+    pale: set[Way]  # variants of a contender that is there too
+
+    @property
+    def height(self) -> float:
+        return layout.rows_height(self.names, self.headings)
+
+
+def _contenders(table: DataFrame) -> _Contenders:
+    found = list(dict.fromkeys(table["way"]))
+    kinds = [kind for kind in dict.fromkeys((*_KINDS, *map(_kind, found))) if kind in set(map(_kind, found))]
+    ways = [way for kind in kinds for way in found if _kind(way) == kind]
+    grey = style.LOOKS["full_precision"]
+    looks = {
+        way: style.LOOKS[way.scheme]
+        if way.scheme
+        else grey._replace(color=grey.color if way.precision == "fp32" else "#9a9a9a")
+        for way in ways
+    }
+    names = [way.label().removeprefix(f"{way.algorithm}, ") if way.scheme else _library(way) for way in ways]
+    pale = {way for way in ways if way.scheme and way != _plain(way) and _plain(way) in looks}
+    return _Contenders(ways, names, [_KINDS.get(_kind(way), _kind(way)) for way in ways], looks, pale)
+
+
+def _library(way: Way) -> str:
+    """A library without its number format, which the heading says."""
+    variant = "" if way.variant == way.precision else way.variant
+    return replace(way, precision="fp32", variant=variant).label()
+
+
+def _bars(
+    axis: Axes, timings: DataFrame, column: str, heights: dict[Way, float], who: _Contenders, width: float
+) -> None:
+    """A bar at the median of each contender's rounds, a whisker over their quartiles, and the row's `text` behind it.
+
+    Variants are pale, the best library in fp32 is bold and has a dotted line, and noisy timings have a star. `width` is
+    the axis', inches. `column` holds lists of rounds.
+    """
+    timings = timings.assign(y=timings["way"].map(heights), end=[np.quantile(r, 0.75) for r in timings[column]])
+    rounds = timings[["y", column]].explode(column).astype(float)
+    limits = axis.get_ylim()
+    seaborn.barplot(
+        rounds, x=column, y="y", hue="y", palette={heights[way]: who.looks[way].color for way in who.ways},
+        saturation=1, estimator="median", errorbar=("pi", 50), err_kws={"color": "black", "linewidth": 0.8},
+        native_scale=True, orient="h", dodge=False, legend=False, edgecolor="white", linewidth=0.3, ax=axis,
+    )  # fmt: skip
+    for bar in axis.patches:
+        way = min(who.ways, key=lambda way: abs(heights[way] - bar.get_y() - bar.get_height() / 2))
+        bar.set(hatch=who.looks[way].hatch, alpha=0.5 if way in who.pale else 1.0)
+    for row in timings.itertuples():
+        look = {"fontweight": "bold" if row.reference_fp32 else "normal", "fontsize": 6, "va": "center"}
+        text = f"{row.text}{'*' if row.flagged else ''}"
+        axis.annotate(text, (row.end, row.y), xytext=(3, 0), textcoords="offset points", bbox=style.ABOVE_LINES, **look)
+    best = np.median(timings.loc[timings["reference_fp32"], column].iloc[0])
+    axis.axvline(best, color="black", linewidth=0.7, linestyle=":")
+    longest = 5 + 4 * timings["text"].str.len().max()  # points, a character of 6 points being about 4 wide
+    axis.set(ylim=limits, xlim=(0, timings["end"].max() / (1 - longest / (72 * width))), xlabel="", ylabel="")
+    axis.xaxis.set_major_locator(MaxNLocator(3))
+
+
+def _panels(table: DataFrame, column: str, places: list[tuple[str, DataFrame]], title: str, label: str) -> Figure:
+    """A panel of bars for each place, whose rows share the contenders' names."""
+    who = _contenders(table)
+    size = (style.PAGE, 0.65 + who.height)
+    figure, axes = plt.subplots(1, len(places), figsize=size, sharey=True, squeeze=False)
+    heights = dict(zip(who.ways, layout.rows(axes[0, 0], who.names, who.headings), strict=True))
+    for axis, (name, timings) in zip(axes[0], places, strict=True):
+        _bars(axis, timings, column, heights, who, (style.PAGE - 2.3) / len(places))
+        axis.set_title(name)
+        axis.tick_params(axis="y", length=0)
+    noisy = "; *: spread above 10 %" if table["flagged"].any() else ""
+    figure.supxlabel(f"{label} (dotted, bold: best library in fp32{noisy})", fontsize=8)
+    layout.head(figure, title)
+    return figure
+
+
+def _one_benchmark(table: DataFrame) -> None:
+    if len(names := table["name"].unique()) != 1:
+        raise ValueError(f"benchmarks {', '.join(names)}; allowed: one")
+
+
+# Figures
+
+
+@style.drawn
+def fig_latency(table: DataFrame) -> Figure:
+    """Latency of each contender of `speed_table`, one panel per layer, a line at the best library in fp32.
+
+    Whiskers are the quartiles of the rounds. A star marks timings whose interquartile range is above 10 % of the
+    median. Raises ValueError for timings of several benchmarks.
+    """
+    _one_benchmark(table)
+    table = table.assign(text=[f"{ms:.3g}" for ms in table["median_ms"]])
+    n = len(table["round_ms"].iloc[0])
+    title, label = "How long each layer takes; shorter is better", f"latency, ms, median of {n} rounds"
+    return _panels(table, "round_ms", list(table.groupby("layer", sort=False)), title, label)
+
+
+@style.drawn
+def fig_network(table: DataFrame) -> Figure:
+    """Milliseconds per image of whole networks of `network_table`, one panel per network and batch.
+
+    Behind each bar stands its speed over the best library in fp32, at which the line stands. Whiskers are the quartiles
+    of the rounds. A star marks timings whose interquartile range is above 10 % of the median.
+    """
+    table = table.assign(
+        text=[f"{row.ms_per_image:.3g} ({row.speedup:.2g}×)" for row in table.itertuples()],
+        image_ms=[np.array(row.round_ms) / row.batch for row in table.itertuples()],
+    )
+    places = [
+        (f"{model.replace('resnet', 'ResNet-')}, batch {batch}", timings)
+        for (model, batch), timings in table.groupby(["model", "batch"], sort=False)
+    ]
+    label = f"ms an image, median of {table['n'].min()} rounds; ×: speed over the best"
+    return _panels(table, "image_ms", places, "How long a whole network takes an image; shorter is better", label)
+
+
+@style.drawn
+def fig_speedup(table: DataFrame) -> Figure:
+    """Speed of each contender of `speedup_table`, one panel per reference, log axis, 1 being equal.
+
+    Small markers: each layer. Large: the sum of all layers, with its 95 % interval over rounds. Bar: geometric mean of
+    the layers. Raises ValueError for several benchmarks, or where torch has no rival.
+    """
+    _one_benchmark(table)
+    table = table[(table["algorithm"] != "torch") | (table["precision"] != "fp32")]
+    if table.empty:
+        raise ValueError("fig_speedup got torch in fp32 alone; allowed: a table with another contender")
+    who = _contenders(table)
+    panels = list(table.groupby("over", sort=False))
+    size = (style.PAGE, 0.65 + who.height)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    heights = dict(zip(who.ways, layout.rows(axes[0, 0], who.names, who.headings), strict=True))
+    for axis, (over, speeds) in zip(axes[0], panels, strict=True):
+        axis.set_xscale("log")
+        axis.axvline(1, color="black", linewidth=0.7)
+        speeds = speeds.assign(y=speeds["way"].map(heights))
+        layers, (total, mean) = speeds[~speeds["layer"].isin(SUMS)], (speeds[speeds["layer"] == s] for s in SUMS)
+        for row in layers.itertuples():
+            look = who.looks[row.way]
+            axis.plot(row.speedup, row.y, look.marker, color=look.color, markersize=2.5, alpha=0.45, mew=0)
+        looks = [who.looks[way] for way in total["way"]]
+        layout.forest(axis, total["y"], total["speedup"], total["speedup_half_width"], looks, size=5)
+        axis.plot(mean["speedup"], mean["y"], "|", color="black", markersize=7)
+        layout.plain_log(axis.xaxis, *axis.get_xlim())
+        axis.set_title(f"over {over}")
+        axis.tick_params(axis="y", length=0)
+    n = table["n"].min()
+    figure.supxlabel(f"times as fast, n = {n} rounds (large: all layers, 95 % interval)", fontsize=8)
+    handles = [
+        layout.handle("each layer", marker="o", markersize=2.5, alpha=0.45),
+        layout.handle("all layers together", marker="o", markersize=5, linestyle="-"),
+        layout.handle("geometric mean of the layers", marker="|", color="black", markersize=7),
+    ]
+    layout.head(figure, "How much faster than a reference; right of the line is faster", handles)
+    return figure
+
+
+@style.drawn
+def fig_roofline(table: DataFrame) -> Figure:
+    """Throughput of `roofline_table` per layer: bars as measured, hollow caps what table's loads and adds allow.
+
+    Above a bar stands the fraction of its bound that it reaches. The line is the machine's peak of fp32
+    multiply-accumulates. Raises ValueError for several benchmarks.
+    """
+    _one_benchmark(table)
+    table = table.assign(scheme=table["scheme"].replace("", "full_precision"))
+    schemes = style.schemes(table["scheme"])
+    figure, axis = plt.subplots(figsize=(style.PAGE, 2.6))
+    bars = {"data": table, "x": "layer", "hue": "scheme", "hue_order": schemes, "palette": style.PALETTE}
+    bars |= {"saturation": 1, "legend": False, "ax": axis}
+    seaborn.barplot(y="gmacs", **bars)
+    solid = list(axis.containers)
+    seaborn.barplot(y="bound_gmacs", fill=False, linewidth=0.8, **bars)
+    wide = table.pivot(index="layer", columns="scheme", values="fraction").loc[list(dict.fromkeys(table["layer"]))]
+    for scheme, container in zip(schemes, solid, strict=True):
+        for bar, fraction in zip(container, wide[scheme], strict=True):
+            bar.set(hatch=style.LOOKS[scheme].hatch, edgecolor="white")
+            if fraction == fraction:
+                place = {"ha": "center", "va": "bottom", "fontsize": 6, "bbox": style.ABOVE_LINES}
+                axis.text(bar.get_x() + bar.get_width() / 2, bar.get_height(), f"{100 * fraction:.0f} %", **place)
+    axis.axhline(table["fma_gmacs"].iloc[0], color="black", linewidth=0.8, linestyle="--")
+    axis.tick_params(axis="x", length=0)
+    axis.set(xlabel="", ylabel="dense-equivalent GMAC/s")
+    names = {"full_precision": "best library in fp32"}
+    handles = [
+        Patch(
+            facecolor=style.PALETTE[key],
+            hatch=style.LOOKS[key].hatch,
+            edgecolor="white",
+            label=names.get(key, SCHEMES[key].label),
+        )
+        for key in schemes
+    ]
+    handles.append(Patch(facecolor="none", edgecolor=style.GREY, linewidth=0.8, label="bound of table"))
+    handles.append(layout.handle("fp32 peak (FMA)", color="black", linestyle="--", linewidth=0.8))
+    layout.head(figure, "How much of what the machine allows is used", handles)
+    return figure

@@ -1,0 +1,99 @@
+"""Residual networks in CIFAR and ImageNet style.
+
+Shortcuts are 1x1 convolutions with batch normalisation where the shape changes (option B of He et al., 2016; CIFAR
+ResNets often take the parameter-free option A).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbkit.models.layers import Layers
+
+
+class _NarrowShortcut(nn.Conv2d):
+    """A 1x1 convolution that takes its stride first: the same function of the same parameters.
+
+    With a stride, channels last and fewer than 8 input channels, oneDNN on AVX2 writes the gradient of such weights
+    past its workspace (oneDNN 3.12, issue 6035): wrong gradients, or a crash.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(x[..., ::rows, ::columns], self.weight, self.bias)
+
+
+class BasicBlock(nn.Module):
+    """Two quantized 3x3 convolutions and a full-precision shortcut around both.
+
+    With `double_shortcut` there is one around each, which ends before the non-linearity, as in Bi-Real net (Liu et al.,
+    2018): the same parameters. With `clamp` what enters a convolution, not the shortcut, is kept within +-clamp. The
+    paper's released block has both, and learned biases, which batch norms mostly make up for.
+    """
+
+    def __init__(self, layers: Layers, C: int, K: int, stride: int):
+        super().__init__()
+        self.double_shortcut = layers.double_shortcut
+        self.clamp = nn.Hardtanh(-layers.clamp, layers.clamp) if layers.clamp else nn.Identity()
+        self.conv1 = layers.conv3x3(C, K, stride)
+        self.act1 = layers.norm_act(K)
+        self.conv2 = layers.conv3x3(K, K)
+        self.norm2 = nn.BatchNorm2d(K)
+        self.shortcut = nn.Identity()
+        if stride != 1 or C != K:
+            shortcut = _NarrowShortcut if C < 8 else nn.Conv2d
+            self.shortcut = nn.Sequential(shortcut(C, K, 1, stride, bias=False), nn.BatchNorm2d(K))
+        self.act2 = layers.nonlinearity(K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, shortcut = self.conv1(self.clamp(x)), self.shortcut(x)
+        if self.double_shortcut:
+            norm1, nonlinearity = self.act1
+            y = shortcut = nonlinearity(norm1(y) + shortcut)
+        else:
+            y = self.act1(y)
+        return self.act2(self.norm2(self.conv2(self.clamp(y))) + shortcut)
+
+
+class ResNet(nn.Module):
+    """A stem, stages of basic blocks that halve the image and double the channels, average pooling and a classifier."""
+
+    def __init__(self, layers: Layers, blocks: list[int], width: int, stem: nn.Module, classes: int):
+        super().__init__()
+        self.stem = stem
+        C = width
+        for index, count in enumerate(blocks):
+            K = width << index
+            stride = 1 if index == 0 else 2
+            stage = [BasicBlock(layers, C if b == 0 else K, K, stride if b == 0 else 1) for b in range(count)]
+            setattr(self, f"layer{index + 1}", nn.Sequential(*stage))
+            C = K
+        self.stages = len(blocks)
+        self.classifier = nn.Linear(C, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for index in range(self.stages):
+            x = getattr(self, f"layer{index + 1}")(x)
+        return self.classifier(x.mean((2, 3)))
+
+
+def cifar_resnet(
+    layers: Layers, in_channels: int, classes: int, image_size: int, width: int, *, depth: int
+) -> nn.Module:
+    """A 3x3 stem and three stages of (depth - 2) / 6 blocks."""
+    width = width or 16
+    stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *layers.norm_act(width))
+    return ResNet(layers, [(depth - 2) // 6] * 3, width, stem, classes)
+
+
+def imagenet_resnet(
+    layers: Layers, in_channels: int, classes: int, image_size: int, width: int, *, blocks: list[int]
+) -> nn.Module:
+    """A 7x7 stem with pooling, which quarters the image, and four stages."""
+    width = width or 64
+    stem = nn.Sequential(
+        nn.Conv2d(in_channels, width, 7, 2, 3, bias=False), *layers.norm_act(width), nn.MaxPool2d(3, 2, 1)
+    )
+    return ResNet(layers, blocks, width, stem, classes)

@@ -1,0 +1,76 @@
+"""Every figure and table that the readers save, as notebooks/catalogue.toml lists them, and which a profile draws."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sbkit.checks import choice, stem
+from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS
+from sbkit.notebook.experiments import DEFAULT, NOTEBOOKS, find_root
+
+FORMATS = {"figures": ("pdf", "png", "svg", "csv"), "tables": ("csv", "md", "tex")}
+"""The files of what a reader saves, by folder."""
+
+READS = (*NOTEBOOKS, "weights")
+"""What a reader reads: the kinds of records, and weight codes."""
+
+_FORMS = {"notebook": str, "paper": str, "caption": str, "reads": list, "needs": dict}
+
+
+def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The entries in reading order, by name: "figures/<stem>" or "tables/<stem>".
+
+    Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
+    empty), caption, reads (of READS), needs (options that a run of the profile must have, and `design`, whose options
+    it must have). Raises ValueError naming the entry and what is wrong with it.
+    """
+    path = (root or find_root()) / "notebooks" / "catalogue.toml"
+    catalogue = tomllib.loads(path.read_text(encoding="utf-8"))
+    for name, entry in catalogue.items():
+        folder, _, file = name.partition("/")
+        choice(f"catalogue.toml: folder of {name}", folder, FORMATS)
+        stem(f"catalogue.toml: {folder}", file)
+        entry.setdefault("needs", {})
+        for key, value in entry.items():
+            if not isinstance(value, _FORMS.get(key, ())):
+                raise ValueError(f"catalogue.toml: {name}.{key} = {value!r}; allowed: {', '.join(_FORMS)}")
+        if missing := _FORMS.keys() - entry.keys():
+            raise ValueError(f"catalogue.toml: {name} lacks {', '.join(sorted(missing))}")
+        for kind in entry["reads"]:
+            choice(f"catalogue.toml: {name}.reads", kind, READS)
+        if design := entry["needs"].get("design"):
+            choice(f"catalogue.toml: {name}.needs.design", design, DESIGNS)
+    return catalogue
+
+
+def drawn(
+    catalogue: Mapping[str, dict[str, Any]], kinds: Collection[str], runs: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The entries of a catalogue that a profile draws.
+
+    `kinds` are the READS that the profile has, `runs` the options of its runs that differ from their defaults, and a
+    training run's quantizer in any case. An entry is drawn if there is any of the kinds that it reads and, where it
+    needs options or a design, a run with them. One that reads nothing is drawn beside the others of its notebook.
+    """
+    kinds, runs = set(kinds), list(runs)
+    readers = {entry["notebook"] for entry in catalogue.values() if kinds.intersection(entry["reads"])}
+    return {
+        name: entry
+        for name, entry in catalogue.items()
+        if entry["notebook"] in readers
+        and (not entry["reads"] or kinds.intersection(entry["reads"]))
+        and (not entry["needs"] or any(_has(run, entry["needs"]) for run in runs))
+    }
+
+
+def _has(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
+    """Whether a run has these options and, where a design is named, that design's options and no other design's."""
+    options = {name: value for name, value in needs.items() if name != "design"}
+    if "design" in needs:
+        own = {name: value for name, value in run.items() if name in QUANTIZER_OPTIONS}
+        if own != DEFAULT | DESIGNS[needs["design"]].options:
+            return False
+    return options.items() <= run.items()

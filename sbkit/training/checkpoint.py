@@ -1,0 +1,76 @@
+"""Checkpoints: of a run under way, to continue from, and of a finished run, which others learn or start from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sbkit.models import quant_layers
+from sbkit.quantizers import QuantizerConfig
+from sbkit.records import write_atomic
+from sbkit.training.config import TrainConfig
+
+
+def save_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getbuffer())
+
+
+def load_state(path: str | os.PathLike, device: torch.device) -> dict[str, Any]:
+    """What `save_state` wrote. Raises ValueError for a damaged file."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint; delete it to start afresh") from error
+
+
+def load_finished(
+    option: str, path: str, device: torch.device
+) -> tuple[TrainConfig, QuantizerConfig, dict[str, Tensor]]:
+    """Both configurations and the model's state of the finished run that `option` names by its checkpoint.
+
+    Raises FileNotFoundError where there is none, ValueError for a file that is something else.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{option} = {path!r} does not exist; allowed: checkpoints/<name>.pt of a finished run")
+    state = load_state(path, device)
+    if not {"train_config", "quantizer_config", "model"} <= set(state):
+        raise ValueError(f"{option} = {path!r} is not the checkpoint of a finished run, checkpoints/<name>.pt")
+    return TrainConfig(**state["train_config"]), QuantizerConfig(**state["quantizer_config"]), state["model"]
+
+
+@torch.no_grad()
+def start_from(path: str, model: nn.Module, config: TrainConfig, device: torch.device) -> None:
+    """Give the model the weights of the finished run at `path`, of any scheme, and the signs that follow from them.
+
+    All parameters and the statistics of batch norms that both networks have, by name and shape, are taken; the signs of
+    regions and channels stay those of this run. Raises ValueError where a layer's latent weights do not fit.
+    """
+    kept, _, state = load_finished("start_from", path, device)
+    own, layers = model.state_dict(), quant_layers(model)
+    fixed = {f"{name}.quantizer.{buffer}" for name in layers for buffer, _ in layers[name].quantizer.named_buffers()}
+    fits = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape and key not in fixed}
+    if missing := [f"{name}.weight" for name in layers if f"{name}.weight" not in fits]:
+        raise ValueError(
+            f"start_from = {path!r} is a {kept.model} of width {kept.width}, which lacks {missing[0]} of this "
+            f"{config.model} of width {config.width}; allowed: the same model and width"
+        )
+    model.load_state_dict(own | fits)
+    for layer in layers.values():
+        layer.quantizer.initialize(layer.weight)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """sha256 over all parameters and buffers, in order: equal for two models that agree in every bit."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

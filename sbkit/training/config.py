@@ -1,0 +1,99 @@
+"""The recipe of a run, the learning rate of each step, and what of both configurations a record holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sbkit.checks import choice, number, whole
+from sbkit.data import AUGMENTATIONS
+from sbkit.models import MODELS, NONLINEARITIES
+from sbkit.quantizers import QuantizerConfig
+from sbkit.records import changed
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recipe of one run; the scheme is a `QuantizerConfig`. The defaults are the quick profile's."""
+
+    dataset: str = "fashion_mnist"  # digits | fashion_mnist | cifar10 | image_folder:<path>
+    model: str = "resnet8"  # a key of models.MODELS
+    width: int = 16  # channels of the first stage; 0: the architecture's own
+    nonlinearity: str = "relu"  # a key of models.NONLINEARITIES
+    double_shortcut: bool = False  # residual networks: a shortcut around each 3x3 convolution, not each two
+    clamp: float = 0.0  # residual networks: what enters a 3x3 convolution is kept within [-clamp, clamp]; 0: not
+    image_size: int = 14  # pixels, height and width; 0: native
+    train_images: int = 8000  # images, a random subset; 0: all
+    augment: str = "none"  # none | crop_flip | resized_crop (of images kept 8/7 as large; tests see their middle)
+    epochs: int = 3  # passes over the training images
+    batch_size: int = 64  # images a step, all processes together
+    optimizer: str = "adam"  # adam | sgd (Nesterov momentum 0.9)
+    learning_rate: float = 1e-2  # peak, per step; not scaled by the batch size
+    weight_decay: float = 0.0  # L2 penalty of all parameters, added to their gradients: weight_decay * w
+    l1: float = 0.0  # L1 penalty on the latent weights of quantized layers: l1 * sum |w| is added to the loss
+    schedule: str = "one_cycle"  # one_cycle | cosine | linear
+    precision: str = "fp32"  # fp32 | bf16 (autocast)
+    channels_last: bool = True  # memory layout of activations and weights; faster on CPUs
+    distill_from: str = ""  # checkpoint of a full-precision run, the teacher; empty: labels alone
+    start_from: str = ""  # checkpoint of a run whose latent weights, and all else that fits, to start from; empty: none
+    robustness: bool = False  # test on corrupted and adversarial images, too
+    seed: int = 0  # initial weights, fixed signs, subset, order, augmentation
+
+    def __post_init__(self):
+        choice("model", self.model, MODELS)
+        choice("nonlinearity", self.nonlinearity, NONLINEARITIES)
+        choice("augment", self.augment, AUGMENTATIONS)
+        choice("optimizer", self.optimizer, ("adam", "sgd"))
+        choice("schedule", self.schedule, ("one_cycle", "cosine", "linear"))
+        choice("precision", self.precision, ("fp32", "bf16"))
+        for name, least in {
+            "width": 0, "image_size": 0, "train_images": 0, "epochs": 1, "batch_size": 1, "seed": 0,
+        }.items():  # fmt: skip
+            whole(name, getattr(self, name), least)
+        for name, least in {"learning_rate": 1e-12, "clamp": 0, "weight_decay": 0, "l1": 0}.items():
+            number(name, getattr(self, name), least)
+
+
+def schedule_lr(config: TrainConfig, step: int, total: int) -> float:
+    """Learning rate of step 0, ..., total - 1.
+
+    one_cycle rises linearly from 1/25 of the peak over the first 30 % of the steps, then falls along a cosine; cosine
+    and linear fall from the start. All reach 0 at step `total`, one after the last.
+    """
+    peak, progress = config.learning_rate, step / total
+    if config.schedule == "one_cycle":
+        if progress < 0.3:
+            return peak * (1 + 24 * progress / 0.3) / 25
+        progress = (progress - 0.3) / 0.7
+    if config.schedule == "linear":
+        return peak * (1 - progress)
+    return peak * (1 + math.cos(math.pi * progress)) / 2
+
+
+CHECKPOINTS = {"distill_from": "teacher_sha256", "start_from": "start_sha256"}
+"""The options that name a checkpoint, and the key of its sha256 in a record's provenance."""
+
+
+def _named(config: TrainConfig) -> TrainConfig:
+    """The recipe with names in place of paths, and without `robustness`, which measures a network and decides none.
+
+    Only the last part of a data set's path stays. A checkpoint is named by its run, without `-s<seed>` where that is
+    this run's own seed: the seed is then all that sets the runs of one group apart.
+    """
+    kind, colon, path = config.dataset.partition(":")
+    names = {option: Path(getattr(config, option)).stem.removesuffix(f"-s{config.seed}") for option in CHECKPOINTS}
+    return replace(config, dataset=kind + colon + Path(path).name, robustness=False, **names)
+
+
+def configuration(config: TrainConfig, quantizer: QuantizerConfig) -> dict[str, Any]:
+    """What decides the trained network, as a record's `config`: the options that differ from their defaults."""
+    return changed(_named(config), quantizer)
+
+
+def options(config: TrainConfig, quantizer: QuantizerConfig) -> dict[str, Any]:
+    """Every option that decides the trained network, as a record's provenance holds them."""
+    values = asdict(_named(config)) | asdict(quantizer)
+    del values["robustness"]
+    return values

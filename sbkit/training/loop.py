@@ -1,0 +1,242 @@
+"""The training loop: epochs of steps, a test after each epoch, and what a run has measured at its end."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sbkit import robustness
+from sbkit.checks import choice, whole
+from sbkit.data import Dataset, batches
+from sbkit.models import parameter_counts, quant_layers, set_progress
+from sbkit.quantizers import QuantizerConfig, response
+from sbkit.training.config import TrainConfig, schedule_lr
+from sbkit.training.diagnostics import (
+    Gradients,
+    codes_of,
+    density,
+    flip_fraction,
+    latent_counts,
+    latent_histograms,
+    layer_table,
+    weight_bits,
+)
+from sbkit.training.processes import add_up, group, share_buffers
+from sbkit.training.progress import PROGRESS, Interrupted, Progress, chosen
+from sbkit.training.setup import Setup, prepare
+
+STEPS_PER_CHECK = 20
+TEST_BATCH = 500  # images
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What `train` returns: the trained model, scalars, curves, and what it was trained on.
+
+    history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
+    over all quantized weights (flip: the code differs from an epoch before), gradient_signal is `Gradients.signal`,
+    seconds leave the test out, latent counts the latent weights of three layers in equal bins from -limit to limit, by
+    the sign of their region. Losses are cross-entropies (train_loss with a teacher: the divergence from it), without
+    penalties.
+    """
+
+    model: nn.Module
+    metrics: dict[str, float]
+    history: dict[str, Any]
+    data_sha256: dict[str, str]
+    data_label: str
+
+
+def train(
+    config: TrainConfig,
+    quantizer: QuantizerConfig,
+    *,
+    checkpoint: str | os.PathLike | None = None,
+    progress: str = "auto",
+    threads: int | None = None,
+) -> TrainResult:
+    """Train one network and measure it.
+
+    `checkpoint` is written after each epoch; where it exists, training continues from it, to the same final bits.
+    `progress` is "bar", "lines" (one an epoch) or "none"; "auto" is a bar on a terminal and in a notebook that a person
+    runs, and lines elsewhere. `threads` sets torch's threads, None leaves them. CUDA is used if present, and so are all
+    processes of an initialized process group.
+    Raises ValueError for what the data or this machine do not allow, FloatingPointError when the loss is no longer
+    finite, and, with a checkpoint, Interrupted for a KeyboardInterrupt.
+    """
+    choice("progress", progress, PROGRESS)
+    if threads is not None:
+        whole("threads", threads, 1)
+        torch.set_num_threads(threads)
+    setup = prepare(config, quantizer)
+    shown = chosen(progress) if group()[0] == 0 else "none"
+    if checkpoint is not None and Path(checkpoint).exists():
+        setup.resume(checkpoint)
+        if shown != "none":
+            print(f"continues after epoch {len(setup.epochs)} of {config.epochs}, from {checkpoint}", flush=True)
+    try:
+        tested = _epochs(setup, checkpoint, shown)
+        return _result(setup, tested or evaluate(setup.model, setup.data, config))
+    except KeyboardInterrupt:
+        if checkpoint is None:
+            raise
+        done, total = len(setup.epochs), config.epochs
+        kept = f"after epoch {done} of {total}: running it again continues" if done else (
+            f"in epoch 1 of {total}: running it again starts from the beginning"
+        )  # fmt: skip
+        raise Interrupted(f"interrupted {kept}") from None
+
+
+def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> dict[str, Any] | None:
+    """Train the epochs that are left. Returns the last test, or None where no epoch was left."""
+    model, config = setup.model, setup.config
+    rank, processes = group()
+    network = DistributedDataParallel(model) if processes > 1 else model
+    codes, tested = codes_of(model), None
+    with Progress(shown, epochs=config.epochs, steps=setup.steps, done=len(setup.epochs)) as progress:
+        for epoch in range(len(setup.epochs), config.epochs):
+            trained = _epoch(setup, network, epoch, progress)
+            tested = evaluate(model, setup.data, config)
+            previous, codes = codes, codes_of(model)
+            row = {
+                "epoch": epoch + 1,
+                **trained,
+                "test_loss": tested["loss"],
+                "top1_percent": tested["top1_percent"],
+                "density": density(codes),
+                "flip_fraction": flip_fraction(previous, codes),
+                "latent": latent_counts(latent_histograms(model, codes)),
+            }
+            setup.epochs.append(row)
+            if checkpoint is not None and rank == 0:
+                setup.save(checkpoint)
+            progress.epoch(row)
+    return tested
+
+
+def _epoch(setup: Setup, network: nn.Module, epoch: int, progress: Progress) -> dict[str, Any]:
+    """Train one epoch, 0, 1, ...: its seconds, mean loss, last learning rate and the signal of its gradients."""
+    model, config, steps = setup.model, setup.config, setup.steps
+    total = steps * config.epochs
+    started = time.perf_counter()
+    model.train()
+    loss_sum = torch.zeros((), device=setup.device)
+    gradients = Gradients(layer.weight for layer in quant_layers(model).values())
+    for step, (x, y) in enumerate(setup.batches(), epoch * steps):
+        for parameters in setup.optimizer.param_groups:
+            parameters["lr"] = schedule_lr(config, step, total)
+        set_progress(model, step / total)
+        loss = _loss(network, setup.teacher, _layout(x, config), y, config)
+        setup.optimizer.zero_grad(set_to_none=True)
+        (loss + config.l1 * _l1_norm(model) if config.l1 else loss).backward()
+        gradients.add()
+        setup.optimizer.step()
+        loss_sum += loss.detach()
+        progress.step(epoch + 1)
+        if step % STEPS_PER_CHECK == 0 or step == (epoch + 1) * steps - 1:
+            _check_finite(loss_sum, step, config)
+    add_up(loss_sum)
+    share_buffers(model)
+    return {
+        "learning_rate": schedule_lr(config, step, total),
+        "train_loss": float(loss_sum / group()[1]) / steps,
+        "gradient_signal": gradients.signal(),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _layout(x: Tensor, config: TrainConfig) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if config.channels_last else x
+
+
+def _autocast(x: Tensor, config: TrainConfig) -> torch.autocast:
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _loss(network: nn.Module, teacher: nn.Module | None, x: Tensor, y: Tensor, config: TrainConfig) -> Tensor:
+    """Cross-entropy with the labels, or the Kullback-Leibler divergence KL(teacher || network) at temperature 1."""
+    with _autocast(x, config):
+        logits = network(x)
+        if teacher is None:
+            return F.cross_entropy(logits.float(), y)
+        with torch.no_grad():
+            target = teacher(x)
+    target, logits = target.float().log_softmax(1), logits.float().log_softmax(1)
+    return F.kl_div(logits, target, log_target=True, reduction="batchmean")
+
+
+def _l1_norm(model: nn.Module) -> Tensor:
+    """Sum of |w| over the latent weights of quantized layers."""
+    return sum(layer.weight.abs().sum() for layer in quant_layers(model).values())
+
+
+def _check_finite(loss_sum: Tensor, step: int, config: TrainConfig) -> None:
+    """The sum keeps a NaN, so a check every few steps misses none and rarely waits for the device."""
+    if not torch.isfinite(loss_sum):
+        raise FloatingPointError(
+            f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
+            f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
+        )
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Dataset, config: TrainConfig) -> dict[str, Any]:
+    """Test set: top1_percent, mean cross-entropy loss, and per_class_percent (None for a class without test images)."""
+    rank, processes = group()
+    device = next(model.parameters()).device
+    classes = len(data.classes)
+    correct, count = torch.zeros(2, classes, dtype=torch.float64, device=device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    view = {"mean": data.mean, "std": data.std, "device": device, "rank": rank, "world_size": processes}
+    model.eval()
+    for x, y in batches(data.x_test, data.y_test, TEST_BATCH, shuffle=False, **view):
+        with _autocast(x, config):
+            logits = model(_layout(x, config)).float()
+        loss_sum += F.cross_entropy(logits, y, reduction="sum")
+        correct += torch.bincount(y[logits.argmax(1) == y], minlength=classes)
+        count += torch.bincount(y, minlength=classes)
+    add_up(correct, count, loss_sum)
+    per_class = zip(correct.tolist(), count.tolist(), strict=True)
+    return {
+        "top1_percent": float(100 * correct.sum() / count.sum()),
+        "loss": float(loss_sum / count.sum()),
+        "per_class_percent": [100 * right / images if images else None for right, images in per_class],
+    }
+
+
+def _result(setup: Setup, tested: dict[str, Any]) -> TrainResult:
+    """What a run has measured when its last epoch is done."""
+    model, data, config = setup.model, setup.data, setup.config
+    codes, counts = codes_of(model), parameter_counts(model)
+    seconds = sum(epoch["seconds"] for epoch in setup.epochs)
+    metrics = {
+        "top1_percent": tested["top1_percent"],
+        "test_loss": tested["loss"],
+        "final_train_loss": setup.epochs[-1]["train_loss"],
+        "density": density(codes),
+        "effectual_weights": round(density(codes) * counts["quantized"]),
+        "quantized_weights": counts["quantized"],
+        "total_parameters": counts["total"],
+        "weight_bits": weight_bits(model),
+        "images_per_second": setup.steps * config.epochs * config.batch_size / seconds,
+        "train_seconds": seconds,
+    }
+    history = {
+        "epochs": setup.epochs,
+        "latent": latent_histograms(model, codes),
+        "layers": layer_table(codes),
+        "response": response(setup.quantizer),
+        "per_class_percent": tested["per_class_percent"],
+        "classes": list(data.classes),
+    }
+    if config.robustness:
+        history["robustness"] = robustness.measure(model, data, seed=config.seed)
+    return TrainResult(model, metrics, history, data.sha256, data.label)

@@ -1,0 +1,141 @@
+"""What one run trains with: its data, network, teacher, optimizer and order, new or from a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sbkit.cpu import bf16_trouble
+from sbkit.data import Dataset, batches, load
+from sbkit.models import build_model
+from sbkit.quantizers import QuantizerConfig
+from sbkit.training.checkpoint import load_finished, load_state, save_state, start_from
+from sbkit.training.config import TrainConfig, configuration
+from sbkit.training.processes import device, group
+
+DEVICE_BYTES = 4 * 2**30  # training images up to this size are kept on the device, more are sent batch by batch
+
+
+@dataclass
+class Setup:
+    """One run under way. `epochs` holds the history of the finished epochs, `order` draws the order of the images."""
+
+    config: TrainConfig
+    quantizer: QuantizerConfig
+    data: Dataset
+    model: nn.Module
+    teacher: nn.Module | None
+    optimizer: torch.optim.Optimizer
+    order: torch.Generator
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.device = next(self.model.parameters()).device
+        place = self.device if self.data.x_train.nbytes <= DEVICE_BYTES else "cpu"
+        self.images = self.data.x_train.to(place), self.data.y_train.to(place)
+        self.steps = len(self.data.x_train) // self.config.batch_size  # an epoch
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training batches of one epoch, this process's share."""
+        rank, world_size = group()
+        return batches(
+            *self.images,
+            self.config.batch_size,
+            mean=self.data.mean,
+            std=self.data.std,
+            augment=self.config.augment,
+            generator=self.order,
+            device=self.device,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        return {"config": configuration(self.config, self.quantizer), "data_sha256": self.data.sha256}
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a checkpoint from which `resume` goes on to the same final bits."""
+        states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_state(
+            path, states | {"order": self.order.get_state(), "identity": self._identity(), "epochs": self.epochs}
+        )
+
+    def resume(self, path: str | os.PathLike) -> None:
+        """Go on from a checkpoint. Raises ValueError for one of another run."""
+        state = load_state(path, self.device)
+        if state.get("identity") != self._identity():
+            raise ValueError(f"{path} belongs to another configuration or data set; delete it or use another name")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.order.set_state(state["order"].cpu())
+        self.epochs = state["epochs"]
+
+
+def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
+    """A run before its first step. Raises ValueError for what the data or this machine do not allow."""
+    here = device()
+    if config.precision == "bf16" and here.type == "cpu" and (trouble := bf16_trouble()):
+        raise ValueError(f"precision = 'bf16': {trouble}; allowed here: fp32")
+    torch.backends.cudnn.deterministic = True
+    data = load(
+        config.dataset,
+        train_images=config.train_images,
+        image_size=config.image_size,
+        margin=config.augment == "resized_crop",
+        seed=config.seed,
+    )
+    _, processes = group()
+    if not processes <= config.batch_size <= len(data.x_train) or config.batch_size % processes:
+        raise ValueError(
+            f"batch_size = {config.batch_size}; allowed: a multiple of the {processes} process(es), at most the "
+            f"{len(data.x_train)} training images"
+        )
+    model = build(config, quantizer, data).to(here)
+    teacher = _teacher(config.distill_from, data, here) if config.distill_from else None
+    if config.start_from:
+        start_from(config.start_from, model, config, here)
+    order = torch.Generator().manual_seed(config.seed)
+    return Setup(config, quantizer, data, model, teacher, _optimizer(config, model), order)
+
+
+def build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn.Module:
+    """The untrained network of these configurations for this data set."""
+    _, channels, *size = data.x_test.shape
+    model = build_model(
+        config.model,
+        quantizer=quantizer,
+        in_channels=channels,
+        classes=len(data.classes),
+        image_size=min(size),
+        width=config.width,
+        nonlinearity=config.nonlinearity,
+        double_shortcut=config.double_shortcut,
+        clamp=config.clamp,
+        seed=config.seed,
+    )
+    return model.to(memory_format=torch.channels_last) if config.channels_last else model
+
+
+def _teacher(path: str, data: Dataset, here: torch.device) -> nn.Module:
+    """The full-precision network of the finished run at `path`: frozen, in evaluation mode."""
+    config, quantizer, state = load_finished("distill_from", path, here)
+    if quantizer.quantizer != "full_precision":
+        raise ValueError(f"distill_from = {path!r} is a {quantizer.quantizer} network; allowed: full_precision")
+    teacher = build(config, quantizer, data).to(here)
+    try:
+        teacher.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"distill_from = {path!r} was trained on other channels, classes or image sizes") from error
+    return teacher.eval().requires_grad_(False)
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    options = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, **options)
+    return torch.optim.Adam(model.parameters(), **options)

@@ -1,0 +1,84 @@
+"""README, docs and gallery: they show what the committed tables hold, their links lead somewhere, their code runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+
+from sbkit.page import gallery
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "results" / "reference"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), REFERENCE / "README.md"]
+
+
+def test_readme_is_one_screen_long():
+    assert (ROOT / "README.md").stat().st_size <= 9_000
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+class TestPage:
+    def test_shows_the_committed_tables(self, path):
+        """Where this fails, `make gallery` puts the tables in again."""
+        text = path.read_text(encoding="utf-8")
+        expected = gallery.gallery(ROOT) if path.parent == REFERENCE else gallery.fill(text, ROOT)
+        assert text == expected
+
+    def test_links_lead_somewhere(self, path):
+        links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))]
+        local = [link for link in links if link and "://" not in link]
+        assert [link for link in local if not (path.parent / link).exists()] == []
+
+    def test_every_interval_is_in_a_committed_table(self, path):
+        """`1.92 ± 0.08`, to the digits shown and up to the sign ("below"), is a mean and half width of some table."""
+        text = path.read_text(encoding="utf-8").replace("\u00a0", " ")
+        unknown = [f"{m} ± {h}" for m, digits, h in INTERVAL.findall(text) if not known(m, len(digits), h)]
+        assert unknown == []
+
+
+INTERVAL = re.compile(r"(\d+\.(\d+)) ± (\d+\.\d+)")
+_TABLES: dict[str, set] = {}
+
+
+def known(mean, digits, half_width):
+    """Whether a committed table holds this interval, as text or as two columns of numbers."""
+    if not _TABLES:
+        _TABLES["written"], _TABLES["numbers"] = set(), set()
+        for path in [*REFERENCE.glob("*/tables/*.csv"), *REFERENCE.glob("*/figures/*.csv")]:
+            _TABLES["written"] |= {(m, h) for m, _, h in INTERVAL.findall(path.read_text(encoding="utf-8"))}
+            table = pandas.read_csv(path)
+            for column in (name for name in table if name.endswith("half_width")):
+                stem = column.removesuffix("half_width").rstrip("_")
+                for other in table.select_dtypes("number"):
+                    if other != column and (not stem or stem in other or other in stem):
+                        _TABLES["numbers"] |= set(zip(table[other].abs(), table[column], strict=True))
+    if (mean, half_width) in _TABLES["written"]:
+        return True
+    shown = {(f"{m:.{digits}f}", f"{h:.{digits}f}") for m, h in _TABLES["numbers"]}
+    return (mean, half_width) in shown
+
+
+def test_the_readmes_python_runs_as_it_stands():
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    check = "\nassert y.shape == (1, 16, 32, 32) and network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)"
+    run = [sys.executable, "-c", f"import torch\n{program}{check}"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_gallery_refuses_an_item_of_another_form(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "gallery.toml").write_text('[[item]]\nprofile = "quick"\ntitle = "A"\ntext = "B"\n')
+    with pytest.raises(ValueError, match=r"item A has the keys profile, text, title; allowed: profile, title, text"):
+        gallery.load(tmp_path)
+
+
+def test_a_table_names_a_missing_column(tmp_path):
+    path = tmp_path / "claims.csv"
+    path.write_text("claim,ours\nfaster,1.26 ± 0.03\n")
+    assert gallery.markdown_table(path, ["claim", "ours"]).splitlines()[-1] == "| faster | 1.26\u00a0±\u00a00.03 |"
+    with pytest.raises(ValueError, match=r"claims\.csv has no column verdict; allowed: claim, ours"):
+        gallery.markdown_table(path, ["claim", "verdict"])
