@@ -75,3 +75,14 @@ def evidence(train, bench):
     from sbkit.analysis import Evidence, group_runs, run_weights
 
     return Evidence(group_runs(train), bench, run_weights(train))
+
+
+@pytest.fixture(scope="session")
+def committed():
+    """`committed("review")` measures the committed records of a profile, each number once a session."""
+    import functools
+
+    from sbkit.evidence.gather import gather
+    from sbkit.evidence.measures import Measurer
+
+    return functools.cache(lambda profile: Measurer(gather(ROOT / "results" / "reference" / profile)))

@@ -14,8 +14,8 @@ RUN = ["label", "quantizer", "seed", "name"]
 def tests(runs: DataFrame) -> DataFrame:
     """Every accuracy on changed images: one row per run, test and strength; empty where no run tested it.
 
-    Columns: label, quantizer, seed, name, kind (of KINDS), test, strength, top1_percent. The strength of a corruption is
-    a severity, of an attack epsilon over the range of a pixel; 0 stands for the same images as they are.
+    Columns: label, quantizer, seed, name, kind (of KINDS), test, strength, top1_percent. The strength of a corruption
+    is a severity, of an attack epsilon over the range of a pixel; 0 stands for the same images as they are.
     """
     rows = []
     for run in runs.itertuples():

@@ -1,8 +1,8 @@
 """The paper's claims, each beside what the records say, with a verdict by a written rule.
 
-claims.toml holds all words: [[claim]] what the paper says and which measure answers it; [[contradiction]] numbers of the
-paper that do not fit each other; [[identity]] statements that hold without an experiment; [[item]] the paper's figures
-and tables. The code adds numbers and words from fixed lists.
+claims.toml holds all words: [[claim]] what the paper says and which measure answers it; [[contradiction]] numbers of
+the paper that do not fit each other; [[identity]] statements that hold without an experiment; [[item]] the paper's
+figures and tables. The code adds numbers and words from fixed lists.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ NO_RECORD, OUT_OF_REACH = "no record", "out of reach"
 ONE_SEED = "a second seed is missing"
 
 RULE = """\
-*The rule.* Where a value stands for "no effect", the 95 % interval must lie wholly on one side of it: *opposite* if that is
-the other side than the paper's value, *no effect measured* if the interval holds it; on the paper's side, a mean within the
-margin of the paper's value *agrees*, one further from "no effect" is *stronger*, one nearer to it *weaker*.
-"As accurate as" is a one-sided test: it *agrees* where the interval lies wholly above minus the margin (one point), is
-*opposite* where it lies wholly below, and else has *no effect measured*.
+*The rule.* If the 95 % interval holds the value that means "no effect", the verdict is *no effect measured*; if it lies
+wholly on the other side of it than the paper's number, *opposite*. On the paper's side, a mean within the margin of the
+paper's number *agrees*; else it is *stronger* if further from "no effect" and *weaker* if nearer to it.
+"As accurate as" is tested on one side: it *agrees* where the interval lies wholly above minus the margin (one point),
+is *opposite* where it lies wholly below, and counts as *no effect measured* in between.
 """
 
 INTERVALS = """\
-*The intervals.* A mean ± its 95 % interval by Student's t. Accuracy and density: n trained networks that differ in the seed
-alone; a difference is taken for each seed that both designs share, and its interval is over these differences.
+*The intervals.* A mean ± its two-sided 95 % interval by Student's t; one-sided tests use the same. Accuracy, density:
+n trained networks that differ in the seed alone, where a difference is taken for each seed that both designs share.
 Speed: n rounds in one process, in which all contenders are timed in turn; it says nothing of other processes or CPUs.
-A count is exact. The accelerator model has no interval: in brackets stands the range that its result takes when any single
-assumption is changed, one at a time. Intervals are not corrected for the number of claims.
+A count is exact. The accelerator model has no interval: in brackets stands the range of its result when assumptions are
+changed, one at a time. No interval is corrected for the number of claims.
 """
 
 _CLAIM = ("id", "text", "paper", "margin", "setting", "source", "how", "measure", "notebook")
@@ -131,9 +131,9 @@ def _of_side(side: int, above: str, below: str) -> str:
 def claims_table(claims: Iterable[Mapping[str, Any]], evidence: Evidence) -> DataFrame:
     """One row per claim: the paper's value, ours, the margin, the verdict, and the records that it rests on.
 
-    Columns: id, claim, restates, paper, ours (for people), value, half_width, low, high, n, of (what n counts), neutral,
-    margin, unit, verdict, notebook, setting, source, how, cpu (of the records), records, lacks (what is missing),
-    command.
+    Columns: id, claim, restates, paper, ours (for people), value, half_width, low, high, n, of (what n counts),
+    neutral, margin, unit, verdict, notebook, setting, source, how, cpu (of the records), records, lacks (what is
+    missing), command.
     """
     measurer, rows = Measurer(evidence), []
     cpus = _cpus(evidence)
@@ -185,11 +185,18 @@ def headline_table(claims: Iterable[Mapping[str, Any]], table: DataFrame) -> Dat
     return rows.assign(claim=rows["id"].map(words))[columns].reset_index(drop=True)
 
 
-HEADINGS = {"claim": "claim", "paper": "paper", "ours": "here", "margin": "margin", "unit": "unit", "verdict": "verdict"}
+HEADINGS = {
+    "claim": "claim",
+    "paper": "paper",
+    "ours": "here",
+    "margin": "margin",
+    "unit": "unit",
+    "verdict": "verdict",
+}
 
 
 def headline_markdown(headline: DataFrame, scale: str) -> str:
-    """The headline table as Markdown, with the scale of the records and the rule below: for page, README and gallery."""
+    """The headline table as Markdown with the scale of the records and the rule, for page, README and gallery."""
     bold = headline.assign(verdict=[f"**{word}**" for word in headline["verdict"]])
     return f"{tables.markdown(bold, HEADINGS)}\n*Records:* {scale}.\n\n{RULE}"
 
@@ -200,8 +207,8 @@ def headline_markdown(headline: DataFrame, scale: str) -> str:
 def load_statements(path: str | Path, kind: str) -> list[dict[str, Any]]:
     """The [[contradiction]] or [[identity]] tables of claims.toml.
 
-    Keys: id, text, paper (a key of PAPER), margin (what rounding allows), measure and arguments (what is reckoned), source,
-    remark (of a contradiction: what may explain it). Raises ValueError naming the table and what is wrong with it.
+    Keys: id, text, paper (a key of PAPER), margin (what rounding allows), measure and arguments (what is reckoned),
+    source, remark (of a contradiction: what may explain it). Raises ValueError naming the table and what is wrong.
     """
     choice("kind", kind, ("contradiction", "identity"))
     statements = tables.load(path, kind, _STATEMENT, ("arguments",))
@@ -228,8 +235,8 @@ def statements_table(statements: Iterable[Mapping[str, Any]]) -> DataFrame:
 def load_inventory(path: str | Path) -> list[dict[str, Any]]:
     """The [[item]] tables of claims.toml: the paper's figures, tables and sections.
 
-    Keys: item ("Fig. 4", as the catalogue's `paper` names it), content, setting, claims (ids of claims and statements it
-    carries; "C8" stands for C8-binary and the like too), note (may be empty).
+    Keys: item ("Fig. 4", as the catalogue's `paper` names it), content, setting, claims (ids of claims and statements
+    that it carries; "C8" stands for C8-binary and the like too), note (may be empty).
     """
     return tables.load(path, "item", _ITEM)
 

@@ -1,8 +1,8 @@
 """The questions of the open review: answers written by hand, and the numbers that they rest on.
 
-questions.toml holds each answer, and below it numbers with the sign that the sentences rely on: "+" or "-" where the 95 %
-interval must lie wholly on that side of the value that means no effect, "0" where it must hold that value. The code measures
-the numbers and says whether the signs hold.
+questions.toml holds each answer, and below it numbers with the sign that the sentences rely on: "+" or "-" where the
+95 % interval must lie wholly on that side of the value that means no effect, "0" where it must hold that value. The
+code measures the numbers and says whether the signs hold.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pandas import DataFrame
 from sbkit.checks import choice
 from sbkit.evidence import tables
 from sbkit.evidence.claims import numbers
-from sbkit.evidence.measures import MEASURES, Measurer, prepared
+from sbkit.evidence.measures import MEASURES, prepared
 from sbkit.evidence.stats import Measured, MissingRecord
 
 SIGNS = ("+", "0", "-")
 HOLDS = ("agrees", "undecided", "disagrees", "not measured", "-")
-"""Whether a number has the sign that the answer relies on. Undecided: its interval holds the value of no effect, where a
-side is relied on, or is open. A dash: the answer relies on no sign of it."""
+"""Whether a number has the sign that the answer relies on. Undecided: its interval holds the value of no effect,
+where a side is relied on. A dash: the answer relies on no sign of it."""
 
 DISAGREES = "These records disagree with this answer."
 COMMITTED = "reference"
@@ -158,11 +158,18 @@ def answers_table(questions: Iterable[Mapping[str, Any]], table: DataFrame) -> D
     return DataFrame(rows)
 
 
-_HEADINGS = {"what": "what", "ours": "measured", "unit": "unit", "neutral": "no effect", "holds": "answer", "profile": "records"}
+_HEADINGS = {
+    "what": "what",
+    "ours": "measured",
+    "unit": "unit",
+    "neutral": "no effect",
+    "holds": "answer",
+    "profile": "records",
+}
 
 
 def as_markdown(answers: DataFrame, table: DataFrame) -> str:
-    """All questions for people: the answer in bold, its sentences, a warning where records disagree, the small table."""
+    """All questions for people: the answer in bold, its sentences, a warning where records disagree, its numbers."""
     parts = []
     for row in answers.itertuples():
         own = table[table["id"] == row.id] if len(table) else table

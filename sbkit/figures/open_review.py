@@ -317,8 +317,8 @@ def robustness_table(train: DataFrame) -> DataFrame:
     """Accuracy on corrupted and attacked images: mean and 95 % half width of each group, test and strength.
 
     `kind` is "corruption", whose strength is a severity, or "attack", whose strength is epsilon over the range of a
-    pixel; strength 0 is the same images as they are. `plain` marks schemes without changes. Empty without runs that were
-    tested so.
+    pixel; strength 0 is the same images as they are. `plain` marks schemes without changes. Empty without runs that
+    were tested so.
     """
     tests = changed_images.tests(train)
     if tests.empty:

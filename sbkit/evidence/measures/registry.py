@@ -101,7 +101,7 @@ def prepared(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     for argument, value in arguments.items():
         resolve = _SELECTORS.get(parameters[argument].annotation)
         if resolve and not isinstance(value, Mapping):
-            raise ValueError(f"{argument} = {value!r}; allowed: a table, such as {{ design = \"signed_binary\" }}")
+            raise ValueError(f'{argument} = {value!r}; allowed: a table, such as {{ design = "signed_binary" }}')
         found[argument] = resolve(value) if resolve else value
     return found
 

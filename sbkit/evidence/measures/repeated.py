@@ -52,7 +52,7 @@ def _reduction(evidence: Evidence, group: Group, channels: int, form: Form):
 
 @measure("times", neutral=1.0)
 def operation_reduction(evidence: Evidence, ours: Group, channels: int = 0, form: Form = TABLE) -> Measured:
-    """Arithmetic reduction of the trained [3, 3, channels, channels] layers (0: all 3x3): mean of a run, then of runs."""
+    """Arithmetic reduction of the trained [3, 3, channels, channels] layers (0: all 3x3): mean of runs' means."""
     per_run = _reduction(evidence, ours, channels, form)
     return measured(per_run, per_run.index)
 

@@ -130,7 +130,9 @@ def _swept(evidence: Evidence, scheme: str, algorithm: str) -> DataFrame:
 
 
 @measure("density")
-def cheapest_density(evidence: Evidence, cost: str, scheme: str = "signed_binary", algorithm: str = "table") -> Measured:
+def cheapest_density(
+    evidence: Evidence, cost: str, scheme: str = "signed_binary", algorithm: str = "table"
+) -> Measured:
     """The density at which a scheme's layer costs least; cost: operations, operations per bit (of entropy), or time."""
     choice("cost", cost, COSTS)
     swept = _swept(evidence, scheme, algorithm)
