@@ -163,7 +163,7 @@ _HEADINGS = {
     "ours": "measured",
     "unit": "unit",
     "neutral": "no effect",
-    "holds": "answer",
+    "holds": "with the answer",
     "profile": "records",
 }
 
