@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sbkit.checks import choice, stem
+from sbkit.checks import choice, stem, table, toml
 from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS
 from sbkit.notebook.experiments import DEFAULT, NOTEBOOKS, find_root
 
@@ -27,18 +26,13 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
     empty), caption, reads (of READS), needs (options that a run of the profile must have, and `design`, whose options
     it must have). Raises ValueError naming the entry and what is wrong with it.
     """
-    path = (root or find_root()) / "notebooks" / "catalogue.toml"
-    catalogue = tomllib.loads(path.read_text(encoding="utf-8"))
+    catalogue = toml((root or find_root()) / "notebooks" / "catalogue.toml")
     for name, entry in catalogue.items():
         folder, _, file = name.partition("/")
         choice(f"catalogue.toml: folder of {name}", folder, FORMATS)
         stem(f"catalogue.toml: {folder}", file)
+        table(f"catalogue.toml: {name}", entry, _FORMS, optional=["needs"])
         entry.setdefault("needs", {})
-        for key, value in entry.items():
-            if not isinstance(value, _FORMS.get(key, ())):
-                raise ValueError(f"catalogue.toml: {name}.{key} = {value!r}; allowed: {', '.join(_FORMS)}")
-        if missing := _FORMS.keys() - entry.keys():
-            raise ValueError(f"catalogue.toml: {name} lacks {', '.join(sorted(missing))}")
         for kind in entry["reads"]:
             choice(f"catalogue.toml: {name}.reads", kind, READS)
         if design := entry["needs"].get("design"):
