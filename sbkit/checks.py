@@ -28,7 +28,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
 
 
 def number(name: str, value: Any, least: float, most: float | None = None) -> None:
-    """Raises ValueError unless the value is a finite number (numpy's too) from `least` to `most` (None: without end)."""
+    """Raises ValueError unless the value is a finite number (numpy's too) from `least` to `most` (None: no end)."""
     fits = isinstance(value, Real) and not isinstance(value, bool) and least <= value < float("inf")
     if not fits or (most is not None and value > most):
         allowed = f"a number >= {least}" if most is None else f"a number from {least} to {most}"

@@ -168,13 +168,9 @@ def escaped(text: str) -> str:
 
 
 def markdown(shown: Shown, caption: str) -> str:
-    caption = markup.escape(caption, quote=False)
-    body = (
-        shown.text.map(escaped)
-        .rename(columns=lambda name: escaped(str(name)))
-        .to_markdown(index=False, disable_numparse=True, colalign=shown.align)
-    )
-    return f"{caption}\n\n{body}\n" if caption else f"{body}\n"
+    text = shown.text.map(escaped).rename(columns=lambda name: escaped(str(name)))
+    body = text.to_markdown(index=False, disable_numparse=True, colalign=shown.align)
+    return f"{markup.escape(caption, quote=False)}\n\n{body}\n" if caption else f"{body}\n"
 
 
 def latex(shown: Shown, stem: str, caption: str) -> str:
