@@ -67,7 +67,7 @@ def test_random_codes_have_the_schemes_values_and_density(scheme):
     expected = {"binary": [-1, 1], "zero_one": [0, 1]}.get(scheme, [-1, 0, 1])
     assert np.unique(codes).tolist() == expected
     assert np.count_nonzero(codes) / codes.size == pytest.approx(DENSITY.get(scheme, 0.35), abs=0.02)
-    assert scheme != "signed_binary" or (codes[:3] >= 0).all() and (codes[3:] <= 0).all()
+    assert scheme != "signed_binary" or ((codes[:3] >= 0).all() and (codes[3:] <= 0).all())
 
 
 @pytest.mark.parametrize(

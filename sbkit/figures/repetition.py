@@ -57,7 +57,7 @@ def unique_filters_table(origins: DataFrame) -> DataFrame:
     for (scheme, filters), found in origins.groupby(["scheme", "filters"], sort=True):
         unique = found.groupby(["codes", "name"])["unique"].mean().unstack(0)
         bound = found["bound"].iloc[0]
-        row = {"scheme": scheme, "filters": filters, "bound": bound, "least_repetition": filters / bound}
+        row = {"scheme": SCHEMES[scheme].label, "filters": filters, "bound": bound, "least_repetition": filters / bound}
         row |= {"paper": found["paper"].max(), "n": len(unique)}
         for origin in ("trained", "random", "shuffled"):
             row[origin] = shown(*interval(unique[origin]), len(unique), 1) if origin in unique else ""
@@ -179,8 +179,7 @@ def fig_operations(table: DataFrame) -> Figure:
         for key in style.schemes(chosen["scheme"])
         if (*form, key) in means.index
     )
-    panels = [rows[(rows["algorithm"] == "dataflow") == of_graphs] for of_graphs in (False, True)]
-    panels = [panel for panel in panels if len(panel)]
+    panels = [panel for _, panel in rows.groupby(rows["algorithm"] == "dataflow")]
     names = [([SCHEMES[key].label for key in panel["scheme"]], list(panel["form"])) for panel in panels]
     height = 0.5 + max(layout.rows_height(*of_panel) for of_panel in names)
     figure, axes = plt.subplots(1, len(panels), figsize=(style.PAGE, height), squeeze=False)
@@ -231,8 +230,9 @@ def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
     form = counted["algorithm"] + counted["skip_zeros"].map({True: "", False: ", zeros kept"})
     counted = counted.assign(form=form, paper=paper).dropna(subset="paper")
     counted["density"] = counted.groupby(["C", "scheme", "codes"])["density"].transform("mean")
-    layers = [f"[3, 3, {C}, {C}]" for C in counted["C"]]
-    counted = counted.assign(layer=layers, encoding=pd.Categorical(counted["encoding"], list(ENCODINGS)))
+    counted["layer"] = [f"[3, 3, {C}, {C}]" for C in counted["C"]]
+    counted["scheme"] = [SCHEMES[key].label for key in counted["scheme"]]
+    counted["encoding"] = pd.Categorical(counted["encoding"].map(ENCODINGS), list(ENCODINGS.values()))
     place = ["C", "layer", "scheme", "codes", "encoding", "density", "paper"]
     wide = counted.pivot_table(index=place, columns="form", values="reduction", aggfunc="mean", observed=True)
     forms = [algorithm + zeros for algorithm in _COUNTED for zeros in ("", ", zeros kept")]
