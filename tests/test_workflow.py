@@ -55,7 +55,7 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def copy_sources(tracked_files):
-    """A function that makes a folder what a clone would be, with the compiled kernels, and without committed results."""
+    """A function that makes a folder a clone with compiled kernels and without committed results."""
 
     def copy(folder):
         for path in tracked_files:
