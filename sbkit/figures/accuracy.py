@@ -278,6 +278,8 @@ def fig_curves(table: DataFrame) -> Figure:
     )
     axis.set(xlabel="epoch", ylabel="top-1 accuracy, %")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = axis.get_ylim()  # names may need more room than percentages have
+    axis.set_yticks([place for place in axis.get_yticks() if low <= place <= min(high, 100)])
     head(figure, "Top-1 after each epoch")
     return figure
 
