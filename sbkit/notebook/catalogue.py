@@ -24,7 +24,7 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
 
     Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
     empty), caption, reads (of READS), needs (options that a run of the profile must have, and `design`, whose options
-    it must have). Raises ValueError naming the entry and what is wrong with it.
+    it must have, or a list of designs, each of which some run must have). Raises ValueError naming the entry and what is wrong with it.
     """
     catalogue = toml((root or find_root()) / "notebooks" / "catalogue.toml")
     for name, entry in catalogue.items():
@@ -35,7 +35,7 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
         entry.setdefault("needs", {})
         for kind in entry["reads"]:
             choice(f"catalogue.toml: {name}.reads", kind, READS)
-        if design := entry["needs"].get("design"):
+        for design in _designs(entry["needs"]):
             choice(f"catalogue.toml: {name}.needs.design", design, DESIGNS)
     return catalogue
 
@@ -56,8 +56,19 @@ def drawn(
         for name, entry in catalogue.items()
         if entry["notebook"] in readers
         and (not entry["reads"] or kinds.intersection(entry["reads"]))
-        and (not entry["needs"] or any(_has(run, entry["needs"]) for run in runs))
+        and all(any(_has(run, need) for run in runs) for need in _needs(entry["needs"]))
     }
+
+
+def _designs(needs: Mapping[str, Any]) -> list[Any]:
+    design = needs.get("design", [])
+    return design if isinstance(design, list) else [design]
+
+
+def _needs(needs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What single runs must have: the options, and at most one design."""
+    options = {name: value for name, value in needs.items() if name != "design"}
+    return [options | {"design": design} for design in _designs(needs)] or ([options] if options else [])
 
 
 def _has(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
