@@ -1,4 +1,4 @@
-"""What to time: `BenchConfig`, and the networks whose layers are timed."""
+"""The options of a benchmark, and the networks whose layers are timed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sbkit import kernels
-from sbkit.bench.studies import ALGORITHMS, STUDIES
+from sbkit.bench.studies import STUDIES
 from sbkit.checks import choice, number, whole
-from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, ConvShape
+from sbkit.conv import NETWORK_SHAPES, ConvShape
 from sbkit.schemes import SCHEMES
 
 
 class Network(NamedTuple):
-    """A network: its name and options for `sbkit.models.build_model`, and the shapes of its quantized layers.
+    """A network, and the shapes of its quantized layers; those of "tiny" are quicker than its network's."""
 
-    The layers of "tiny" are quicker than those of its network.
-    """
-
-    model: str
+    model: str  # for `sbkit.models.build_model`, as are the options
     image_size: int  # pixels, of a square image
     options: dict[str, int]
     shapes: tuple[ConvShape, ...]
@@ -30,8 +27,8 @@ class Network(NamedTuple):
 
 
 NETWORKS: dict[str, Network] = {
-    "resnet18": Network("resnet18", 224, {"classes": 1000}, RESNET18_SHAPES),
-    "resnet20": Network("resnet20", 32, {}, RESNET20_SHAPES),
+    "resnet18": Network("resnet18", 224, {"classes": 1000}, NETWORK_SHAPES["resnet18"]),
+    "resnet20": Network("resnet20", 32, {}, NETWORK_SHAPES["resnet20"]),
     "tiny": Network("resnet8", 8, {"width": 8}, (ConvShape(8, 8, 8, 8), ConvShape(16, 4, 4, 16))),
 }
 """By the value of the option `shapes`."""
@@ -60,7 +57,7 @@ class BenchConfig:
         for name in ("density", "ternary_density"):
             number(name, getattr(self, name), 0.001, 1)
         for algorithm in self.algorithms.split() or [""]:
-            choice("a word of algorithms", algorithm, ALGORITHMS)
+            choice("a word of algorithms", algorithm, ("sparse", "table", "dataflow"))
         choice("peers", self.peers, (True, False))
         number("min_run_ms", self.min_run_ms, 0.001)
         for name in ("rounds", "threads", "batch"):

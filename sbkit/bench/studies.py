@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from sbkit.designs import DESIGNS
 from sbkit.quantizers import QuantizerConfig
-from sbkit.way import KERNELS, PEERS, Way
+from sbkit.way import PEERS, Way
 
 TORCH = (Way("torch", variant="contiguous"), Way("torch", variant="channels_last"))
 TORCH_BF16 = Way("torch", variant="channels_last", precision="bf16")
@@ -39,22 +38,16 @@ class Study(NamedTuple):
     best_group: bool = True
     bound: bool = False
 
-    def libraries(self, peers: bool) -> Iterator[Way]:
+    def libraries(self, peers: bool) -> list[Way]:
         """Ways of torch, and of its peers if these are wanted."""
-        yield from self.torch
-        for library in PEERS if peers else ():
-            if library != "torch":
-                yield from (Way(library, precision=precision) for precision in self.peers)
+        others = [library for library in PEERS if library != "torch"] if peers else []
+        return [*self.torch, *(Way(library, precision=precision) for library in others for precision in self.peers)]
 
-    def kernels(self, algorithms: str) -> Iterator[tuple[Way, float | None]]:
+    def kernels(self, algorithms: str) -> list[tuple[Way, float | None]]:
         """Ways of our kernels with these algorithms, each with its density (None: the configuration's)."""
-        for way, density in (*((way, None) for way in self.ways), *self.at_density):
-            if way.algorithm in algorithms.split():
-                yield way, density
+        ways = (*((way, None) for way in self.ways), *self.at_density)
+        return [(way, density) for way, density in ways if way.algorithm in algorithms.split()]
 
-
-ALGORITHMS = tuple(algorithm for algorithm in KERNELS if algorithm != "dense")
-"""The algorithms that are timed; `dense` is what their results are compared with."""
 
 # Binary runs in every encoding that an algorithm has, so that it is never held to its worst.
 BINARY_TABLES = tuple(Way("table", "binary", encoding) for encoding in ("two_group", "rewritten", "signed"))
