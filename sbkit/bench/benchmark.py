@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
+import multiprocessing
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +42,9 @@ def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Reco
         "caches": "warm",
         "peers": {peer: importlib.metadata.version(peer) for peer in sorted(timed)},
     }
+    seeds = [config.seed + i for i in range(config.processes)] if config.processes > 1 else config.seed
     provenance = records.provenance(
-        threads=config.threads, started=started, options=asdict(config), seeds=config.seed, extra=extra
+        threads=config.threads, started=started, options=asdict(config), seeds=seeds, extra=extra
     )
     changed = records.changed(config)
     record = records.Record("bench", records.run_id("bench", changed), changed, metrics, {}, provenance)
@@ -70,11 +75,16 @@ def measure(config: BenchConfig) -> dict[str, Any]:
                                         fewest operations, where G here is chosen for speed
       bound_adds                        of `table` in the study of layers: the fewest vectors it must load and add
       bound_ms, roofline_fraction       the time these take from a table in L1 at `peaks`, and that over median_ms
+
+    With `config.processes` above 1, each process draws codes with the next seed, plans, checks and times all by itself,
+    one process after the other. A row then holds `processes`, and the rounds of all of them, those of the first process
+    first; iqr_ms is the largest of a process, and flagged says that some process was noisy. What is counted and not
+    timed is that of the first process.
     """
     if STUDIES[config.study].subject == "operations":
         rows, peaks, skipped = list(ours.operations(config)), {}, []
     else:
-        rows, peaks, skipped = _timed(config)
+        rows, peaks, skipped = (_timed if config.processes == 1 else _pooled)(config)
         for row in rows:
             bound = row["bound_adds"] and row["bound_adds"] / (peaks["l1_gadds"] * 1e6 * config.threads)
             row |= {"bound_ms": bound, "roofline_fraction": bound and bound / row["median_ms"]}
@@ -101,6 +111,35 @@ def _timed(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float],
             return rows, peaks, skipped
     finally:
         torch.set_num_threads(before)
+
+
+def _pooled(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """What `_timed` returns, of all processes."""
+    found = []
+    for i in range(config.processes):
+        found.append(in_own_process(_timed, replace(config, processes=1, seed=config.seed + i)))
+        print(f"process {i + 1} of {config.processes}: {len(found[-1][0])} timings", flush=True)
+    rows, peaks, skipped = zip(*found, strict=True)
+    most = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
+    return [_together(alike) for alike in zip(*rows, strict=True)], most, sorted({*itertools.chain(*skipped)})
+
+
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+    """The result of an importable function in a fresh process; what it raises is raised here."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _together(rows: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """One contender's row of the rows that its processes measured."""
+    round_ms = [ms for row in rows for ms in row["round_ms"]]
+    median = float(np.median(round_ms))
+    return rows[0] | {
+        **{"processes": len(rows), "median_ms": median, "round_ms": round_ms, "rounds": len(round_ms)},
+        **{"iqr_ms": max(row["iqr_ms"] for row in rows), "min_ms": min(row["min_ms"] for row in rows)},
+        **{"flagged": any(row["flagged"] for row in rows)},
+        "gmacs": rows[0]["gmacs"] * rows[0]["median_ms"] / median,
+    }
 
 
 def timings(config: BenchConfig, subject: Subject) -> list[dict[str, Any]]:

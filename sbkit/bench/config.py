@@ -45,6 +45,7 @@ class BenchConfig:
     algorithms: str = "sparse table dataflow"  # of the kernels, on layers and at many densities; a network takes table
     peers: bool = True  # ONNX Runtime and OpenVINO as well, where installed; in the studies of layers and networks
     rounds: int = 7  # times every contender is timed, all in turn
+    processes: int = 1  # one after the other; each draws codes with the next seed, plans them and times all rounds
     min_run_ms: float = 20.0  # least milliseconds of one timing
     threads: int = 1  # of the kernels, of torch and of its peers; in the study of threads, what one is compared with
     batch: int = 1  # images
@@ -60,10 +61,12 @@ class BenchConfig:
             choice("a word of algorithms", algorithm, ("sparse", "table", "dataflow"))
         choice("peers", self.peers, (True, False))
         number("min_run_ms", self.min_run_ms, 0.001)
-        for name in ("rounds", "threads", "batch"):
+        for name in ("rounds", "processes", "threads", "batch"):
             whole(name, getattr(self, name), 1)
         if STUDIES[self.study].beside_one_thread:
             whole(f"in the study {self.study}, threads", self.threads, 2)
+        if STUDIES[self.study].subject == "operations":
+            whole("in the study operations, which times nothing, processes", self.processes, 1, 1)
         whole("seed", self.seed, 0)
         choice("isa", self.isa, ("auto", *kernels.isas()))
 
