@@ -50,35 +50,6 @@ def no_network(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def profile(tmp_path_factory):
-    """A folder with synthetic records of every kind."""
-    from recorded import write_profile
-
-    return write_profile(tmp_path_factory.mktemp("profile"))
-
-
-@pytest.fixture(scope="session")
-def train(profile):
-    from sbkit import records
-
-    return records.read(profile, "train")
-
-
-@pytest.fixture(scope="session")
-def bench(profile):
-    from sbkit import records
-
-    return records.read(profile, "bench")
-
-
-@pytest.fixture(scope="session")
-def evidence(train, bench):
-    from sbkit.analysis import Evidence, group_runs, run_weights
-
-    return Evidence(group_runs(train), bench, run_weights(train))
-
-
-@pytest.fixture(scope="session")
 def committed():
     """`committed("review")` measures the committed records of a profile, each number once a session."""
     import functools
