@@ -75,7 +75,7 @@ def train(
     """
     choice("progress", progress, PROGRESS)
     if threads is not None:
-        whole("threads", threads, 1)
+        whole("threads", threads, 1, 1024)  # of many more, the first step would end the process
         torch.set_num_threads(threads)
     setup = prepare(config, quantizer)
     shown = chosen(progress) if group()[0] == 0 else "none"
