@@ -146,7 +146,7 @@ class Quantizer(nn.Module):
         return QuantizedWeight(
             codes.to("cpu", torch.int8).reshape((K, C, *window) if len(window) == 2 else (K, C, -1, 1)).numpy(),
             *scales,
-            channel_sign=None if self.channel_sign is None else self.channel_sign.cpu().numpy(),
+            channel_sign=None if self.channel_sign is None else self.channel_sign.to("cpu", torch.int8).numpy(),
             scheme=self.config.quantizer,
         )
 
