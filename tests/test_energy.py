@@ -3,11 +3,9 @@
 import math
 from dataclasses import replace
 
-import pandas as pd
 import pytest
-from recorded import train_record
 
-from sbkit import analysis, claims, energy, records
+from sbkit import energy
 from sbkit.conv import RESNET18_SHAPES, ConvShape
 from sbkit.energy import Accelerator, Codes
 
@@ -32,15 +30,8 @@ def test_memories_cost_what_horowitz_says_and_lie_between():
         assert 64 * energy.buffer_pj_per_bit(kib) == pytest.approx(pj)
     assert 64 * energy.buffer_pj_per_bit(16) == pytest.approx(10 * math.sqrt(2))
     for kib in (4, 2048):
-        with pytest.raises(ValueError, match=f"a memory of {kib} KiB; allowed: 8 to 1024"):
+        with pytest.raises(ValueError, match=f"memory, KiB = {kib}; allowed: a number from 8 to 1024"):
             energy.buffer_pj_per_bit(kib)
-
-
-def test_dram_over_arithmetic_is_the_papers():
-    evidence = analysis.Evidence(pd.DataFrame(), pd.DataFrame(), {})
-    assert claims.dram_over_add(evidence).value == pytest.approx(6400)
-    assert round(claims.dram_over_multiply(evidence).value) == 206
-    assert claims.dram_over_add(evidence).names == ()
 
 
 @pytest.mark.parametrize(
@@ -48,12 +39,12 @@ def test_dram_over_arithmetic_is_the_papers():
     [
         ({"variant": "quick"}, "variant = 'quick'; allowed: dense, sparse, repetition"),
         ({"storage": "zip"}, "storage = 'zip'; allowed: packed, entropy, words"),
-        ({"units": 0}, "units = 0; allowed: 1 or more"),
+        ({"units": 0}, "units = 0; allowed: an integer >= 1"),
         ({"filters": 48}, "filters = 48; allowed: a divisor of units = 256"),
-        ({"efficiency": 1.5}, "efficiency = 1.5; allowed: from 0 to 1"),
-        ({"dram_bytes_per_cycle": 0}, "dram_bytes_per_cycle = 0; allowed: above 0"),
-        ({"static_share": -1.0}, "static_share = -1.0; allowed: 0 or more"),
-        ({"buffer_kib": 1}, "a memory of 1 KiB"),
+        ({"efficiency": 1.5}, "efficiency = 1.5; allowed: a number from 0 to 1"),
+        ({"dram_bytes_per_cycle": 0}, "dram_bytes_per_cycle = 0; allowed: an integer >= 1"),
+        ({"static_share": -1.0}, "static_share = -1.0; allowed: a number >= 0"),
+        ({"buffer_kib": 1}, "buffer_kib = 1; allowed: a number from 8 to 1024"),
     ],
 )
 def test_an_impossible_machine_is_refused(change, message):
@@ -160,7 +151,7 @@ def test_repetition_costs_the_additions_of_graphs():
     assert cost.dram_pj == pytest.approx(20 * (index + 2 * maps))
     scratch = (64 * 500 + words) * 32 * 10 / 64
     assert cost.buffer_pj == pytest.approx(BUFFER * (32 * words + 16 * index + maps + index + 2 * maps) + scratch)
-    with pytest.raises(ValueError, match="no graph of binary for 16→16 @8"):
+    with pytest.raises(ValueError, match=r"graph of binary for .* = \(16, 8, 16, 1\)"):
         energy.layer_cost(LAYER, BINARY, replace(SMALL, variant="repetition"))
 
 
@@ -197,62 +188,6 @@ def test_perfect_skipping_with_nothing_in_the_way_is_one_over_density():
     assert dense.energy == pytest.approx(1, abs=1e-4) and dense.throughput == 1
 
 
-# Tables
-
-
-def counted(shape, scheme, adds, **more):
-    """A row of a benchmark of the study of operations."""
-    row = {"contender": "dataflow", "scheme": scheme, "encoding": "two_group", "skip_zeros": True, "density": 0.3}
-    place = {"C": shape.C, "H": shape.H, "K": shape.K, "stride": float(shape.stride), "batch": 1}
-    return row | place | {"adds": adds * shape.P * shape.Q} | more
-
-
-def test_codes_are_known_from_training_and_from_a_benchmark():
-    shape = RESNET18_SHAPES[4]
-    assert shape.stride == 2
-    rows = [
-        counted(shape, "signed_binary", 70),
-        counted(shape, "signed_binary", 90, skip_zeros=False),
-        counted(shape, "signed_binary", 50, contender="table"),
-        counted(shape, "binary", 200, density=1.0),
-        counted(shape, "binary", 110, density=1.0, encoding="rewritten"),
-        counted(shape, "ternary_twn", 150, density=0.58),
-    ]
-    place = (64, 56, 128, 2)
-    assert energy.known_codes({"signed_binary": 0.33, "zero_one": 0.2, "binary": 1.0}, pd.DataFrame(rows)) == [
-        Codes("signed_binary", 0.33, "two_group", {place: 70}),
-        Codes("zero_one", 0.2),
-        Codes("binary", 1.0, "two_group", {place: 200}),
-        Codes("binary", 1.0, "rewritten", {place: 110}),
-        Codes("ternary_twn", 0.58, "two_group", {place: 150}),
-    ]
-    assert energy.known_codes({"binary": 1.0}, pd.DataFrame()) == [BINARY]
-
-
-def test_energy_table_adds_up():
-    rewritten = graphs(0.2, "rewritten", "binary", 1.0)
-    known = [graphs(0.4, scheme="binary", density=1.0), rewritten, graphs(0.1), Codes("full_precision", 1.0), TERNARY]
-    table = energy.energy_table(known, Accelerator(batch=2))
-    parts = table[[f"{part}_uj" for part in energy.PARTS]].sum(axis=1)
-    assert parts.to_list() == pytest.approx(table["energy_uj"].to_list())
-    whole = table[table["layer"] == "all"].set_index(["variant", "scheme", "encoding"])
-    layers = table[table["layer"] != "all"].groupby(["variant", "scheme", "encoding"], sort=False)
-    for column in ("energy_uj", "latency_ms", "count"):
-        assert layers[column].sum().to_dict() == pytest.approx(whole[column].to_dict())
-    assert (whole["images_per_second"] * whole["latency_ms"]).to_list() == pytest.approx([2000] * len(whole))
-    sparse = energy.compare(known[2], known[0], Accelerator(batch=2))
-    row = whole.loc["sparse", "signed_binary", "two_group"]
-    assert row[["energy_over_binary", "throughput_over_binary"]].to_list() == pytest.approx(list(sparse))
-    assert set(whole.loc["repetition"].index) == {
-        ("binary", "two_group"), ("binary", "rewritten"), ("signed_binary", "two_group")
-    }  # fmt: skip
-    assert "full_precision" not in whole.loc["sparse"].index.get_level_values("scheme")
-
-
-def test_a_table_without_binary_has_no_ratios():
-    assert energy.energy_table([OURS])["energy_over_binary"].isna().all()
-
-
 # What is open
 
 
@@ -279,77 +214,3 @@ def test_single_changes_and_pairs_of_them():
     assert all(first[0] != second[0] for first, second in (case.changes for case in pairs))
     [both] = [c for c in pairs if c.changes == (("units", 1024), ("density of signed binary", 0.35))]
     assert both.ratios == energy.compare(Codes("signed_binary", 0.35), BINARY, Accelerator(units=1024))
-
-
-def test_sensitivity_puts_what_moves_the_energy_most_first():
-    table = energy.sensitivity_table(OURS, [BINARY, TERNARY])
-    over_binary = table[table["over"] == "binary"]
-    spans = over_binary.groupby("assumption", sort=False)["energy"].agg(lambda values: values.max() - values.min())
-    assert spans.is_monotonic_decreasing
-    base = over_binary[over_binary["base"]]
-    assert len(base) == over_binary["assumption"].nunique()
-    assert set(base["energy"]) == {energy.compare(OURS, BINARY, Accelerator()).energy}
-    values = over_binary[over_binary["assumption"] == "activation bits in memory"]["value"]
-    assert list(values) == ["8", "16", "32"]
-    assert set(over_binary["paper_energy"]) == {0.51} and set(over_binary["paper_throughput"]) == {2.86}
-    over_ternary = table[table["over"] == "ternary_twn"]
-    assert over_ternary["paper_energy"].isna().all()
-    assert set(over_ternary["assumption"]) - set(over_binary["assumption"]) == {"density of ternary"}
-
-
-def test_needs_say_what_was_computed():
-    codes = Codes("signed_binary", 0.35)
-    table = energy.needs_table(codes, BINARY).set_index("ratio")
-    base = energy.compare(codes, BINARY, Accelerator())
-    assert table["base"].to_list() == pytest.approx([base.energy, base.throughput, base.latency])
-    reading = table["reading"]
-    assert reading["energy"].startswith("75% of binary's energy would have to fall with the density (0.35)")  # .49/.65
-    assert f"); {(1 - base.energy) / 0.65:.0%} does" in reading["energy"]
-    single = list(energy.cases(codes, BINARY, Accelerator(), 1))
-    close = [case for case in single if abs(case.ratios.energy / 0.51 - 1) <= 0.05]
-    assert f"Within 5% of 0.51: {len(close)} of {len(single)} single changes and" in reading["energy"]
-    assert "gives 1 / density: 2.86 here, and 2.86 at the paper's 0.35" in reading["throughput"]
-    for case in single:
-        [(label, value)] = case.changes
-        named = f"{label} = {energy._shown(value)} ({case.ratios.throughput:.2f})" in reading["throughput"]
-        assert named or case.ratios.throughput >= 0.95 * base.throughput
-    assert "2.86 would be 0.35, 0.78 a throughput of 1.28" in reading["latency"]
-    assert "only if 66% of binary's latency is waiting" in reading["latency"]  # (.78-.35)/.65
-
-
-# From records
-
-
-def test_modelled_ratios_carry_the_spread_of_trained_densities(evidence):
-    found = claims.modelled_energy(evidence)
-    expected = energy.compare(Codes("signed_binary", 0.35), BINARY, Accelerator())
-    assert (found.value, found.half_width, found.n) == (pytest.approx(expected.energy), pytest.approx(0), 3)
-    assert found.names == tuple(f"{scheme}-s{seed}" for scheme in ("signed_binary", "binary") for seed in range(3))
-    assert claims.modelled_throughput(evidence).value == pytest.approx(expected.throughput)
-    assert claims.modelled_latency(evidence).value == pytest.approx(1 / expected.throughput)
-
-
-def test_modelled_ratios_need_densities(tmp_path):
-    train_record(tmp_path, "signed_binary", 0, 84.0)
-    runs = analysis.group_runs(records.read(tmp_path, "train"))
-    with pytest.raises(claims.MissingRecord, match="a training run of binary"):
-        claims.modelled_energy(analysis.Evidence(runs, pd.DataFrame(), {}))
-
-
-def test_known_codes_of_a_profile(evidence):
-    densities = {codes.scheme: codes.density for codes in claims.known_codes(evidence)}
-    assert densities == pytest.approx(
-        {"binary": 1.0, "full_precision": 1.0, "signed_binary": 0.35, "ternary_twn": 0.58, "zero_one": 0.3}
-    )
-    assert claims.known_codes(analysis.Evidence(pd.DataFrame(), pd.DataFrame(), {})) == []
-
-
-def test_radar_has_the_papers_quantities_and_says_what_is_missing(evidence):
-    table = claims.radar_table(evidence)
-    assert table["quantity"].to_list() == ["energy", "throughput", "density", "latency", "latency", "accuracy"]
-    values = table["value"].to_list()
-    assert values[2] == pytest.approx(0.35) and values[4] == pytest.approx(0.5)
-    assert values[5] == pytest.approx((83 / 87 + 84.1 / 87.4 + 83.6 / 86.9) / 3)
-    assert table["paper"].to_list()[:5] == [0.51, 2.86, 0.35, 0.78, 0.78] and math.isnan(table["paper"].iloc[5])
-    nothing = claims.radar_table(analysis.Evidence(analysis.group_runs(pd.DataFrame()), pd.DataFrame(), {}))
-    assert nothing["value"].isna().all() and nothing["note"].str.startswith("missing: a ").all()
