@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import math
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from sbkit.checks import whole
+from sbkit.checks import choice, whole
 from sbkit.records import write_atomic
 
 
@@ -114,6 +115,8 @@ class QuantizedWeight:
     negative_scale  float32 (K,); equal to `scale` unless given
     channel_sign    int8 (C,) in {-1, +1}, fixed before training; all +1 unless given
     scheme          the quantizer's key, such as "signed_binary"
+
+    Raises ValueError naming the field, its value and what is allowed.
     """
 
     codes: np.ndarray
@@ -142,6 +145,8 @@ class QuantizedWeight:
             value = np.ascontiguousarray(value, dtype)
             if value.shape != (length,):
                 raise ValueError(f"{field} has shape {value.shape}; allowed: ({length},)")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{field} holds {value[~np.isfinite(value)][0]}; allowed: finite float32 numbers")
             object.__setattr__(self, field, value)
         object.__setattr__(self, "codes", codes.astype(np.int8, copy=False))
 
@@ -162,10 +167,19 @@ def mixes_signs(codes: np.ndarray) -> bool:
 
 
 MOST_WEIGHTS = 2**28
-"""Of one layer in a file: a hundred times the largest of the networks above."""
+"""Of all layers in a file: ten times those of the largest network above."""
 
-_HEADER_BYTES = 4096  # more than the header of an array in a file takes
-_FIELDS = ("shape", "positive", "negative", "scale", "negative_scale", "channel_sign", "scheme")
+_FIELDS = {
+    "shape": np.int64,
+    "positive": np.uint8,
+    "negative": np.uint8,
+    "scale": np.float32,
+    "negative_scale": np.float32,
+    "channel_sign": np.int8,
+    "scheme": np.str_,
+}
+_HEADER_BYTES = 4096  # more than the header of an array takes
+_MOST_LETTERS = 100  # of a scheme's name
 
 
 def save_weights(path: str | os.PathLike, weights: Mapping[str, QuantizedWeight]) -> Path:
@@ -173,7 +187,7 @@ def save_weights(path: str | os.PathLike, weights: Mapping[str, QuantizedWeight]
     arrays = {}
     for name, weight in weights.items():
         values = (
-            np.array(weight.codes.shape),
+            np.array(weight.codes.shape, np.int64),
             np.packbits(weight.codes > 0),
             np.packbits(weight.codes < 0),
             weight.scale,
@@ -190,37 +204,56 @@ def save_weights(path: str | os.PathLike, weights: Mapping[str, QuantizedWeight]
 def load_weights(path: str | os.PathLike) -> dict[str, QuantizedWeight]:
     """Read what `save_weights` wrote, in the same order.
 
-    Raises ValueError naming the file for whatever is wrong with it, OSError for a file that cannot be read. An array is
-    unpacked only if it is as large as its layer's shape says, so that a small file cannot fill the memory.
+    Raises ValueError naming the file for whatever is wrong with it, OSError for a file that cannot be read. Sizes and
+    types are held to each layer's shape before an array is unpacked, so that a small file cannot fill the memory.
     """
     data = Path(path).read_bytes()
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            names = dict.fromkeys(key.rpartition("/")[0] for key in file.files)
-            return {name: _load_layer(file, name) for name in names}
-    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds
-        raise ValueError(f"{path} is not a readable weights file: {error}") from error
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            return _read_layers(file)
+    except Exception as error:  # zipfile, zlib and numpy's parser of headers raise a dozen kinds
+        raise ValueError(f"{path} is not a readable weights file: {error or type(error).__name__}") from error
 
 
-def _load_layer(file: np.lib.npyio.NpzFile, name: str) -> QuantizedWeight:
-    def array(field: str, most_bytes: int) -> np.ndarray:
-        size = file.zip.getinfo(f"{name}/{field}.npy").file_size
-        whole(f"bytes of {name}/{field}", size, 1, most_bytes + _HEADER_BYTES)
-        return file[f"{name}/{field}"]
+def _read_layers(file: zipfile.ZipFile) -> dict[str, QuantizedWeight]:
+    members = file.namelist()
+    names = list(dict.fromkeys(member.rpartition("/")[0] for member in members))
+    if sorted(members) != sorted(f"{name}/{field}.npy" for name in names for field in _FIELDS):
+        raise ValueError(f"it holds {members[:8]}...; allowed: once for each layer, {', '.join(_FIELDS)}")
+    shapes = {name: _read(file, name, "shape", 4).tolist() for name in names}
+    for name, shape in shapes.items():
+        for size in shape:
+            whole(f"a size of {name}", size, 1, MOST_WEIGHTS)
+    whole("weights of all layers", sum(map(math.prod, shapes.values())), 0, MOST_WEIGHTS)
+    layers = {}
+    for name, (K, C, R, S) in shapes.items():
+        count = K * C * R * S
+        plus, minus = (
+            np.unpackbits(_read(file, name, plane, -(-count // 8)), count=count).view(np.int8)
+            for plane in ("positive", "negative")
+        )
+        if (plus & minus).any():
+            raise ValueError(f"{name} has a code that is +1 and -1; allowed: one of them")
+        lengths = {"scale": K, "negative_scale": K, "channel_sign": C}
+        factors = {field: _read(file, name, field, length) for field, length in lengths.items()}
+        scheme = str(_read(file, name, "scheme", None))
+        layers[name] = QuantizedWeight((plus - minus).reshape(K, C, R, S), **factors, scheme=scheme)
+    return layers
 
-    shape = array("shape", 32).tolist()
-    if len(shape) != 4:
-        raise ValueError(f"{name}/shape = {shape}; allowed: K, C, R, S")
-    for size in (*shape, math.prod(shape)):
-        whole(f"a size of {name}", size, 1, MOST_WEIGHTS)
-    K, C, R, S = shape
-    planes = []
-    for field in ("positive", "negative"):
-        packed = array(field, math.prod(shape) // 8 + 1)
-        if packed.shape != (-(-K * C * R * S // 8),):
-            raise ValueError(
-                f"{name}/{field} has shape {packed.shape}; allowed: a bit for each of {K}x{C}x{R}x{S} codes"
-            )
-        planes.append(np.unpackbits(packed, count=math.prod(shape)).astype(np.int8).reshape(shape))
-    factors = [array(field, 4 * length) for field, length in (("scale", K), ("negative_scale", K), ("channel_sign", C))]
-    return QuantizedWeight(planes[0] - planes[1], *factors, str(array("scheme", 400)))
+
+def _read(file: zipfile.ZipFile, name: str, field: str, length: int | None) -> np.ndarray:
+    """The array `field` of a layer, if it has the field's dtype and `length` elements; None: it is one text."""
+    dtype, shape = np.dtype(_FIELDS[field]), () if length is None else (length,)
+    most = 4 * _MOST_LETTERS if length is None else length * dtype.itemsize
+    member = file.getinfo(f"{name}/{field}.npy")
+    whole(f"bytes of {name}/{field}", member.file_size, 1, most + _HEADER_BYTES)
+    data = io.BytesIO(file.read(member))  # no more than file_size
+    version = np.lib.format.read_magic(data)
+    choice(f"version of {name}/{field}", version, ((1, 0),))
+    found = np.lib.format.read_array_header_1_0(data)
+    right = found[2].kind == "U" and found[2].itemsize > 0 if length is None else found[2] == dtype
+    if found[0] != shape or not right:
+        raise ValueError(f"{name}/{field} has shape {found[0]}, dtype {found[2]}; allowed: {shape}, {dtype.name}")
+    if len(data.getbuffer()) - data.tell() != math.prod(shape) * found[2].itemsize:
+        raise ValueError(f"{name}/{field} has {len(data.getbuffer())} bytes; allowed: those of its shape")
+    return np.frombuffer(data.getbuffer(), found[2], offset=data.tell()).reshape(shape)

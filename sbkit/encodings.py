@@ -29,13 +29,17 @@ def one_scale(weight: QuantizedWeight) -> bool:
 def check_encoding(algorithm: str, encoding: str, weight: QuantizedWeight) -> None:
     """Raises ValueError for an unknown algorithm or encoding, or one that the other or the weight does not allow.
 
-    "rewritten" needs codes without zeros, and every encoding but "two_group" needs both scales to be equal.
+    "rewritten" needs codes without zeros and scales with which its two sums over activations up to 1 stay finite; every
+    encoding but "two_group" needs both scales to be equal.
     """
     choice("algorithm", algorithm, KERNELS)
     choice("encoding", encoding, ENCODINGS)
     choice(f"encoding of {algorithm}", encoding, ENCODINGS_OF[algorithm])
     if encoding == "rewritten" and not weight.codes.all():
         raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
+    most = np.finfo(np.float32).max / (2 * weight.codes[0].size)
+    if encoding == "rewritten" and (largest := float(np.abs(weight.scale).max())) > most:
+        raise ValueError(f"encoding = 'rewritten' with a scale of {largest:.3g}; allowed: up to {most:.3g}")
     if encoding != "two_group" and not one_scale(weight):
         raise ValueError(f"encoding = {encoding!r} with two scales; allowed: scale equal to negative_scale")
 

@@ -49,6 +49,18 @@ ISAS = ("scalar", "neon", "avx2", "avx512")
 MOST_THREADS = 1024
 
 
+_forks = 0  # from which process this one was forked: their threads and locks are not here
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Operations(NamedTuple):
     """Operations of the whole layer at batch 1, as its plan executes them; defined in csrc/conv.h."""
 
@@ -58,7 +70,11 @@ class Operations(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A layer packed for one algorithm; run it with `conv2d`. It owns its buffers: concurrent calls take turns."""
+    """A layer packed for one algorithm; run it with `conv2d`. It owns its buffers: concurrent calls take turns.
+
+    In a forked child process, the threads and locks of the parent are lost: a layer that the parent prepared is packed
+    anew at its first run there, for one thread.
+    """
 
     algorithm: str
     isa: str
@@ -76,6 +92,7 @@ class Prepared:
     bias: np.ndarray = field(repr=False)
     relu: bool = field(repr=False)
     _native: object = field(repr=False)
+    _forks: int = field(repr=False)  # how often this process's ancestors had forked when `_native` was packed
 
 
 def isas() -> tuple[str, ...]:
@@ -146,7 +163,7 @@ def prepare(
     group     channels per table, 1 to 10 ("signed" with zeros and both signs in a filter: to 6; "codebook": to 16, as
               long as a table has at most 1,024 patterns), or channels per tile of `dataflow`, 1 to 32; 0: a cost model
               chooses, for `dataflow` by planning samples
-    threads   OpenMP threads, 1 to 1,024; without OpenMP the work is serial
+    threads   OpenMP threads, 1 to 1,024, and 1 in a forked child; without OpenMP the work is serial
     bias      float32 (K,), added to every output of a filter: with `scale`, a folded batch normalisation
     relu      clamp outputs at 0, after bias and residual
     tune      time the cost model's best choices on this machine and keep the fastest, which takes some tenths of a
@@ -188,6 +205,8 @@ def _check_options(
     most = {"table": largest_group(weight.codes, encoding), "dataflow": MOST_CHANNELS["dataflow"]}
     whole(f"group of {algorithm}", group, 0, most.get(algorithm, 0))
     whole("threads", threads, 1, MOST_THREADS)
+    if _forks and threads > 1:
+        raise ValueError(f"threads = {threads} in a forked process; allowed: 1, or a process started by 'spawn'")
     allowed = (shape.K, shape.C, shape.R, shape.S)
     if weight.codes.shape != allowed:
         raise ValueError(f"codes have shape {weight.codes.shape}; allowed for this layer: {allowed}")
@@ -205,16 +224,7 @@ def _pack(
     algorithm: str, weight: QuantizedWeight, shape: ConvShape, encoding: str, options: dict[str, Any]
 ) -> Prepared:
     started = time.perf_counter()
-    native = _kernels.Convolution(
-        algorithm=algorithm,
-        codes=weight.codes,
-        scale=weight.scale,
-        negative_scale=weight.negative_scale,
-        channel_sign=weight.channel_sign,
-        dims=(shape.N, shape.C, shape.H, shape.W, shape.K, shape.R, shape.S, shape.stride, shape.padding),
-        encoding=encoding,
-        **options,
-    )
+    native = _convolution(algorithm, weight, shape, encoding, options)
     seconds = time.perf_counter() - started
     counts = native.operations
     adds = {purpose: counts[f"{purpose}_adds"] for purpose in ("table", "node", "entry", "combine")}
@@ -230,8 +240,33 @@ def _pack(
         geometry=native.geometry,
         weight=weight,
         _native=native,
+        _forks=_forks,
         **{name: options[name] for name in ("isa", "skip_zeros", "threads", "bias", "relu")},
     )
+
+
+def _convolution(
+    algorithm: str, weight: QuantizedWeight, shape: ConvShape, encoding: str, options: dict[str, Any]
+) -> Any:
+    return _kernels.Convolution(
+        algorithm=algorithm,
+        codes=weight.codes,
+        scale=weight.scale,
+        negative_scale=weight.negative_scale,
+        channel_sign=weight.channel_sign,
+        dims=(shape.N, shape.C, shape.H, shape.W, shape.K, shape.R, shape.S, shape.stride, shape.padding),
+        encoding=encoding,
+        **options,
+    )
+
+
+def _repack(prepared: Prepared) -> None:
+    """Replace what a parent process packed, whose lock may be held and whose threads are gone."""
+    options = {name: getattr(prepared, name) for name in ("isa", "skip_zeros", "group", "bias", "relu")}
+    layer = prepared.algorithm, prepared.weight, prepared.shape, prepared.encoding
+    native = _convolution(*layer, options | {"threads": 1, "tune": False})
+    for name, value in (("_native", native), ("_forks", _forks), ("threads", 1)):
+        object.__setattr__(prepared, name, value)
 
 
 def conv2d(prepared: Prepared, x: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
@@ -244,4 +279,6 @@ def conv2d(prepared: Prepared, x: np.ndarray, residual: np.ndarray | None = None
     for name, value in (("x", x), ("residual", residual)):
         if not isinstance(value, np.ndarray) and (value is not None or name == "x"):
             raise TypeError(f"{name} is a {type(value).__name__}; allowed: a float32 numpy array")
+    if prepared._forks != _forks:
+        _repack(prepared)
     return prepared._native.run(x, residual)

@@ -298,9 +298,3 @@ def best_group(weight: QuantizedWeight, *, encoding: str = "two_group", **option
     """The G, from 1 to `largest_group` channels, with which `table` needs the fewest operations per output position."""
     groups = range(1, largest_group(weight.codes, encoding) + 1)
     return min(groups, key=lambda group: operations(weight, "table", group=group, encoding=encoding, **options).total)
-
-
-def reduction(weight: QuantizedWeight, algorithm: str, shape: ConvShape | None = None, **options) -> float:
-    """Arithmetic reduction: the dense operations over those of `operations(...)`; infinite for all-zero weights."""
-    count = operations(weight, algorithm, shape, **options).total
-    return operations(weight, "dense", shape).total / count if count else float("inf")

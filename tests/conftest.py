@@ -11,6 +11,7 @@ import pytest
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["MPLBACKEND"] = "agg"
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"  # the AMX unit stops the process in some virtual machines
 for _variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     os.environ[_variable] = "http://127.0.0.1:9"  # the discard port: nobody answers
 for _variable in [_name for _name in os.environ if _name.startswith("GIT_")]:

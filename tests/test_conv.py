@@ -1,6 +1,10 @@
 """Shapes and quantized weights: derived sizes, exact round trip through a file, bad input."""
 
+import io
 import os
+import random
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,11 @@ from sbkit.conv import NETWORK_SHAPES, ConvShape, QuantizedWeight, load_weights,
 
 def _codes(shape=(5, 3, 3, 3), seed=0):
     return np.random.default_rng(seed).integers(-1, 2, shape).astype(np.int8)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes(), scheme="ternary_twn")})
 
 
 def test_output_size_and_counts():
@@ -38,9 +47,8 @@ def test_the_table_holds_the_quantized_layers_of_the_networks(network, layers, w
     ],
 )
 def test_impossible_shapes_are_refused(options, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=message):
         ConvShape(**{"C": 1, "H": 4, "W": 4, "K": 1} | options)
-    assert message in str(error.value)
 
 
 def test_dense_applies_scales_and_signs():
@@ -56,15 +64,24 @@ def test_dense_applies_scales_and_signs():
         ({"codes": np.zeros((2, 3))}, "codes have shape (2, 3)"),
         ({"codes": np.zeros((2, 0, 3, 3))}, "no dimension empty"),
         ({"codes": np.full((1, 1, 1, 1), 2)}, "codes hold [2]; allowed: -1, 0, +1"),
+        ({"codes": np.full((1, 1, 1, 1), np.nan)}, "codes hold [nan]; allowed: -1, 0, +1"),
         ({"scale": np.ones(4)}, "scale has shape (4,); allowed: (5,)"),
+        ({"scale": [1, 1, np.nan, 1, 1]}, "scale holds nan; allowed: finite float32 numbers"),
+        ({"negative_scale": [1, 1, -np.inf, 1, 1]}, "negative_scale holds -inf; allowed: finite float32 numbers"),
         ({"channel_sign": np.ones(5)}, "channel_sign has shape (5,); allowed: (3,)"),
         ({"channel_sign": np.zeros(3)}, "channel_sign holds [0.0]; allowed: -1, +1"),
+        ({"channel_sign": [1, np.nan, 1]}, "channel_sign holds"),
     ],
 )
 def test_bad_weights_are_refused(options, message):
     with pytest.raises(ValueError) as error:
         QuantizedWeight(**{"codes": _codes()} | options)
     assert message in str(error.value)
+
+
+def test_a_scale_beyond_float32_is_refused():
+    with pytest.raises(ValueError, match="scale holds inf"), np.errstate(over="ignore"):
+        QuantizedWeight(_codes(), np.full(5, 1e39))
 
 
 def test_round_trip_is_exact_and_small(tmp_path):
@@ -81,53 +98,105 @@ def test_round_trip_is_exact_and_small(tmp_path):
         assert loaded[name].scheme == weight.scheme
     assert path.stat().st_size < 64 * 64 * 9 / 3  # two bits a weight and a little
     assert os.listdir(path.parent) == ["w.npz"]
+    assert load_weights(save_weights(path, {})) == {}
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"not a zip file", lambda data: b""]
-)
-def test_a_damaged_file_is_named(tmp_path, damage):
-    path = save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes())})
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"w\.npz is not a readable weights file"):
-        load_weights(path)
+def _mutated(data: bytes, generator: random.Random, letters: bytes) -> bytes:
+    """A few bytes flipped, replaced, removed or inserted."""
+    found = bytearray(data)
+    for _ in range(generator.choice((1, 1, 2, 8))):
+        at, length = generator.randrange(len(found)), generator.randrange(1, 20)
+        match generator.randrange(4):
+            case 0:
+                found[at] ^= 1 << generator.randrange(8)
+            case 1:
+                found[at] = generator.choice(letters)
+            case 2 if len(found) > 2 * length:
+                del found[at : at + length]
+            case _:
+                found[at:at] = generator.randbytes(length)
+    return bytes(found)
 
 
-def test_any_changed_byte_is_refused_by_name_or_harmless(tmp_path):
-    path = save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes())})
-    data = path.read_bytes()
-    for at in range(0, len(data), 17):
-        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+def test_a_damaged_file_is_refused_by_name_or_reads_as_before(saved, monkeypatch):
+    data, generator, refused = saved.read_bytes(), random.Random(0), 0
+    for _ in range(1000):
+        mutated = _mutated(data, generator, b"\x00\xff\x7fP")
+        monkeypatch.setattr(Path, "read_bytes", lambda _, mutated=mutated: mutated)
         try:
-            weights = load_weights(path)
+            [weight] = load_weights(saved).values()
         except ValueError as error:
-            assert "w.npz is not a readable weights file" in str(error)
+            assert "w.npz is not a readable weights file: " in str(error)
+            refused += 1
         else:
-            assert all(isinstance(weight, QuantizedWeight) for weight in weights.values())
+            np.testing.assert_array_equal(weight.dense(), _codes())
+    assert refused > 500
+
+
+def test_a_forged_file_is_refused_by_name_or_is_a_weight(saved, monkeypatch):
+    """Every checksum of the archive is right: only what the arrays hold was changed."""
+    generator, refused = random.Random(0), 0
+    with zipfile.ZipFile(saved) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    for _ in range(1000):
+        forged = generator.choice(list(members))
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for name, data in members.items():
+                file.writestr(name, _mutated(data, generator, b"0123456789()[]'{}<>,") if name == forged else data)
+        monkeypatch.setattr(Path, "read_bytes", lambda _, buffer=buffer: buffer.getvalue())
+        try:
+            [weight] = load_weights(saved).values()
+        except ValueError as error:
+            assert "w.npz is not a readable weights file: " in str(error)
+            refused += 1
+        else:
+            assert weight.codes.shape == (5, 3, 3, 3) and np.isfinite(weight.dense()).all()
+    assert refused > 500
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"shape": np.array([2**12, 2**10, 50, 50])}, "a size of a = 10485760000; allowed: an integer from 1 to"),
-        ({"shape": np.array([5, 3, 3, 4])}, r"positive has shape \(17,\); allowed: a bit for each of 5x3x3x4"),
+        ({"shape": np.array([2**12, 2**10, 50, 50])}, "weights of all layers = 10485760000; allowed: an integer from"),
+        ({"shape": np.array([2**62, 2, 1, 1])}, "a size of a = 4611686018427387904; allowed: an integer from 1 to"),
+        ({"shape": np.array([5, 3, 3, 4])}, r"positive has shape \(17,\), dtype uint8; allowed: \(23,\), uint8"),
         ({"shape": np.array([5, 3, -3, -3])}, "a size of a = -3"),
-        ({"shape": np.array([5.0, 3, 3, 3])}, "a size of a = 5.0"),
-        ({"shape": np.array([135])}, "shape = .135.; allowed: K, C, R, S"),
+        ({"shape": np.array([5.0, 3, 3, 3])}, r"shape has shape \(4,\), dtype float64; allowed: \(4,\), int64"),
+        ({"shape": np.array([135])}, r"shape has shape \(1,\)"),
         ({"negative": np.zeros(16, np.uint8)}, r"negative has shape \(16,\)"),
+        ({"negative": np.full(17, 255, np.uint8)}, r"a has a code that is \+1 and -1"),
+        ({"negative": np.zeros((17, 1), np.uint8)}, r"negative has shape \(17, 1\)"),
         ({"scale": np.ones(5000, np.float32)}, "bytes of a/scale = 20128"),
         ({"scale": np.ones(4, np.float32)}, r"scale has shape \(4,\)"),
-        ({"scheme": None}, "scheme"),
+        ({"scale": np.ones(5, ">f4")}, "scale has shape .* dtype >f4"),
+        ({"scale": np.array([1, 1, np.nan, 1, 1], np.float32)}, "scale holds nan; allowed: finite"),
+        ({"scale": np.array([None] * 5)}, "scale has shape .* dtype object"),
+        ({"channel_sign": np.zeros(3, np.int8)}, r"channel_sign holds \[0\]"),
+        ({"scheme": np.array("x" * 5000)}, "bytes of a/scheme"),
+        ({"scheme": np.array(3)}, "scheme has shape .* dtype int64"),
+        ({"scheme": None}, "allowed: once for each layer"),
+        ({"more": np.zeros(1)}, "allowed: once for each layer"),
     ],
 )
-def test_a_layer_that_contradicts_its_shape_is_refused(tmp_path, changes, message):
+def test_a_layer_that_contradicts_its_shape_is_refused(saved, changes, message):
     """A file of 1.4 kB that claims 10^10 weights must not be unpacked."""
-    path = save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes())})
-    with np.load(path) as file:
+    with np.load(saved) as file:
         arrays = dict(file) | {f"a/{field}": value for field, value in changes.items()}
-    np.savez_compressed(path, **{key: value for key, value in arrays.items() if value is not None})
+    np.savez_compressed(saved, **{key: value for key, value in arrays.items() if value is not None})
     with pytest.raises(ValueError, match=rf"w\.npz is not a readable weights file: .*{message}"):
-        load_weights(path)
+        load_weights(saved)
+
+
+def test_the_layers_of_a_file_are_bounded_together(saved):
+    """Zeros compress a thousandfold: many layers of the largest size must not be unpacked one after another."""
+    zeros = np.zeros(2**13, np.uint8)
+    layer = {"shape": np.array([2**6, 2**10, 2**10, 2]), "positive": zeros, "negative": zeros}
+    layer |= {"scale": np.ones(2**6, np.float32), "negative_scale": np.ones(2**6, np.float32)}
+    layer |= {"channel_sign": np.ones(2**10, np.int8), "scheme": np.array("")}
+    np.savez(saved, **{f"{name}/{field}": value for name in "abcde" for field, value in layer.items()})
+    with pytest.raises(ValueError, match="weights of all layers = 671088640; allowed: an integer from 0 to 268435456"):
+        load_weights(saved)
 
 
 def test_a_missing_file_is_no_damaged_file(tmp_path):
@@ -135,13 +204,12 @@ def test_a_missing_file_is_no_damaged_file(tmp_path):
         load_weights(tmp_path / "w.npz")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = save_weights(tmp_path / "w.npz", {"a": QuantizedWeight(_codes())})
-    before = path.read_bytes()
+def test_a_failed_write_leaves_the_old_file(saved):
+    before = saved.read_bytes()
 
     class Broken:
         codes = property(lambda self: (_ for _ in ()).throw(RuntimeError("broken")))
 
     with pytest.raises(RuntimeError, match="broken"):
-        save_weights(path, {"a": Broken()})
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["w.npz"]
+        save_weights(saved, {"a": Broken()})
+    assert saved.read_bytes() == before and os.listdir(saved.parent) == ["w.npz"]

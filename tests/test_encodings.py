@@ -25,22 +25,13 @@ def test_every_algorithm_has_its_encodings():
     "algorithm,encoding,weight,message",
     [
         ("winograd", "two_group", QuantizedWeight(BINARY), "algorithm = 'winograd'; allowed: dense, sparse, table"),
-        (
-            "table",
-            "xnor",
-            QuantizedWeight(BINARY),
-            "encoding = 'xnor'; allowed: two_group, rewritten, signed, codebook",
-        ),
+        ("table", "xnor", QuantizedWeight(BINARY), "encoding = 'xnor'; allowed: two_group, rewritten, signed, code"),
         ("dense", "rewritten", QuantizedWeight(BINARY), "encoding of dense = 'rewritten'; allowed: two_group"),
-        (
-            "dataflow",
-            "signed",
-            QuantizedWeight(BINARY),
-            "encoding of dataflow = 'signed'; allowed: two_group, rewritten",
-        ),
+        ("dataflow", "signed", QuantizedWeight(BINARY), "encoding of dataflow = 'signed'; allowed: two_group, rewr"),
         ("sparse", "rewritten", QuantizedWeight(TERNARY), "'rewritten' with codes that hold 0; allowed: every code"),
         ("table", "signed", TWO_SCALES, "'signed' with two scales; allowed: scale equal to negative_scale"),
         ("table", "rewritten", TWO_SCALES, "'rewritten' with two scales"),
+        ("table", "rewritten", QuantizedWeight(BINARY, [1, -1e38]), "with a scale of .* allowed: up to 8.51e"),
     ],
 )
 def test_what_does_not_fit_is_refused(algorithm, encoding, weight, message):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sbkit.designs import DESIGNS
 from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, random_patterns, response, sparsest_masks
-from sbkit.quantizers.codebook import MAX_CODEBOOK_BITS, MAX_CODEBOOK_CHANNELS
+from sbkit.quantizers.regions import MAX_CODEBOOK_BITS, MAX_CODEBOOK_CHANNELS
 from sbkit.records import changed
 from sbkit.schemes import SCHEMES
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sbkit.models.layers import Layers
 
 
-class _NarrowShortcut(nn.Conv2d):
+class NarrowShortcut(nn.Conv2d):
     """A 1x1 convolution that takes its stride first: the same function of the same parameters.
 
     With a stride, channels last and fewer than 8 input channels, oneDNN on AVX2 writes the gradient of such weights
@@ -42,7 +42,7 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(K)
         self.shortcut = nn.Identity()
         if stride != 1 or C != K:
-            shortcut = _NarrowShortcut if C < 8 else nn.Conv2d
+            shortcut = NarrowShortcut if C < 8 else nn.Conv2d
             self.shortcut = nn.Sequential(shortcut(C, K, 1, stride, bias=False), nn.BatchNorm2d(K))
         self.act2 = layers.nonlinearity(K)
 

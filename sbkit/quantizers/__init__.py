@@ -7,7 +7,7 @@ Every scheme takes latent weights w of shape (K, C, ...), of any rank >= 2, and 
 
     w_q = alpha * channel_sign * codes,    codes in {-1, 0, +1}
 
-The derivative of `codes` is zero almost everywhere; a slope of `sbkit.quantizers.surrogate` replaces it, times
+The derivative of `codes` is zero almost everywhere; a surrogate slope (`Quantizer`) replaces it, times
 alpha * channel_sign. The statistics of the latent weights, alpha and the threshold Delta, have no gradient: they follow
 the weights from step to step, and a straight-through estimator by definition ignores how they move. The signs beta and
 channel_sign have none because they are fixed before training; they are buffers, so they travel in the state dict. Under
@@ -22,19 +22,19 @@ A new scheme is a file here with one class, a row of QUANTIZERS, and a row of `s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from sbkit.quantizers.base import FullPrecision, Quantizer
+from sbkit.quantizers.base import FullPrecision, Quantizer, QuantizerConfig
 from sbkit.quantizers.binary import Binary
-from sbkit.quantizers.codebook import random_patterns, sparsest_masks
-from sbkit.quantizers.config import QuantizerConfig
-from sbkit.quantizers.response import response
+from sbkit.quantizers.regions import random_patterns, sparsest_masks
 from sbkit.quantizers.signed_binary import SignedBinary, ZeroOne
 from sbkit.quantizers.ternary import TernaryTTQ, TernaryTWN
+from sbkit.schemes import SCHEMES
 
 __all__ = [
-    "QUANTIZERS", "FullPrecision", "Quantizer", "QuantizerConfig", "make_quantizer", "random_patterns", "response",
-    "sparsest_masks",
+    "QUANTIZERS", "FullPrecision", "QuantizerConfig", "make_quantizer", "random_patterns", "response", "sparsest_masks",
 ]  # fmt: skip
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
@@ -50,3 +50,29 @@ QUANTIZERS: dict[str, type[Quantizer]] = {
 def make_quantizer(config: QuantizerConfig, shape: tuple[int, ...], generator: torch.Generator) -> Quantizer:
     """The quantizer of one layer with latent weights of `shape`; `generator` draws what is random and fixed in it."""
     return QUANTIZERS[config.quantizer](tuple(shape), config, generator)
+
+
+def response(config: QuantizerConfig, points: int = 81) -> list[dict]:
+    """The quantizer sampled on latent weights in [-1.5, 1.5]: forward, and the gradient at start, middle and end.
+
+    Returns one dict per kind of filter: {"beta", "w", "forward", "gradient_start", "gradient_middle", "gradient_end"},
+    lists of floats; signed-binary has two, beta = +1 and -1, the others one with beta None. Statistics (max|w|,
+    mean|w|) are those of the sampled weights, which form one filter of one region; the channel signs are +1, and a
+    learned threshold is where it starts. With `standardize`, w is the weight after standardization.
+    """
+    assignment = "first_half" if config.assignment == "learned" else config.assignment  # a kind of filter per sign
+    off = {"region_channels": 0, "region_taps": 0, "codebook_bits": 0, "codebook": "sparsest", "swap_at": 0.0}
+    plain = replace(config, **off, assignment=assignment, standardize=False)
+    quantizer = make_quantizer(plain, (1, 1, points), torch.Generator())
+    curves = []
+    for beta in (1.0, -1.0) if SCHEMES[config.quantizer].signs == "filter" else (None,):
+        if beta is not None:
+            quantizer.beta.fill_(beta)
+        w = torch.linspace(-1.5, 1.5, points).reshape(1, 1, points).requires_grad_()
+        curve = {"beta": beta, "w": w.flatten().tolist(), "forward": quantizer(w).flatten().tolist()}
+        for moment, progress in (("start", 0.0), ("middle", 0.5), ("end", 1.0)):
+            quantizer.set_progress(progress)
+            (gradient,) = torch.autograd.grad(quantizer(w).sum(), w)
+            curve[f"gradient_{moment}"] = gradient.flatten().tolist()
+        curves.append(curve)
+    return curves

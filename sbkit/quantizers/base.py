@@ -1,20 +1,55 @@
-"""What all quantizers share: the forward pass, its gradient, and the exact integer codes."""
+"""What all quantizers share: the options, the forward pass, its surrogate gradient, and the exact integer codes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sbkit.checks import number
+from sbkit.checks import choice, number
 from sbkit.conv import QuantizedWeight
-from sbkit.quantizers.surrogate import ede_slope, ede_temperature, ste_slope, with_slope
 from sbkit.schemes import SCHEMES
 
-if TYPE_CHECKING:
-    from sbkit.quantizers.config import QuantizerConfig
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """One scheme and its options, checked at construction; an option that the scheme does not use keeps its default.
+
+    Raises ValueError naming the option, its value and what is allowed.
+    """
+
+    quantizer: str = "signed_binary"  # a key of QUANTIZERS
+    estimator: str = "ste"  # ste | ede | sb_ede: the surrogate gradient
+    scale: str = "none"  # none: alpha is 1 | mean: mean |w| of the filter's effectual (non-zero) weights
+    threshold: str = "max"  # max | mean | learned: Delta as a share of max|w|, of mean|w|, or a learned one of max|w|
+    delta_factor: float = 0.05  # that share; with threshold = "learned", the share at the start
+    delta_axis: str = "filter"  # filter | layer | region: the weights whose maximum or mean it is a share of
+    region_channels: int = 0  # input channels of a region, C_t; 0: all
+    region_taps: int = 0  # kernel taps of a region; 0: all R * S | 1: each tap has regions of its own
+    codebook_bits: int = 0  # b: a region has one of 2^b patterns of its layer; 0: any. Needs region_taps = 1
+    codebook: str = "sparsest"  # sparsest (masks of fewest weights) | random, both fixed | learned: follows the weights
+    positive_fraction: float = 0.5  # fraction of the regions with values {0, +alpha}
+    assignment: str = "first_half"  # first_half | interleaved | random | initial_weights | learned: which these are
+    swap_at: float = 0.0  # share of training after which all signs of regions are negated, once; 0: never
+    channel_signs: bool = False  # a fixed random sign for each input channel
+    standardize: bool = False  # subtract each filter's mean and divide by its standard deviation before quantization
+
+    def __post_init__(self):
+        from sbkit.quantizers import QUANTIZERS  # not above: the package imports this file
+
+        choice("quantizer", self.quantizer, QUANTIZERS)
+        scheme = QUANTIZERS[self.quantizer]
+        for field in fields(self)[1:]:
+            name, value = field.name, getattr(self, field.name)
+            if name not in scheme.options and value != field.default:
+                users = ", ".join(key for key, other in QUANTIZERS.items() if name in other.options)
+                raise ValueError(f"{name} = {value!r} has no effect on {self.quantizer}; it applies to: {users}")
+            if isinstance(field.default, bool) and type(value) is not bool:
+                raise ValueError(f"{name} = {value!r}; allowed: True, False")
+        scheme.check(self)
 
 
 class Codes(NamedTuple):
@@ -29,6 +64,14 @@ class Quantizer(nn.Module):
     """Base of the quantizers of one layer, for latent weights of one `shape` (K, C, ...).
 
     A scheme names the options it uses, checks them, and defines `quantize`; `forward` and `codes` follow from it.
+    The surrogate slopes, of which `estimator` chooses one:
+
+        ste     1 where |w| <= 1, else 0                straight-through estimator (Courbariaux et al., 2016)
+        ede     k t (1 - tanh(t w)^2)                   error decay estimator (IR-Net, Qin et al., 2020)
+        sb_ede  k t (1 - tanh(t (w - beta Delta))^2)    the same, centred on the threshold of signed-binary weights
+
+    Over training t rises geometrically from 0.1 to 10, and k = max(1/t, 1), as in IR-Net and in the released code of
+    signed-binary networks.
     """
 
     options: tuple[str, ...] = ()  # the fields of QuantizerConfig that the scheme uses
@@ -50,7 +93,8 @@ class Quantizer(nn.Module):
     def set_progress(self, progress: float) -> None:
         """Tell the estimator how far training is, 0 to 1."""
         number("progress", progress, 0, 1)
-        self.t, self.k = ede_temperature(progress)
+        self.t = 10.0 ** (2.0 * progress - 1.0)
+        self.k = max(1.0 / self.t, 1.0)
 
     def initialize(self, w: Tensor) -> None:
         """Fix what depends on the initial latent weights; to be called once they are drawn."""
@@ -75,28 +119,53 @@ class Quantizer(nn.Module):
         w_q = codes if factor is None else factor * codes
         if not (torch.is_grad_enabled() and w.requires_grad):
             return w_q
-        fixed = fixed if centre is None else fixed - centre
-        slope = ste_slope(fixed) if self.config.estimator == "ste" else ede_slope(fixed, self.t, self.k)
-        return with_slope(self.argument(w), w_q, slope if factor is None else slope.mul_(factor))
+        if self.config.estimator == "ste":
+            slope = fixed.abs().le_(1)  # comparing in place keeps floats: on CPUs several times faster than a bool mask
+        else:
+            x = self.t * (fixed if centre is None else fixed - centre)
+            slope = x.tanh_().square_().neg_().add_(1).mul_(self.k * self.t)
+        return _Surrogate.apply(self.argument(w), w_q, slope if factor is None else slope.mul_(factor))
 
     @torch.no_grad()
     def codes(self, w: Tensor) -> QuantizedWeight:
-        """The exact integer form: `codes(w).dense()` equals float32 `forward(w)`. A linear layer has R = S = 1."""
-        codes, alpha, _ = self.quantize(standardized(w) if self.config.standardize else w)
-        return self._pack(codes, alpha)
+        """The exact integer form: `codes(w).dense()` equals float32 `forward(w)`. A linear layer has R = S = 1.
 
-    def _pack(self, codes: Tensor, alpha: Tensor | None, negative_alpha: Tensor | None = None) -> QuantizedWeight:
+        Raises ValueError for latent weights that are not finite, which have no codes.
+        """
+        w = standardized(w) if self.config.standardize else w
+        codes, alpha, _ = self.quantize(w)
+        return self._pack(w, codes, alpha)
+
+    def _pack(
+        self, w: Tensor, codes: Tensor, alpha: Tensor | None, negative_alpha: Tensor | None = None
+    ) -> QuantizedWeight:
+        if not w.isfinite().all():
+            raise ValueError("latent weights hold NaN or infinity; allowed: finite numbers")
         K, C, *window = codes.shape
         scales = [None if a is None else a.float().flatten().expand(K).cpu().numpy() for a in (alpha, negative_alpha)]
         return QuantizedWeight(
             codes.to("cpu", torch.int8).reshape((K, C, *window) if len(window) == 2 else (K, C, -1, 1)).numpy(),
             *scales,
-            channel_sign=None if self.channel_sign is None else self.channel_sign.cpu().numpy(),
+            channel_sign=None if self.channel_sign is None else self.channel_sign.to("cpu", torch.int8).numpy(),
             scheme=self.config.quantizer,
         )
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self.config, name)!r}" for name in ("quantizer", *self.options))
+
+
+class _Surrogate(torch.autograd.Function):
+    """Value `w_q`, already computed; the gradient `slope` * g goes to the first argument alone."""
+
+    @staticmethod
+    def forward(ctx, w: Tensor, w_q: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return w_q
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        (slope,) = ctx.saved_tensors
+        return g * slope, None, None
 
 
 class FullPrecision(Quantizer):
@@ -119,8 +188,12 @@ def below_one(name: str, value: float) -> None:
 def standardized(w: Tensor) -> Tensor:
     """Each filter's weights minus their mean, over their standard deviation; finite where that is 0. Differentiable.
 
+    A filter whose squares float32 cannot sum is first divided by a power of two, which standardization undoes.
     Reference: IR-Net (Qin et al., 2020), "balanced and standardized" weights; the deviation is the population's.
     """
+    largest = w.detach().abs().amax(tuple(range(1, w.ndim)), keepdim=True)
+    if (largest > 2.0**40).any():
+        w = w * torch.where(largest > 2.0**40, torch.exp2(40.0 - largest.frexp().exponent), 1.0)
     return F.layer_norm(w, w.shape[1:], eps=1e-12)  # the name of that operation when it normalises activations
 
 

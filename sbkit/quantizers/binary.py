@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from sbkit.checks import choice
-from sbkit.quantizers.base import Codes, Quantizer, mean_magnitude
-from sbkit.quantizers.codebook import Codebook
-from sbkit.quantizers.regions import Regions
-
-if TYPE_CHECKING:
-    from sbkit.quantizers.config import QuantizerConfig
+from sbkit.quantizers.base import Codes, Quantizer, QuantizerConfig, mean_magnitude
+from sbkit.quantizers.regions import Codebook, Regions
 
 
 class Binary(Quantizer):
@@ -35,7 +29,7 @@ class Binary(Quantizer):
         Codebook.check(config)
         if config.codebook_bits and config.codebook == "sparsest":
             raise ValueError("codebook = 'sparsest' with binary, which has no zeros; allowed: random, learned")
-        for name in Regions.options:
+        for name in ("region_channels", "region_taps"):
             if getattr(config, name) and not config.codebook_bits:
                 raise ValueError(f"{name} = {getattr(config, name)} has no effect on binary without a codebook")
 

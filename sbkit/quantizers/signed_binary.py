@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from sbkit.checks import choice, number
-from sbkit.quantizers.base import Codes, Quantizer, below_one, mean_magnitude
-from sbkit.quantizers.codebook import Codebook
-from sbkit.quantizers.regions import Regions, ranked_signs, region_signs
-
-if TYPE_CHECKING:
-    from sbkit.quantizers.config import QuantizerConfig
+from sbkit.quantizers.base import Codes, Quantizer, QuantizerConfig, below_one, mean_magnitude
+from sbkit.quantizers.regions import Codebook, Regions, ranked_signs, region_signs
 
 
 class SignedBinary(Quantizer):

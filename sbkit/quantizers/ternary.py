@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from sbkit.conv import QuantizedWeight
-from sbkit.quantizers.base import Codes, Quantizer, below_one, mean_magnitude
-
-if TYPE_CHECKING:
-    from sbkit.quantizers.config import QuantizerConfig
+from sbkit.quantizers.base import Codes, Quantizer, QuantizerConfig, below_one, mean_magnitude
 
 
 class TernaryTWN(Quantizer):
@@ -73,4 +68,4 @@ class TernaryTTQ(Quantizer):
     @torch.no_grad()
     def codes(self, w: Tensor) -> QuantizedWeight:
         delta = self._delta(w)
-        return self._pack((w > delta).int() - (w < -delta).int(), self.positive_scale, self.negative_scale)
+        return self._pack(w, (w > delta).int() - (w < -delta).int(), self.positive_scale, self.negative_scale)
