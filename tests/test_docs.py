@@ -72,7 +72,10 @@ def test_the_readmes_python_runs_as_it_stands():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ('[[item]]\nprofile = "quick"\ntitle = "A"\ntext = "B"\n', r"item 1 lacks columns, table; allowed: profile"),
+        (
+            '[[item]]\nprofile = "quick"\ntitle = "A"\ntext = "B"\n',
+            r"item A has the keys profile, text, title; allowed: profile, title, text, and",
+        ),
         ("item = 5", r"item = 5; allowed: tables \[\[item\]\]"),
         ("item = [5]", r"item 1 = 5; allowed: a table of profile \(str\)"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
-from sbkit.checks import choice
+from sbkit.checks import choice, tables
 from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, RESNET32_SHAPES, RESNET34_SHAPES
 from sbkit.designs import DESIGNS
 from sbkit.evidence import runs
@@ -204,7 +203,9 @@ def published_table(path: str | Path) -> DataFrame:
     Raises ValueError naming an anchor's network that is not one of NETWORKS.
     """
     found = []
-    for anchor in tomllib.loads(Path(path).read_text(encoding="utf-8"))["anchor"]:
+    optional = ("top1_percent", "error_percent", "density")
+    forms = dict.fromkeys(("data", "network", "method", "scheme", "setting", "source"), str)
+    for anchor in tables(Path(path), "anchor", forms | dict.fromkeys(optional, int | float), optional):
         choice(f"{anchor['method']}: network", anchor["network"], NETWORKS)
         weights = sum(shape.weights for shape in NETWORKS[anchor["network"]])
         found.append(

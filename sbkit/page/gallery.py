@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sbkit.checks import table, toml
+from sbkit.checks import tables
 from sbkit.notebook.render import escaped
 from sbkit.records import write_atomic
 
@@ -28,12 +28,14 @@ def load(root: Path) -> list[dict[str, Any]]:
 
     Raises ValueError naming the item and what is wrong with it.
     """
-    items = toml(root / "notebooks" / "gallery.toml").get("item")
-    if not isinstance(items, list):
-        raise ValueError(f"gallery.toml: item = {items!r}; allowed: tables [[item]]")
-    for number, item in enumerate(items, 1):
-        own = {"figure": str} if isinstance(item, dict) and "figure" in item else {"table": str, "columns": list}
-        table(f"gallery.toml: item {number}", item, _FORMS | own)
+    own = {"figure": str, "table": str, "columns": list}
+    items = tables(root / "notebooks" / "gallery.toml", "item", _FORMS | own, optional=own)
+    for item in items:
+        if item.keys() - _FORMS.keys() not in ({"figure"}, {"table", "columns"}):
+            raise ValueError(
+                f"gallery.toml: item {item['title']} has the keys {', '.join(sorted(item))}; "
+                "allowed: profile, title, text, and figure or table with columns"
+            )
     return items
 
 
