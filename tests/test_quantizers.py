@@ -128,8 +128,7 @@ def test_values_and_gradients_are_exactly_those_of_the_plain_formulas(config, la
     value.backward(upstream)
     assert torch.equal(value, factor * codes) and torch.equal(leaf.grad, plain)
     # Elsewhere in memory, a convolution in channels_last would have to move the weights at every step.
-        layout is torch.channels_last and not config.standardize
-    ):  # elsewhere in memory, a convolution would have to move the weights at every step
+    if layout is torch.channels_last and not config.standardize:
         assert value.stride() == leaf.grad.stride() == leaf.stride()
 
 
