@@ -7,9 +7,19 @@ PROFILE ?= quick
 PYTHON  ?= python3
 RULE    ?= all
 
+# It stands in recipes as "$$PROFILE", for the shell to take as one word, whatever it holds.
+export PROFILE
+
+# Programs keep caches below HOME; where they may not write there, below .snakemake/home.
+CACHE := "$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"
+ifneq ($(shell mkdir -p $(CACHE) 2>/dev/null && test -w $(CACHE) && echo writable),writable)
+export HOME := $(CURDIR)/.snakemake/home
+export XDG_CACHE_HOME := $(HOME)/.cache
+endif
+
 CONDA_BIN := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -I -c 'import sys, pathlib, sbkit; \
 	sys.exit(not pathlib.Path(sbkit.__file__).parent.samefile("sbkit"))' 2>/dev/null && echo "$$CONDA_PREFIX/bin")
-LOCK := "$(PYTHON)" workflow/lock.py .lock
+LOCK = "$(PYTHON)" workflow/lock.py .lock
 LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake tabulate
 
 ifneq ($(origin BIN),command line)
@@ -21,8 +31,9 @@ STAMP := .venv/.installed
 endif
 endif
 
-# One line a finished job: workflow/snakemake_logger_plugin_lines.py.
-SNAKEMAKE = PYTHONPATH="$(CURDIR)/workflow:$$PYTHONPATH" "$(BIN)/python" -m snakemake --logger lines --config profile=$(PROFILE)
+# With exec, the signal that ends make reaches the program itself. One line a finished job:
+# workflow/snakemake_logger_plugin_lines.
+SNAKEMAKE = exec env PYTHONPATH="$(CURDIR)/workflow:$$PYTHONPATH" "$(BIN)/python" -m snakemake --logger lines
 
 # Redrawing needs neither torch nor a compiler: without an environment at hand, a light one is made.
 FIGURES_BIN := $(BIN)
@@ -39,23 +50,24 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
 reproduce: setup  ## every run, figure, table and the page of PROFILE into results/PROFILE; again: only what changed
-	@$(LOCK) $(MAKE) --no-print-directory snakemake
-	@echo "figures   results/$(PROFILE)/figures"
-	@echo "tables    results/$(PROFILE)/tables"
-	@echo "overview  results/$(PROFILE)/index.html"
-	@"$(BIN)/python" -m sbkit.page --verdicts "$(PROFILE)"
+	@$(SNAKEMAKE) --config profile="$$PROFILE" $(ARGS) -- $(RULE)
+	@echo "figures   results/$$PROFILE/figures"
+	@echo "tables    results/$$PROFILE/tables"
+	@echo "overview  results/$$PROFILE/index.html"
+	@exec "$(BIN)/python" -m sbkit.page --verdicts "$$PROFILE"
 
 bench: setup  ## only the benchmarks of PROFILE
-	@$(LOCK) $(MAKE) --no-print-directory snakemake RULE=benchmarks
-	@echo "records   results/$(PROFILE)/records/bench"
+	@$(SNAKEMAKE) --config profile="$$PROFILE" $(ARGS) -- benchmarks
+	@echo "records   results/$$PROFILE/records/bench"
 
 figures:  ## redraw results/reference/PROFILE from its committed records: no training, no data, no compiler
-	@$(MAKE) --no-print-directory setup STAMP=$(FIGURES_STAMP)
-	@$(LOCK) $(MAKE) --no-print-directory snakemake PROFILE=reference/$(PROFILE) BIN="$(FIGURES_BIN)" \
-		ARGS="--forceall $(ARGS)"
-	@echo "figures   results/reference/$(PROFILE)/figures"
-	@echo "tables    results/reference/$(PROFILE)/tables"
-	@echo "overview  results/reference/$(PROFILE)/index.html"
+	@exec $(MAKE) --no-print-directory setup redraw BIN="$(FIGURES_BIN)" STAMP=$(FIGURES_STAMP)
+	@echo "figures   results/reference/$$PROFILE/figures"
+	@echo "tables    results/reference/$$PROFILE/tables"
+	@echo "overview  results/reference/$$PROFILE/index.html"
+
+redraw:
+	@$(SNAKEMAKE) --config profile="reference/$$PROFILE" --forceall $(ARGS) -- $(RULE)
 
 gallery:  ## results/reference/README.md and the tables in README.md and docs/, from what `make figures` drew
 	"$(FIGURES_BIN)/python" -m sbkit.page --gallery
@@ -89,12 +101,19 @@ distclean: clean  ## clean, and remove the environments; downloaded data stays
 	rm -rf .venv .venv-figures
 
 setup:  ## the environment alone
-	@test -z "$(STAMP)" || $(MAKE) --no-print-directory -q $(STAMP) 2>/dev/null || $(LOCK) $(MAKE) --no-print-directory $(STAMP)
+	@test -z "$(STAMP)" || $(MAKE) --no-print-directory -q $(STAMP) 2>/dev/null || \
+		exec $(LOCK) $(MAKE) --no-print-directory $(STAMP)
+	@exec "$(BIN)/python" -c "$$OWN_CODE"
 
-# Run under the lock: locks and half-made files that are found then belong to a run that was killed.
-snakemake:
-	@test -z "$$(ls .snakemake/locks 2>/dev/null)" || $(SNAKEMAKE) --quiet all --unlock
-	@$(SNAKEMAKE) $(ARGS) -- $(RULE)
+# An environment that was copied, or made for another clone, runs that one's code, whatever the folder.
+define OWN_CODE
+import pathlib, sys, sbkit
+used = pathlib.Path(sbkit.__file__).parent
+if not used.samefile("sbkit"):
+    sys.exit(f"$(BIN) runs the code in {used}, not that of this folder. Remove the environment .venv and make it again, "
+             "or, for one of your own, run its python -m pip install -e . here")
+endef
+export OWN_CODE
 
 .venv/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	@command -v "$${CXX:-c++}" >/dev/null || { echo "sbkit needs a C++17 compiler; found none named $${CXX:-c++} (set CXX)"; exit 1; }
@@ -113,4 +132,4 @@ venv:
 	@echo "setting up $(VENV), once: about $(COSTS)"
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 
-.PHONY: help reproduce bench figures gallery test sanitize lab clean distclean setup snakemake venv
+.PHONY: help reproduce bench figures gallery test sanitize lab clean distclean setup redraw venv

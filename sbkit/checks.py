@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -17,23 +20,44 @@ def choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
 
 
 def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Raises ValueError unless the value is an int, and no bool, from `least` to `most` (None: without end)."""
-    if type(value) is not int or value < least or (most is not None and value > most):
+    """Raises ValueError unless the value is an integer (numpy's too) from `least` to `most` (None: without end)."""
+    fits = isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    if not fits or (most is not None and value > most):
         allowed = f"an integer >= {least}" if most is None else f"an integer from {least} to {most}"
         raise ValueError(f"{name} = {value!r}; allowed: {allowed}")
 
 
 def number(name: str, value: Any, least: float, most: float | None = None) -> None:
-    """Raises ValueError unless the value is a finite number, no bool, from `least` to `most` (None: without end)."""
-    fits = type(value) in (int, float) and least <= value < float("inf") and (most is None or value <= most)
-    if not fits:
+    """Raises ValueError unless the value is a finite number (numpy's too) from `least` to `most` (None: no end)."""
+    fits = isinstance(value, Real) and not isinstance(value, bool) and least <= value < float("inf")
+    if not fits or (most is not None and value > most):
         allowed = f"a number >= {least}" if most is None else f"a number from {least} to {most}"
         raise ValueError(f"{name} = {value!r}; allowed: {allowed}")
 
 
-def stem(name: str, value: str) -> None:
+def stem(name: str, value: Any) -> None:
     """Raises ValueError unless the value can be the stem of a file: a name of one word that names no other folder."""
     if not isinstance(value, str) or not _STEM.fullmatch(value):
         raise ValueError(
             f"{name} = {value!r}; allowed: up to 100 letters, digits, '_', '.', '-', the first a letter or digit"
         )
+
+
+def table(name: str, value: Any, forms: Mapping[str, type], optional: Collection[str] = ()) -> None:
+    """Raises ValueError unless the value is a dict that holds these keys and no others, each of its type."""
+    allowed = ", ".join(f"{key} ({form.__name__})" for key, form in forms.items())
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} = {value!r}; allowed: a table of {allowed}")
+    for key, item in value.items():
+        if not isinstance(item, forms.get(key, ())):
+            raise ValueError(f"{name}.{key} = {item!r}; allowed: {allowed}")
+    if missing := forms.keys() - value.keys() - set(optional):
+        raise ValueError(f"{name} lacks {', '.join(sorted(missing))}; allowed: {allowed}")
+
+
+def toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises ValueError naming a file that is damaged or not in UTF-8."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a readable TOML file: {type(error).__name__}: {error}") from None

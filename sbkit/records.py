@@ -6,14 +6,15 @@ a repeated run replaces its record and a sweep resumes. This module imports pand
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib
 import importlib.metadata
 import json
 import math
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,11 @@ class Record:
         for field in ("config", "metrics", "history", "provenance"):
             if not isinstance(getattr(self, field), dict):
                 raise TypeError(f"Record.{field} is a {type(getattr(self, field)).__name__}; allowed: a dict")
+        if not isinstance(self.provenance.get("options", {}), dict):
+            raise TypeError(f"Record.provenance.options = {self.provenance['options']!r}; allowed: a dict")
+        timings = self.metrics.get("timings", [])
+        if not isinstance(timings, list) or not all(isinstance(timing, dict) for timing in timings):
+            raise TypeError(f"Record.metrics.timings = {timings!r:.60}; allowed: a list of dicts")
 
 
 def changed(*configs: Any) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def write(record: Record, path: str | os.PathLike) -> Path:
 
 
 def load(path: str | os.PathLike) -> Record:
-    """Read one record. Raises ValueError naming the file if it is damaged or written by a newer version."""
+    """Read one record. Raises ValueError naming the file if it is damaged or of another version."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         schema = content["schema"]
@@ -159,9 +165,8 @@ def read(folder: str | os.PathLike, kind: str) -> DataFrame:
     Columns: id, name (file stem), path, config (the record's own dict), every option of the run, those that have their
     defaults included (`provenance["options"]`), the scalars of metrics, and of provenance as `provenance_<key>`.
     A record with `metrics["timings"]` gives one row per timing. Of two equal names the more specific value stays:
-    timing over metrics over option. Where there are no records the frame has no rows, and the columns id, name, path,
-    config.
-    A record whose status is not "ok" is skipped with a warning; a damaged or newer one raises ValueError.
+    timing over metrics over option.
+    A record whose status is not "ok" is skipped with a warning. Raises ValueError naming a damaged one.
     """
     from pandas import DataFrame
 
@@ -210,21 +215,17 @@ def provenance(
     threads: int,
     started: Started,
     options: dict[str, Any] | None = None,
-    seeds: dict[str, int] | list[int] | int | None = None,
+    seeds: dict[str, int] | int | None = None,
     data_sha256: dict[str, str] | str | None = None,
-    status: str = "ok",
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Where the numbers of a record come from. Holds no host name and no path.
 
-    `started` is what `start()` returned, `options` every option of the run with its value. `extra` adds keys or
-    replaces them: a benchmark replaces "isa", by default the widest instruction set of this CPU, by the one that its
-    kernels ran.
+    `options` holds every option of the run with its value. `extra` adds keys or replaces them: a benchmark replaces
+    "isa", by default the widest instruction set of this CPU, by the one that its kernels ran.
     """
-    if not isinstance(started, Started):
-        raise TypeError(f"started = {started!r}; allowed: what records.start() returned before the work")
     return {
-        "status": status,
+        "status": "ok",
         **_git(),
         "versions": _versions(),
         "build": _build_info(),
@@ -265,17 +266,15 @@ def _git() -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Versions of this package and of its direct dependencies; empty when it is not installed."""
-    versions = {}
     try:
         requirements = importlib.metadata.requires("sbkit") or []
     except importlib.metadata.PackageNotFoundError:
-        return versions
-    for requirement in ["sbkit", *(line for line in requirements if "extra ==" not in line)]:
-        name = re.match(r"[\w.-]+", requirement)[0]
-        try:
+        return {}
+    versions = {}
+    for line in ["sbkit", *(line for line in requirements if "extra ==" not in line)]:
+        name = re.match(r"[\w.-]+", line)[0]
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
 
 
@@ -315,10 +314,4 @@ def _peak_memory_bytes() -> int:
     """Largest resident memory of this process so far."""
     if kib := _proc("self/status", "VmHWM"):  # getrusage would count the parent's memory before exec as well
         return int(kib.split()[0]) * 1024
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

@@ -7,6 +7,7 @@ from their defaults, such as {algorithm = "table", scheme = "binary", encoding =
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -81,6 +82,10 @@ class Way:
         return {
             field.name: asdict(self)[field.name] for field in fields(self) if getattr(self, field.name) != field.default
         }
+
+    def __str__(self) -> str:
+        """The options as JSON: what a saved table holds."""
+        return json.dumps(self.options())
 
     def label(self) -> str:
         """The name for people: `table, binary, signed patterns`, `ONNX Runtime int8`."""

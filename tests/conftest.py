@@ -11,6 +11,7 @@ import pytest
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["MPLBACKEND"] = "agg"
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"  # the AMX unit stops the process in some virtual machines
 for _variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
     os.environ[_variable] = "http://127.0.0.1:9"  # the discard port: nobody answers
 for _variable in [_name for _name in os.environ if _name.startswith("GIT_")]:
@@ -46,35 +47,6 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-
-
-@pytest.fixture(scope="session")
-def profile(tmp_path_factory):
-    """A folder with synthetic records of every kind."""
-    from recorded import write_profile
-
-    return write_profile(tmp_path_factory.mktemp("profile"))
-
-
-@pytest.fixture(scope="session")
-def train(profile):
-    from sbkit import records
-
-    return records.read(profile, "train")
-
-
-@pytest.fixture(scope="session")
-def bench(profile):
-    from sbkit import records
-
-    return records.read(profile, "bench")
-
-
-@pytest.fixture(scope="session")
-def evidence(train, bench):
-    from sbkit.analysis import Evidence, group_runs, run_weights
-
-    return Evidence(group_runs(train), bench, run_weights(train))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import itertools
 
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 
 from sbkit.figures.style import COLUMN, PAGE
 
@@ -19,7 +20,7 @@ def check(figure):
     page, renderer = figure.bbox.padded(1), figure.canvas.get_renderer()
     for group in groups:
         texts = [text for text in group if text.get_text().strip() and text.get_visible()]
-        boxes = {text: text.get_window_extent(renderer) for text in texts}
+        boxes = {text: Text.get_window_extent(text, renderer) for text in texts}  # without an arrow
         for text, box in boxes.items():
             assert text.get_fontsize() >= 6
             assert page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1), f"cut: {text.get_text()}"

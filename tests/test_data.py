@@ -1,10 +1,14 @@
 import gzip
 import hashlib
+import io
+import json
 import os
 import pickle
 import signal
+import struct
 import subprocess
-import sys
+import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +18,10 @@ import torch
 from PIL import Image
 
 from sbkit import data
-from sbkit.data import fashion_mnist, image_folder
+from sbkit.data import cifar10, fashion_mnist, image_folder
 from sbkit.data.__main__ import main
 from sbkit.data.batches import _draw_resized_crop
 from sbkit.data.dataset import with_margin, without_margin
-from sbkit.data.torchvision import import_torchvision
 
 PLAIN = {"mean": (0.0,), "std": (1.0,)}
 
@@ -228,26 +231,37 @@ def test_fashion_mnist_is_unpacked_from_the_package_and_then_read_from_there(clo
     assert sorted(path.name for path in (root / "FashionMNIST" / "raw").iterdir()) == sorted(fashion_mnist.SHA256)
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
-def test_a_damaged_file_is_refused_by_name(clothes, tmp_path, harm):
-    data.load("fashion_mnist", root=tmp_path)
-    file = tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
-    content = bytearray(file.read_bytes())
-    content[1000] ^= 1
-    file.write_bytes({"flip": content, "cut": content[:500], "empty": b""}[harm])
-    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is damaged"):
-        data.load("fashion_mnist", root=tmp_path)
-
-
-def test_every_failed_source_is_named(clothes, tmp_path, monkeypatch):
-    (clothes / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
-
-    def fetch(folder):
-        raise RuntimeError("no network")
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "folder", "gz"])
+def test_a_damaged_file_gives_way_to_the_next_source_and_then_all_are_named(
+    clothes, tmp_path, monkeypatch, caplog, harm
+):
+    def no_network(*_, **__):
+        raise OSError("no network")
 
     monkeypatch.setattr(fashion_mnist.shutil, "which", lambda tool: None)
-    monkeypatch.setattr(fashion_mnist, "_fetch_torchvision", fetch)
-    named = r"(?s)differs from the published.*apt-get is not installed.*no network.*dataset-fashion-mnist.*raw"
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    whole = data.load("fashion_mnist", root=tmp_path)
+    file = tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte"
+    content = file.read_bytes()
+    packed = bytearray(gzip.compress(content))
+    packed[len(packed) // 2] ^= 255  # a good header and a broken body
+    file.unlink()
+    if harm == "folder":
+        file.mkdir()
+    elif harm == "gz":
+        file.with_name(f"{file.name}.gz").write_bytes(packed)
+    else:
+        flipped = content[:1000] + bytes([content[1000] ^ 1]) + content[1001:]
+        file.write_bytes({"flip": flipped, "cut": content[:500], "empty": b""}[harm])
+    if harm != "folder":
+        assert data.load("fashion_mnist", root=tmp_path).sha256 == whole.sha256 and file.read_bytes() == content
+        assert (f"{file} is written from {clothes}" in caplog.text) == (harm != "gz")
+        file.write_bytes(b"damaged again")
+    for damaged in clothes.iterdir():
+        damaged.write_bytes(packed)
+    named = (
+        r"(?s)FashionMNIST/raw: .*datasets/fashion-mnist: .*apt-get is not installed.*http://.*no network.*into .*raw"
+    )
     with pytest.raises(FileNotFoundError, match=named):
         data.load("fashion_mnist", root=tmp_path)
 
@@ -273,48 +287,51 @@ def test_the_debian_package_is_unpacked_without_root_rights(clothes, tmp_path, m
     (tools / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", Path("/usr/share/datasets/fashion-mnist"))
-    folder = tmp_path / "fetched"
-    folder.mkdir()
-    assert sorted(fashion_mnist._verified(fashion_mnist._fetch_debian_package(folder))) == sorted(fashion_mnist.SHA256)
+    contents = fashion_mnist._debian_package()
+    assert {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()} == fashion_mnist.SHA256
 
 
 # CIFAR-10, from files made here
 
 
-def test_cifar10_reads_and_checks_batches(tmp_path, monkeypatch):
-    CIFAR10 = import_torchvision().datasets.CIFAR10
-    folder = tmp_path / CIFAR10.base_folder
-    folder.mkdir()
+@pytest.fixture
+def batches_of_ten(monkeypatch):
+    """Contents of seven small files that stand for the real ones."""
     random = np.random.default_rng(0)
-    lists = {"train_list": [f"data_batch_{i}" for i in range(1, 6)], "test_list": ["test_batch"]}
-    for attribute, names in lists.items():
-        entries = []
-        for name in names:
-            batch = {"data": random.integers(0, 256, (4, 3072), np.uint8), "labels": random.integers(0, 10, 4).tolist()}
-            (folder / name).write_bytes(pickle.dumps(batch))
-            entries.append([name, hashlib.md5((folder / name).read_bytes()).hexdigest()])
-        monkeypatch.setattr(CIFAR10, attribute, entries)
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
-    digest = hashlib.md5((folder / "batches.meta").read_bytes()).hexdigest()
-    monkeypatch.setattr(CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": digest})
+    contents = {"batches.meta": {"label_names": [f"class {index}" for index in range(10)]}}
+    for name in list(cifar10.SHA256)[1:]:
+        labels = random.integers(0, 10, 4).tolist()
+        contents[name] = {"data": random.integers(0, 256, (4, 3072), np.uint8), "labels": labels}
+    contents = {name: pickle.dumps(content) for name, content in contents.items()}
+    monkeypatch.setattr(cifar10, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()})
+    return contents
 
+
+def test_cifar10_is_unpacked_from_its_archive_and_unpickled_only_when_verified(batches_of_ten, tmp_path):
+    with tarfile.open(tmp_path / cifar10.ARCHIVE, "w:gz") as tar:
+        for name, content in batches_of_ten.items():
+            entry = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
     cifar = data.load("cifar10", root=tmp_path)
     assert cifar.x_train.shape == (20, 3, 32, 32) and cifar.x_test.shape == (4, 3, 32, 32)
-    last = pickle.loads((folder / "test_batch").read_bytes())
-    assert np.array_equal(cifar.x_test.numpy().reshape(4, 3072), last["data"]) and len(cifar.classes) == 10
-    (folder / "test_batch").write_bytes((folder / "test_batch").read_bytes()[:-100])
-    with pytest.raises(ValueError, match="Delete it and load again"):
+    for name, part, index in (("data_batch_2", "train", slice(4, 8)), ("test_batch", "test", slice(None))):
+        batch = pickle.loads(batches_of_ten[name])
+        assert np.array_equal(getattr(cifar, f"x_{part}")[index].numpy().reshape(4, 3072), batch["data"])
+        assert getattr(cifar, f"y_{part}")[index].tolist() == batch["labels"]
+    assert cifar.classes[3] == "class 3"
+
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "run by a pickle"),)
+
+    (tmp_path / cifar10.FOLDER / "test_batch").write_bytes(pickle.dumps(Hostile()))
+    assert data.load("cifar10", root=tmp_path).sha256 == cifar.sha256  # from the archive again
+    (tmp_path / cifar10.FOLDER / "batches.meta").write_bytes(pickle.dumps(Hostile()))
+    (tmp_path / cifar10.ARCHIVE).write_bytes(b"no archive")
+    with pytest.raises(FileNotFoundError, match=r"(?s)batches.meta is damaged.*tar\.gz: .*https://.*into .*batches-py"):
         data.load("cifar10", root=tmp_path)
-
-
-def test_cifar10_without_network_says_where_to_put_it(tmp_path, monkeypatch):
-    def download(self):
-        raise OSError("no network")
-
-    monkeypatch.setattr(import_torchvision().datasets.CIFAR10, "download", download)
-    with pytest.raises(FileNotFoundError, match=r"cifar-10-python\.tar\.gz"):
-        data.load("cifar10", root=tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "run by a pickle").exists()
 
 
 # Image folders
@@ -341,7 +358,7 @@ def test_an_image_folder_is_decoded_once(tree, tmp_path, monkeypatch):
     assert np.array_equal(pets.x_test[1].numpy(), expected)
     (tree / "label.txt").write_text("Pets (made here)\n")
     with monkeypatch.context() as patch:
-        patch.setattr(image_folder, "_decode", None)
+        patch.setattr(image_folder, "_blocks", None)
         again = data.load(f"image_folder:{tree}", root=tmp_path)
     assert again.sha256 == pets.sha256 and again.label == "Pets (made here)"
     Image.new("RGB", (12, 10)).save(tree / "train" / "cat" / "new.png")
@@ -364,6 +381,207 @@ def test_a_damaged_cache_is_decoded_again(tree, tmp_path, caplog, suffix, harm):
     assert again.sha256 == pets.sha256 and (again.mean, again.std) == (pets.mean, pets.std)
     assert torch.equal(again.x_train, pets.x_train)
     assert ("is damaged" in caplog.text) == ((suffix, harm) != (".json", "gone"))
+
+
+def test_folders_of_one_name_and_listing_have_caches_of_their_own(tree, tmp_path):
+    copy = tmp_path / "b" / "pets"
+    for file in tree.rglob("*.png"):
+        other = copy / file.relative_to(tree)
+        other.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(other, compress_level=0)
+        Image.open(file).save(file, compress_level=0)  # uncompressed files of one shape have one size
+        for path in (file, other):
+            os.utime(path, ns=(0, 0))
+    first, second = (data.load(f"image_folder:{folder}", root=tmp_path) for folder in (tree, copy))
+    assert torch.equal(first.x_train, 255 - second.x_train) and first.sha256 != second.sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: [],
+        lambda index: {},
+        lambda index: index | {"mean": 0.5},
+        lambda index: index | {"std": ["a"]},
+        lambda index: index | {"x_test": {"shape": [2, 3, 10, 12]}},
+        *(
+            lambda index, shape=shape: index | {"x_train": index["x_train"] | {"shape": shape}}
+            for shape in (
+                "abcd",
+                [6, 3, 10],
+                [3, 6, 10, 12],
+                [6, 3, -10, -12],
+                [2**40, 3, 2**40, 12],
+                [6.0, 3, 10, 12],
+                None,
+            )
+        ),
+    ],
+)
+def test_an_index_that_fits_its_checksum_and_nothing_else_is_made_again(tree, tmp_path, change, caplog):
+    pets = data.load(f"image_folder:{tree}", root=tmp_path)
+    (path,) = (tmp_path / "cache").glob("*.json")
+    content = json.dumps(change(json.loads(path.read_bytes().split(b"\n", 1)[1]))).encode()
+    path.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    assert data.load(f"image_folder:{tree}", root=tmp_path).sha256 == pets.sha256 and "is damaged" in caplog.text
+
+
+def test_what_is_written_to_images_stays_in_memory(tree, tmp_path):
+    for options in ({}, {"image_size": 6}, {"train_images": 2}, {"image_size": 5, "margin": True}):
+        pets = data.load(f"image_folder:{tree}", root=tmp_path, **options)
+        before = pets.x_train.clone(), pets.x_test.clone()
+        pets.x_train.zero_()
+        pets.x_test[0, 0, 0] += 1
+        again = data.load(f"image_folder:{tree}", root=tmp_path, **options)
+        assert torch.equal(again.x_train, before[0]) and torch.equal(again.x_test, before[1]) and not pets.x_train.any()
+
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+
+
+def _png(color, pixels, *chunks):
+    """A PNG file of 16 bits, of Pillow's own hand none but grey ones come."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, color, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return content
+
+
+def _file_of(image, suffix="png", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, suffix, **options)
+    return buffer.getvalue()
+
+
+def _turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera on its side: rows of the file are columns from the right
+    return _file_of(Image.fromarray(np.rot90(COLOUR)), exif=exif)
+
+
+PALETTE = Image.fromarray(COLOUR).quantize(16)
+FLAT = np.asarray(PALETTE.convert("RGB"))
+FIRST = PALETTE.getpixel((0, 0))
+WIDE = 257 * np.uint16(1)
+OPAQUE = np.full(GREY.shape, 255, np.uint8)
+CONVERTED = {
+    "grey of 16 bits": (_file_of(Image.fromarray(GREY * WIDE)), GREY),
+    "grey of 16 bits, one level transparent": (
+        _png(0, GREY * WIDE, (b"tRNS", b"\x0a\x0a")),
+        np.where(GREY == 10, 255, GREY),
+    ),
+    "grey of 16 bits as PGM": (b"P5 8 6 65535\n" + (GREY * WIDE).astype(">u2").tobytes(), GREY),
+    "grey of 16 bits as TIFF": (_file_of(Image.fromarray(GREY * WIDE), "tiff"), GREY),
+    "colour of 16 bits": (_png(2, COLOUR * WIDE), COLOUR),
+    "colour and transparency of 16 bits": (_png(6, np.dstack([COLOUR, OPAQUE]) * WIDE), COLOUR),
+    "1 bit": (_file_of(Image.fromarray(GREY > 99)), np.where(GREY > 99, 255, 0)),
+    "grey and transparency": (
+        _file_of(Image.fromarray(np.dstack([GREY, np.where(GREY > 99, 255, 0).astype(np.uint8)]))),
+        np.where(GREY > 99, GREY, 255),
+    ),
+    "grey, one level transparent": (_file_of(Image.fromarray(GREY), transparency=10), np.where(GREY == 10, 255, GREY)),
+    "palette": (_file_of(PALETTE), FLAT),
+    "palette, one colour transparent": (
+        _file_of(PALETTE, transparency=FIRST),
+        np.where(np.asarray(PALETTE)[:, :, None] == FIRST, 255, FLAT),
+    ),
+    "palette, all transparent": (_file_of(PALETTE, transparency=bytes(256)), np.full_like(FLAT, 255)),
+    "turned": (_turned(), COLOUR),
+    "an animation": (_file_of(PALETTE, "gif", save_all=True, append_images=[PALETTE.rotate(180)]), FLAT),
+    "CMYK": (_file_of(Image.new("CMYK", (8, 6), (255, 0, 0, 0)), "tiff"), np.full_like(COLOUR, (0, 255, 255))),
+}
+
+
+def _folder(tree, **parts):
+    """A folder of these files, {part: {path below it: content}}."""
+    for part, files in parts.items():
+        for name, content in files.items():
+            path = tree / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return f"image_folder:{tree}"
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_every_kind_of_image_becomes_its_8_bits(tmp_path, name):
+    content, expected = CONVERTED[name]
+    wild = data.load(_folder(tmp_path / "wild", train={"a/0.png": content}, test={"a/0.png": content}), root=tmp_path)
+    expected = expected[None] if expected.ndim == 2 else expected.transpose(2, 0, 1)
+    assert wild.x_train.shape == (1, *expected.shape) and np.array_equal(wild.x_train[0], expected)
+
+
+BOMB = _png(0, GREY).replace(struct.pack(">II", 8, 6), struct.pack(">II", 60000, 60000))
+REFUSED = {
+    "levels in floating point": _file_of(Image.fromarray(GREY.astype(np.float32)), "tiff"),
+    "levels of 32 bits": _file_of(Image.fromarray(GREY.astype(np.int32)), "tiff"),
+    "a program": _file_of(Image.fromarray(COLOUR), "eps"),  # Ghostscript would run it
+    "a cut stream": _file_of(Image.fromarray(COLOUR))[:-40],
+    "a damaged stream": _png(0, GREY)[:60] + b"?" + _png(0, GREY)[61:],
+    "no image": b"",
+    "oversized": BOMB[:29] + struct.pack(">I", zlib.crc32(BOMB[12:29])) + BOMB[33:],
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_converted_is_refused_by_its_name(tmp_path, name):
+    good = _file_of(Image.fromarray(GREY))
+    wild = _folder(tmp_path / "wild", train={"a/0.png": good}, test={"a/0.png": good, "a/1.png": REFUSED[name]})
+    with pytest.raises(ValueError, match=r"test/a/1\.png is not a readable image: "):
+        data.load(wild, root=tmp_path)
+
+
+@pytest.mark.parametrize("place", ["train/a/0.png", "train/b/0.png", "test/a/0.png"])
+def test_one_grey_image_leaves_a_coloured_set_its_colours(tmp_path, place):
+    red = _file_of(Image.new("RGB", (8, 6), "red"))
+    wild = _folder(tmp_path / "wild", train={"a/0.png": red, "b/0.png": red}, test={"a/0.png": red})
+    (tmp_path / "wild" / place).write_bytes(_file_of(Image.fromarray(GREY)))
+    found = data.load(wild, root=tmp_path)
+    pixels = {"train/a/0.png": found.x_train[0], "train/b/0.png": found.x_train[1], "test/a/0.png": found.x_test[0]}
+    for name, image in pixels.items():
+        expected = torch.from_numpy(GREY).expand(3, 6, 8) if name == place else torch.tensor([255, 0, 0]).view(3, 1, 1)
+        assert (image == expected).all(), name
+
+
+def test_what_systems_leave_in_folders_is_left_out_and_said(tmp_path, caplog):
+    red = _file_of(Image.new("RGB", (8, 6), "red"))
+    left = [
+        ".ipynb_checkpoints/0.png", "@eaDir/0.png", "__MACOSX/0.png", "#recycle/0.png", "loose.png", "a/@eaDir/0.png",
+        "a/.ipynb_checkpoints/0.png", "a/._0.png", "a/notes.txt",
+    ]  # fmt: skip
+    kept = {"a/0.png": red, "a/below/0.JPG": red, "b/0.png": red}
+    wild = _folder(tmp_path / "wild", train=kept | dict.fromkeys(left, b"?"), test={"a/0.png": red, ".DS_Store": b"?"})
+    found = data.load(wild, root=tmp_path)
+    assert found.classes == ("a", "b") and found.y_train.tolist() == [0, 0, 1]
+    assert "left out 10 hidden or foreign files and folders: train/#recycle" in caplog.text
+    assert "test has no images of: b" in caplog.text
+
+
+def test_links_and_names_are_followed_or_refused(tmp_path):
+    red = _file_of(Image.new("RGB", (8, 6), "red"))
+    tree = tmp_path / ("wild" * 60)  # as long as a name may be
+    wild = _folder(tree, train={"a/0.png": red}, test={"a/0.png": red}, elsewhere={"1.png": red})
+    (tree / "train" / "a" / "linked").symlink_to(tree / "elsewhere")
+    (tree / "train" / "b").symlink_to(tree / "elsewhere")
+    Path(os.fsdecode(os.fsencode(tree / "train" / "a") + b"/\xff.png")).write_bytes(red)
+    assert data.load(wild, root=tmp_path).y_train.tolist() == [0, 0, 0, 1]
+    (tree / "label.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"label\.txt is not UTF-8"):
+        data.load(wild, root=tmp_path)
+    a = tree / "train" / "a"
+    for name, message, make in (
+        ("loop", "a/loop leads back to a folder", lambda path: path.symlink_to(a)),
+        ("gone.png", r"a/gone\.png", lambda path: path.symlink_to("nowhere")),
+        ("pipe.png", r"pipe\.png is not a file", os.mkfifo),
+        ("../empty", "empty' is a class without images", os.mkdir),
+        (os.fsdecode(b"../\xff"), r"not printable UTF-8", os.mkdir),
+    ):
+        make(a / name)
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            data.load(wild, root=tmp_path)
+        (a / name).rmdir() if (a / name).is_dir() and not (a / name).is_symlink() else (a / name).unlink()
 
 
 def test_a_cache_that_will_not_hold_is_given_up(tree, tmp_path, monkeypatch):
@@ -428,7 +646,7 @@ def test_batches_read_of_a_mapped_file_what_they_need_alone(tmp_path):
     count, pixels = 65536, np.prod((3, 576, 600))
     with open(tmp_path / "large", "wb") as file:
         file.truncate(count * int(pixels))
-    x = image_folder._mapped(np.memmap(tmp_path / "large", np.uint8, "r", shape=(count, 3, 576, 600)))
+    x = image_folder._mapped(tmp_path / "large", (count, 3, 576, 600))
     before = psutil.Process().memory_info().rss
     stream = data.batches(x, torch.arange(count), 2, mean=(0.5,) * 3, std=(0.2,) * 3, generator=seeded())
     first, _ = next(stream)
@@ -436,30 +654,41 @@ def test_batches_read_of_a_mapped_file_what_they_need_alone(tmp_path):
     assert psutil.Process().memory_info().rss - before < 2**30
 
 
-def test_processes_that_start_at_once_decode_once(tree, tmp_path):
-    program = (
-        "import logging, sys; from sbkit import data; logging.basicConfig(level=logging.INFO, stream=sys.stdout);"
-        f"print(data.load('image_folder:{tree}', root='{tmp_path}').sha256['x_train'])"
-    )
-    started = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    outputs = [process.communicate()[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0]
-    assert sum(output.count("decoded 8 images") for output in outputs) == 1
-    assert len({output.splitlines()[-1] for output in outputs}) == 1
+def forked(task):
+    """Run a task in a copy of this process; returns a function that waits for its exit code."""
+    if not (child := os.fork()):
+        try:
+            task()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_processes_that_start_at_once_decode_once(tree, tmp_path, monkeypatch):
+    write = image_folder._write_cache
+
+    def noted(stem, *what):
+        (tmp_path / f"decoded by {os.getpid()}").touch()
+        write(stem, *what)
+
+    monkeypatch.setattr(image_folder, "_write_cache", noted)
+    waits = [forked(lambda: data.load(f"image_folder:{tree}", root=tmp_path)) for _ in range(4)]
+    assert [wait() for wait in waits] == [0] * 4 and len(list(tmp_path.glob("decoded by *"))) == 1
 
 
 def test_a_decoder_that_was_killed_hinders_nobody(tree, tmp_path):
-    program = (
-        "import os, signal; from sbkit import data; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
-        f"data.load('image_folder:{tree}', root='{tmp_path}')"
-    )
-    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    def killed():
+        image_folder.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        data.load(f"image_folder:{tree}", root=tmp_path)
+
+    assert forked(killed)() == -signal.SIGKILL
     assert [path.suffix for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"] == [".partial"]
     data.load(f"image_folder:{tree}", root=tmp_path)
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock", ".json", ".x_train", ".x_test"}
 
 
-# Command line, torchvision
+# Command line
 
 
 def test_the_command_line_reports_and_fails_plainly(capsys):
@@ -467,17 +696,3 @@ def test_the_command_line_reports_and_fails_plainly(capsys):
     assert "x_train (1438, 1, 8, 8)" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="allowed: digits"):
         main(["mnist"])
-
-
-def test_torchvision_imports_and_works():
-    torchvision = import_torchvision()
-    assert import_torchvision() is torchvision
-    assert torchvision.transforms.functional.hflip(torch.arange(3)[None, None]).flatten().tolist() == [2, 1, 0]
-
-
-def test_another_import_error_of_torchvision_is_not_hidden(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ImportError, match="pip install torchvision"):
-        import_torchvision()

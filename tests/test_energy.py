@@ -8,6 +8,7 @@ import pytest
 from sbkit import energy
 from sbkit.conv import RESNET18_SHAPES, ConvShape
 from sbkit.energy import Accelerator, Codes
+from sbkit.schemes import SCHEMES, Scheme
 
 BINARY, OURS, TERNARY = Codes("binary", 1.0), Codes("signed_binary", 0.25), Codes("ternary_twn", 0.5)
 LAYER = ConvShape(16, 8, 8, 16)  # 144 taps, 64 positions: 147,456 multiply-accumulates
@@ -142,6 +143,20 @@ def test_bits_of_a_weight(codes, packed, entropy, words):
         assert found == pytest.approx(bits, abs=1e-6), storage
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_packed_bits_and_signs_are_the_schemes_own(scheme, monkeypatch):
+    made_up = Scheme("made_up", "made up", "{-2, 0, 1}", zeros=True, signs=SCHEMES[scheme].signs)
+    monkeypatch.setitem(SCHEMES, "made_up", made_up)
+    for key in (scheme, "made_up"):
+        row = SCHEMES[key]
+        codes, machine = Codes(key, 0.5), replace(SMALL, multiply="none")
+        assert energy.weight_bits(codes, machine) == row.stored_bits
+        signs = 16 if row.signs == "filter" else 0
+        maps = 2 * 1024 * 32
+        bits = LAYER.weights * row.stored_bits + signs + maps
+        assert energy.layer_cost(LAYER, codes, machine).dram_pj == pytest.approx(20 * bits)
+
+
 def test_repetition_costs_the_additions_of_graphs():
     codes = Codes("signed_binary", 0.25, adds={(16, 8, 16, 1): 500})
     cost = energy.layer_cost(LAYER, codes, replace(SMALL, variant="repetition"))
@@ -151,7 +166,7 @@ def test_repetition_costs_the_additions_of_graphs():
     assert cost.dram_pj == pytest.approx(20 * (index + 2 * maps))
     scratch = (64 * 500 + words) * 32 * 10 / 64
     assert cost.buffer_pj == pytest.approx(BUFFER * (32 * words + 16 * index + maps + index + 2 * maps) + scratch)
-    with pytest.raises(ValueError, match=r"graph of binary for .* = \(16, 8, 16, 1\)"):
+    with pytest.raises(ValueError, match=r"graph of binary for \(C, H, K, stride\) = \(16, 8, 16, 1\); allowed"):
         energy.layer_cost(LAYER, BINARY, replace(SMALL, variant="repetition"))
 
 

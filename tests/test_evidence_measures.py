@@ -3,7 +3,9 @@
 import math
 
 import pytest
+from pandas import DataFrame
 
+from sbkit.evidence import benchmarks
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures import MEASURES, Measurer, prepared
 from sbkit.evidence.measures.registry import Best, Group
@@ -127,3 +129,10 @@ def test_every_measure_says_what_it_counts(committed):
         assert MEASURES[name].neutral is not None and MEASURES[name].unit
     assert committed("review")("flips", {"ours": SIGNED}).of in COUNTED
     assert not math.isnan(committed("review")("code_bits", {"scheme": "binary"}).value)
+
+
+def test_intervals_of_pooled_benchmarks_count_processes():
+    rows = [{"way": TABLE, "round_ms": [1.0, 2.0, 3.0, 7.0, 8.0, 90.0], "processes": 2}]
+    rows += [{"way": TABLE, "round_ms": [1.0, 2.0, 3.0], "processes": None}]
+    pooled, alone = benchmarks.timed(DataFrame(rows))["round_ms"]
+    assert list(pooled) == [2, 8] and alone == [1, 2, 3]

@@ -32,7 +32,9 @@ def test_a_figure_is_drawn_in_the_style_whatever_the_user_has_set():
         axis = figure.add_subplot()
         assert dict(matplotlib.rcParams) == before
         with style.styled():
-            assert matplotlib.rcParams["axes.facecolor"] == "white" and matplotlib.rcParams["font.size"] == pytest.approx(8)
+            assert matplotlib.rcParams["axes.facecolor"] == "white" and matplotlib.rcParams[
+                "font.size"
+            ] == pytest.approx(8)
     assert figure.get_layout_engine() is not None and figure.get_figwidth() == 2
     plt.close(axis.figure)
 

@@ -14,6 +14,7 @@ import pytest
 
 from sbkit import notebook, records
 from sbkit.notebook import start
+from sbkit.notebook.experiments import OtherCode
 from sbkit.notebook.parameters import ParameterError, parse_parameters
 from sbkit.records import Record
 
@@ -88,6 +89,7 @@ def root(tmp_path, monkeypatch):
     (folder / "notebooks" / "experiments.toml").write_text(EXPERIMENTS)
     (folder / "notebooks" / "catalogue.toml").write_text(CATALOGUE)
     monkeypatch.setenv("SBKIT_ROOT", str(folder))
+    monkeypatch.chdir(folder / "notebooks")  # as in JupyterLab; `start` of a producer changes it
     return folder
 
 
@@ -124,6 +126,7 @@ def test_producer(root):
     assert run.folder == root / "results" / "quick"
     assert run.folder.is_dir()
     assert run.label == "quick profile: digits, 50 % of them"
+    assert Path.cwd() == root
 
 
 def test_reader_reads_references_and_writes_nothing(root):
@@ -187,14 +190,9 @@ def test_bad_parameters_are_named_in_one_line_before_anything_is_written(root, c
     assert not (root / "results").exists()
 
 
-def test_parse():
-    found = parse_parameters('a: int = -3  # help = me\n# more\nb: str = "x # = y"\nc: float = 1\nd: bool = False')
-    assert [(p.name, p.type, p.default) for p in found.values()] == [
-        ("a", int, -3),
-        ("b", str, "x # = y"),
-        ("c", float, 1.0),
-        ("d", bool, False),
-    ]
+def test_a_default_is_read_as_python_reads_it():
+    found = parse_parameters('a: int = -3  # help = me\n# more\nb: str = "x # = y"\nc: float = 1')
+    assert [parameter.default for parameter in found.values()] == [-3, "x # = y", 1.0]
 
 
 def test_seeds_every_generator(root):
@@ -209,21 +207,66 @@ def test_seeds_every_generator(root):
     assert all(a != b for a, b in zip(first, other, strict=True))
 
 
-def test_threads_of_a_producer(root, monkeypatch):
+@pytest.mark.parametrize("given, expected", [("2", 2), ("2,1", 2), (" 3 , 1", 3), ("", 1), (" ", 1), (None, 1)])
+def test_threads_of_a_producer_are_those_of_openmp(root, monkeypatch, given, expected):
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
-    try:
-        monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        Kernel(PARAMETERS).start(First, Second)
-        assert torch.get_num_threads() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS")
+    try:
         Kernel(PARAMETERS).start(First, Second)
-        assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (1, "1")
+        assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (expected, str(expected))
     finally:
         torch.set_num_threads(before)
-    monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    with pytest.raises(ParameterError, match="OMP_NUM_THREADS = 'many'; allowed: an integer >= 1"):
+
+
+@pytest.mark.parametrize("given", ["many", "0", "-1", "2.5", "0,2", "99999999999", "0x2"])
+def test_threads_that_are_none_are_refused(root, monkeypatch, given):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with pytest.raises(ParameterError, match=f"OMP_NUM_THREADS = '{given}'; allowed: an integer from 1 to 9999"):
         Kernel(PARAMETERS).start(First, Second)
+    assert not (root / "results").exists()
+
+
+@dataclass(frozen=True)
+class Paths:
+    dataset: str = "digits"
+    distill_from: str = ""
+
+
+@pytest.mark.parametrize(
+    "name, value, path",
+    [
+        ("dataset", "image_folder:data/pictures", "data/pictures"),
+        ("distill_from", "results/a/fp.pt", "results/a/fp.pt"),
+        ("distill_from", "{root}/a b/é.pt", "a b/é.pt"),
+    ],
+)
+def test_paths_are_relative_to_the_repository(root, name, value, path):
+    value = value.format(root=root)
+    defaults = {"profile": "quick", "name": "", "dataset": "digits", "distill_from": ""} | {name: value}
+    kernel = Kernel("\n".join(f"{key}: str = {default!r}" for key, default in defaults.items()))
+    with pytest.raises(
+        ParameterError, match=f"{name} = '.*': there is no {root / path}; allowed: .* relative to the repo"
+    ):
+        kernel.start(Paths)
+    assert not (root / "results").exists()
+    (root / path).parent.mkdir(parents=True)
+    (root / path).touch()
+    assert getattr(kernel.start(Paths).configs[0], name) == value
+
+
+def test_the_code_of_another_clone_is_refused(root):
+    (root / "sbkit").mkdir()
+    for kernel, configs in ((Kernel(READER), []), (Kernel(PARAMETERS), [First, Second])):
+        with pytest.raises(
+            OtherCode, match=f"runs the code in .*sbkit, not that in {root}/sbkit: remove a copied .venv"
+        ):
+            kernel.start(*configs)
+    (root / "sbkit").rmdir()
+    (root / "sbkit").symlink_to(Path(notebook.__file__).parents[1])
+    assert Kernel(READER).start().root == root
 
 
 def test_results_folder_that_cannot_be_written_is_named(root):
@@ -275,13 +318,6 @@ def execute(command, cwd, unset=()):
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(notebook.__file__).parents[2]), *sys.path])
     command = [sys.executable, "-m", *map(str, command)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-
-
-def test_papermill_finds_the_repository_from_the_notebooks_folder(root, producer):
-    command = [*PAPERMILL, producer, "out.ipynb", "-p", "epochs", 3, "-p", "rate", 2]
-    done = execute(command, root / "notebooks", unset=["SBKIT_ROOT"])
-    assert done.returncode == 0, done.stderr
-    assert (root / "results/quick/done.txt").read_text() == "Config(epochs=3, rate=2.0, flip=True, seed=7)"
 
 
 def test_plain_papermill_shows_one_line_of_a_bad_parameter(root, producer):

@@ -21,6 +21,7 @@ from test_notebook import EXPERIMENTS
 from test_notebook import root as root  # a fixture
 
 from sbkit.notebook import Run, render
+from sbkit.page import items
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_files_are_the_same_bytes_in_every_process_and_under_any_matplotlibrc(ru
     other = tmp_path / "other"
     shutil.copytree(run.root, other)
     (tmp_path / "matplotlibrc").write_text(
-        "font.family: serif\nsavefig.dpi: 50\naxes.grid: True\nfigure.facecolor: red"
+        "font.family: serif\nsavefig.dpi: 50\naxes.grid: True\nfigure.facecolor: red\ntext.usetex: True"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     environment["MATPLOTLIBRC"] = str(tmp_path)
@@ -138,7 +139,7 @@ def test_table_shows_and_writes(run, shown):
     folder = run.folder / "tables"
     assert (folder / "table.csv").read_text() == "scheme,n,top1_percent\nbinary,1,81.2346\nsigned|binary,23456,\n"
     assert (folder / "table.md").read_text() == textwrap.dedent(
-        r"""        Top-1 & more — quick profile: digits, 50 % of them
+        r"""        Top-1 &amp; more — quick profile: digits, 50 % of them
 
         | scheme         |      n |   top1_percent |
         |:---------------|-------:|---------------:|
@@ -183,6 +184,14 @@ def test_a_folded_table_opens_below_its_caption(run, shown):
 
 def page(*cells):
     return render.html(render.for_people(pd.DataFrame({"x": cells}), "x"), "")
+
+
+def test_markdown_is_escaped_and_read_back(run, shown):
+    odd = "<script>alert(1)</script> & a | b \\"
+    run.table(pd.DataFrame({"<b>x|y": [odd]}), "table")
+    text = (run.folder / "tables/table.md").read_text()
+    assert "<script" not in text and "<b>" not in text
+    assert items.parse_table(text)[::2] == (["<b>x|y"], [[odd]])
 
 
 def test_html_is_escaped_and_an_interval_stays_in_one_piece():

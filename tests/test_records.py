@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 
@@ -54,20 +55,13 @@ def test_round_trip(tmp_path):
     path = records.write(RECORD, tmp_path / "new" / "run.json")
     assert records.load(path) == RECORD
     assert [file.name for file in path.parent.iterdir()] == ["run.json"]
-    assert records.write(RECORD, tmp_path / "again.json").read_bytes() == path.read_bytes()
+    assert '  "edges": [0.0, 0.5],' in path.read_text().splitlines()  # a list of numbers is one line
 
 
 def test_numpy_values_become_plain(tmp_path):
     history = {"counts": np.arange(3), "mean": np.float32(0.5), "pair": (1, 2), 7: True}
     path = records.write(replace(RECORD, history=history), tmp_path / "run.json")
     assert records.load(path).history == {"counts": [0, 1, 2], "mean": 0.5, "pair": [1, 2], "7": True}
-
-
-def test_file_has_sorted_keys_and_one_line_a_list(tmp_path):
-    lines = records.write(RECORD, tmp_path / "run.json").read_text().splitlines()
-    keys = [re.match(r' "(\w+)":', line)[1] for line in lines if re.match(r' "', line)]
-    assert keys == ["config", "history", "id", "kind", "metrics", "provenance", "schema"]
-    assert '  "edges": [0.0, 0.5],' in lines
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan")])
@@ -85,10 +79,9 @@ def test_what_json_lacks_is_refused(tmp_path):
 
 
 def test_unknown_kind_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"'test'; allowed: train, bench"):
-        replace(RECORD, kind="test")
-    with pytest.raises(ValueError, match=r"'test'; allowed: train, bench"):
-        records.read(tmp_path, "test")
+    for refused in (lambda: replace(RECORD, kind="test"), lambda: records.read(tmp_path, "test")):
+        with pytest.raises(ValueError, match=r"'test'; allowed: train, bench"):
+            refused()
 
 
 @pytest.mark.parametrize("step, advice", [(1, "update sbkit"), (-1, "make it again")])
@@ -110,19 +103,22 @@ def test_another_schema_is_refused(tmp_path, step, advice):
         lambda text: text.replace(f'"schema": {records.SCHEMA}', '"schema": "two"'),
         lambda text: "[" * 100_000,
         lambda text: re.sub(r'"history": \{.*?\n \}', '"history": null', text, flags=re.DOTALL),
+        lambda text: text.replace('"signed_binary-', '"\udcff'),
+        lambda text: re.sub(r'"options": \{.*?\}', '"options": 5', text, flags=re.DOTALL),
+        lambda text: re.sub(r'"top1_percent": [0-9.]+', '"timings": [5]', text),
+        lambda text: text.replace('"kind": "train"', '"kind": ["train"]'),
+        lambda text: text.replace(f'"schema": {records.SCHEMA}', f'"schema": {"9" * 5000}'),
     ],
-    ids=["empty", "half", "list", "renamed", "text schema", "nested", "null"],
+    ids=[
+        *("empty", "half", "list", "renamed", "text schema", "nested", "null", "not UTF-8", "options", "timings"),
+        *("kind", "digits"),
+    ],
 )
 def test_damaged_file_is_named(tmp_path, damage):
     path = records.write(RECORD, tmp_path / "run.json")
-    path.write_text(damage(path.read_text()))
+    path.write_text(damage(path.read_text()), errors="surrogateescape")
     with pytest.raises(ValueError, match=r"run\.json is not a readable record"):
         records.load(path)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        records.load(tmp_path / "none.json")
 
 
 def test_train_frame(tmp_path):
@@ -173,49 +169,30 @@ def test_unfinished_record_is_skipped_with_a_warning(tmp_path, provenance):
         assert records.read(tmp_path, "train")["name"].tolist() == ["good"]
 
 
-HAMMER = """
-import os, sys
-from sbkit.records import Record, write
-record = Record("train", sys.argv[2], {}, {}, {"filling": [int(sys.argv[2])] * 2000}, {"status": "ok"})
-print("ready", flush=True)
-sys.stdin.readline()
-while not os.path.exists(sys.argv[3]):
-    write(record, sys.argv[1])
-"""
+def test_a_reader_never_sees_a_torn_file(tmp_path):
+    """Two threads write: `write_atomic` shares nothing, so that they might as well be processes."""
+    path, enough = tmp_path / "run.json", threading.Event()
 
+    def hammer(digit):
+        while not enough.is_set():
+            records.write(replace(RECORD, id=str(digit), history={"filling": [digit] * 2000}), path)
 
-def test_two_writers_never_show_a_torn_file(tmp_path):
-    path, enough = tmp_path / "run.json", tmp_path / "enough"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", HAMMER, str(path), digit, str(enough)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for digit in "12"
-    ]
+    writers = [threading.Thread(target=hammer, args=[digit]) for digit in (1, 2)]
     for writer in writers:
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
+        writer.start()
     reads = {"1": 0, "2": 0}
     try:
-        while min(reads.values()) < 50:
-            assert [writer.poll() for writer in writers] == [None, None]
+        while min(reads.values()) < 20:
+            assert all(writer.is_alive() for writer in writers)
             if path.exists():
                 record = records.load(path)
                 assert record.history["filling"] == [int(record.id)] * 2000
                 reads[record.id] += 1
     finally:
-        enough.touch()
+        enough.set()
         for writer in writers:
-            writer.communicate()
-    assert [writer.returncode for writer in writers] == [0, 0]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["enough", "run.json"]
+            writer.join()
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
@@ -251,11 +228,6 @@ def test_provenance(tmp_path, monkeypatch):
     records.write(replace(RECORD, provenance=found), tmp_path / "run.json")
 
 
-def test_provenance_wants_a_start():
-    with pytest.raises(TypeError, match=r"started = 12\.5; allowed: what records\.start\(\) returned"):
-        records.provenance(threads=1, started=12.5)
-
-
 def test_peak_memory_is_that_of_this_process():
     program = (
         "from sbkit.records import _peak_memory_bytes as peak; before = peak(); "
@@ -271,15 +243,6 @@ def test_peak_memory_is_that_of_this_process():
     assert 1e6 < before < 2e8
     assert 1.9e8 < grown - before < 2.1e8
     assert after > 0.99 * grown  # the system's own count is approximate
-
-
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86")
-@pytest.mark.parametrize(
-    "flags, isa", [("fpu avx2 avx512f", "avx512"), ("fpu avx2", "avx2"), ("fpu avx", "scalar"), ("", "scalar")]
-)
-def test_isa_is_the_widest(monkeypatch, flags, isa):
-    monkeypatch.setattr(records, "_proc", lambda *_: flags)
-    assert records._isa() == isa
 
 
 def test_git_commit_is_that_of_this_checkout_alone(tmp_path, monkeypatch):

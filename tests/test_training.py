@@ -3,15 +3,21 @@ import json
 import math
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import traceback
+import zipfile
 from dataclasses import fields, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sbkit import cpu, data, models, records, training
 from sbkit.conv import load_weights
@@ -19,13 +25,19 @@ from sbkit.quantizers import QuantizerConfig
 from sbkit.schemes import CODED, SCHEMES
 from sbkit.training import TrainConfig, diagnostics, loop, progress, run, schedule_lr, train
 from sbkit.training.__main__ import main
-from sbkit.training.setup import build
+from sbkit.training.checkpoint import load_state
+from sbkit.training.config import CHECKPOINTS
+from sbkit.training.setup import build, prepare
 
 TINY = TrainConfig(
     dataset="digits", width=4, image_size=0, train_images=256, batch_size=64, epochs=1, learning_rate=5e-3
 )
 SIGNED = QuantizerConfig()
 QUIET = {"progress": "none", "threads": 1}
+SMALL = [
+    "--dataset=digits", "--width=4", "--image-size=0", "--train-images=256", "--batch-size=64", "--epochs=2",
+    "--learning-rate=5e-3", "--augment=crop_flip", "--progress=lines",
+]  # fmt: skip
 
 
 def same_weights(a, b):
@@ -34,6 +46,35 @@ def same_weights(a, b):
 
 def untimed(history):
     return [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in history["epochs"]]
+
+
+def forked(task):
+    """Run a task in a copy of this process; returns a function that waits for its exit code."""
+    if not (child := os.fork()):
+        try:
+            task()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Finished runs, by name: paths of their checkpoints."""
+    folder = tmp_path_factory.mktemp("kept")
+    recipes = {
+        "full_precision": (TINY, QuantizerConfig("full_precision")),
+        "other": (replace(TINY, seed=1), QuantizerConfig("full_precision")),
+        "ternary_ttq": (TINY, QuantizerConfig("ternary_ttq")),
+        "prelu": (replace(TINY, nonlinearity="prelu"), QuantizerConfig("binary")),
+        "swapped": (TINY, QuantizerConfig(swap_at=0.5, assignment="random", channel_signs=True)),
+    }
+    for name, configs in recipes.items():
+        run(*configs, folder, name=name, **QUIET)
+    return {name: folder / "checkpoints" / f"{name}.pt" for name in recipes}
 
 
 # Schedule
@@ -71,7 +112,7 @@ def test_the_optimizer_follows_the_schedule_and_the_estimator_the_progress(monke
 
 
 def test_training_learns_digits():
-    config = replace(TINY, train_images=0, epochs=6, batch_size=64, width=8)
+    config = replace(TINY, train_images=0, epochs=4, width=8)
     top1 = {
         key: train(config, QuantizerConfig(key), **QUIET).metrics["top1_percent"] for key in ("binary", "signed_binary")
     }
@@ -171,16 +212,73 @@ def test_a_wrong_recipe_is_refused_at_construction(options, message):
         TrainConfig(**options)
 
 
-def test_what_does_not_fit_the_data_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="batch_size = 512"):
-        run(replace(TINY, batch_size=512), SIGNED, tmp_path, **QUIET)
-    for option in ("distill_from", "start_from"):
-        with pytest.raises(FileNotFoundError, match=rf"{option} = 'absent.pt' does not exist; allowed: checkpoints/"):
-            run(replace(TINY, **{option: "absent.pt"}), SIGNED, tmp_path, **QUIET)
-    for wrong in ({"progress": "loud"}, {"threads": 0}, {"name": "../a"}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            run(TINY, SIGNED, tmp_path, **QUIET | wrong)
+@pytest.mark.parametrize(
+    ("options", "how", "message"),
+    [
+        ({"batch_size": 512}, {}, "batch_size = 512"),
+        ({"distill_from": "absent.pt"}, {}, r"distill_from = 'absent.pt' is not a file; allowed: checkpoints/"),
+        ({"start_from": "."}, {}, r"start_from = '\.' is not a file; allowed: checkpoints/"),
+        ({"dataset": "image_folder:absent"}, {}, "absent/train does not exist"),
+        ({}, {"progress": "loud"}, "progress = 'loud'; allowed: auto"),
+        ({}, {"threads": 0}, "threads = 0; allowed: an integer"),
+        ({}, {"threads": 10**6}, "threads = 1000000; allowed: an integer"),
+        ({}, {"name": "../../evil"}, r"name = '\.\./\.\./evil'; allowed"),
+        ({}, {"name": "/etc/evil"}, "name = '/etc/evil'; allowed"),
+        ({}, {"name": "a" * 101}, "allowed: up to 100 letters"),
+        ({}, {"folder": "/proc/sbkit"}, "folder = '/proc/sbkit' cannot be written"),
+        ({}, {"folder": __file__}, r"folder = '.*test_training.py' cannot be written"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_anything_is_written(tmp_path, options, how, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run(replace(TINY, **options), SIGNED, **{"folder": tmp_path} | QUIET | how)
     assert list(tmp_path.iterdir()) == []
+    words = {**options, "folder": tmp_path, **how}
+    with pytest.raises(SystemExit) as stopped:
+        main([*SMALL, *(f"--{name.replace('_', '-')}={value}" for name, value in words.items())])
+    assert stopped.value.code == 2 or re.fullmatch(f"error: .*{message}.*", stopped.value.code)
+
+
+@pytest.mark.parametrize(
+    "place", ["records", "weights", "checkpoints", "records/train/a.json", "checkpoints/a.partial.pt"]
+)
+def test_files_and_folders_in_the_place_of_the_other_are_named(tmp_path, place):
+    """Nothing is trained first."""
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).mkdir() if "." in place else (tmp_path / place).touch()
+    with pytest.raises((ValueError, OSError), match=place):
+        run(TINY, SIGNED, tmp_path, name="a", **QUIET)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Makes folders of images, `image_folder:<tmp_path>/<where>/pets`, whose pixels a seed decides."""
+
+    def make(where, seed=0, size=(8, 8)):
+        random = np.random.default_rng(seed)
+        for part, count in (("train", 8), ("test", 2)):
+            for name in ("cat", "dog"):
+                folder = tmp_path / where / "pets" / part / name
+                folder.mkdir(parents=True, exist_ok=True)
+                for index in range(count):
+                    image = Image.fromarray(random.integers(0, 256, size, np.uint8))
+                    image.save(folder / f"{index}.png", compress_level=0)
+        return replace(TINY, dataset=f"image_folder:{tmp_path / where / 'pets'}", train_images=0, batch_size=8)
+
+    return make
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_oblong_images_train_or_are_refused_by_name(pets, tmp_path, monkeypatch, model):
+    monkeypatch.setenv("SBKIT_ROOT", str(tmp_path))
+    config = replace(pets("a", size=(28, 35) if model == "transformer" else (32, 40)), model=model)
+    if model in ("mlp", "vgg_small", "transformer"):
+        with pytest.raises(
+            ValueError, match=rf"{model} needs square images, .*pets are \d+x\d+ pixels; allowed: image_"
+        ):
+            prepare(config, SIGNED)
+    else:
+        assert prepare(config, SIGNED).model(torch.zeros(1, 1, 32, 40)).shape == (1, 2)
 
 
 # Interruption, and running again
@@ -226,14 +324,14 @@ def test_an_interrupted_run_says_so_in_a_line_and_continues_to_the_same_bits(tmp
 
 
 def test_a_killed_run_continues_to_the_same_bits(tmp_path):
-    program = (
-        "import os, signal, sys; from sbkit.training import loop; from sbkit.training.__main__ import main\n"
-        "save = loop.Setup.save\n"
-        "loop.Setup.save = lambda *a: (save(*a), os.kill(os.getpid(), signal.SIGKILL))\n"
-        "main(sys.argv[1:])"
-    )
     killed, whole = ([*SMALL, f"--folder={tmp_path}", f"--name={name}"] for name in ("killed", "whole"))
-    assert _command("-c", program, *killed).returncode == -9
+
+    def task():
+        save = loop.Setup.save
+        loop.Setup.save = lambda *a: (save(*a), os.kill(os.getpid(), signal.SIGKILL))
+        main(killed)
+
+    assert forked(task)() == -signal.SIGKILL
     assert [path.name for path in tmp_path.rglob("*.*")] == ["killed.partial.pt"]
     for arguments in (killed, whole):
         main(arguments)
@@ -252,7 +350,7 @@ def test_a_finished_run_is_not_trained_again_and_no_other_takes_its_name(tmp_pat
         top1 = record.metrics["top1_percent"]
         said = f"a is finished: top-1 {top1:.2f} %. To train it again, delete {path}\n"
         assert capsys.readouterr().out == said
-        both = r"a.json is the record signed_b.* of another .* than signed_b.* \(learning_rate = 0.005, here 0.001\)"
+        both = r"a.json is the record signed_b.* of another .*\(learning_rate = 0.005, here 0.001\).* not trained further"
         with pytest.raises(ValueError, match=both):
             run(replace(TINY, learning_rate=1e-3), SIGNED, tmp_path, name="a", **QUIET)
     # Without its files, or with more to measure, it is trained.
@@ -265,14 +363,86 @@ def test_a_finished_run_is_not_trained_again_and_no_other_takes_its_name(tmp_pat
     assert (tmp_path / "weights" / "a.npz").exists()
 
 
-def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
+@pytest.mark.parametrize("harm", ["cut", "short", "empty", "text", "zip", "tensor", "number"])
+def test_a_damaged_checkpoint_is_refused_by_its_name_with_the_right_advice(kept, tmp_path, harm):
+    content = kept["full_precision"].read_bytes()
+    file = tmp_path / "checkpoints" / "a.partial.pt"
+    file.parent.mkdir()
+    if harm in ("tensor", "number"):
+        torch.save({"tensor": torch.ones(2), "number": 3}[harm], file)
+    elif harm == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("archive/data.pkl", b"?")
+    else:
+        cuts = {"cut": content[:-1000], "short": content[:30], "empty": b"", "text": b"weights"}
+        file.write_bytes(cuts[harm])
+    with pytest.raises(ValueError, match=rf"{file} is not a readable checkpoint \(.*\); delete it to start afresh"):
+        run(TINY, SIGNED, tmp_path, name="a", **QUIET)
+    for option in CHECKPOINTS:
+        with pytest.raises(ValueError, match=rf"{file} is not a readable .*; {option} needs .* make it again"):
+            train(replace(TINY, **{option: str(file)}), SIGNED, **QUIET)
+
+
+def test_no_flipped_bit_of_a_checkpoint_changes_what_is_read(kept, tmp_path):
+    content, file = kept["full_precision"].read_bytes(), tmp_path / "flipped.pt"
+    whole, _ = load_state(kept["full_precision"], torch.device("cpu"), "")
+    refused = 0
+    for place in np.random.default_rng(0).integers(0, 8 * len(content), 200).tolist():
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        try:
+            state, _ = load_state(file, torch.device("cpu"), "")
+        except ValueError:
+            refused += 1
+            continue
+        assert state["train_config"] == whole["train_config"] and state["quantizer_config"] == whole["quantizer_config"]
+        assert all(torch.equal(state["model"][key], value) for key, value in whole["model"].items())
+    assert refused > 100  # the others lie in padding and in time stamps
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     checkpoint = tmp_path / "run.pt"
     train(TINY, SIGNED, checkpoint=checkpoint, **QUIET)
-    with pytest.raises(ValueError, match="another configuration"):
-        train(replace(TINY, learning_rate=1e-3), SIGNED, checkpoint=checkpoint, **QUIET)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="not a readable checkpoint"):
-        train(TINY, SIGNED, checkpoint=checkpoint, **QUIET)
+    for options in ({"learning_rate": 1e-3}, {"epochs": 2}):
+        with pytest.raises(ValueError, match="another configuration"):
+            train(replace(TINY, **options), SIGNED, checkpoint=checkpoint, **QUIET)
+
+
+@pytest.mark.parametrize("option", CHECKPOINTS)
+def test_a_run_goes_on_from_the_checkpoint_it_began_with_alone(kept, tmp_path, monkeypatch, option):
+    """Two files of one name give one configuration; their contents tell them apart."""
+    for where, name in (("a", "full_precision"), ("moved", "full_precision"), ("b", "other")):
+        (tmp_path / where).mkdir()
+        (tmp_path / where / "fp.pt").write_bytes(kept[name].read_bytes())
+    by = {where: replace(TINY, epochs=2, **{option: str(tmp_path / where / "fp.pt")}) for where in ("a", "moved", "b")}
+    with monkeypatch.context() as patch, pytest.raises(training.Interrupted):
+        patch.setattr(loop, "evaluate", interrupting(2))
+        run(by["a"], SIGNED, tmp_path, name="taught", **QUIET)
+    with pytest.raises(ValueError, match=r"taught\.partial\.pt belongs to another .*teacher or start; delete it"):
+        run(by["b"], SIGNED, tmp_path, name="taught", **QUIET)
+    record = run(by["moved"], SIGNED, tmp_path, name="taught", **QUIET)
+    assert record.provenance["weights_sha256"] == training.weights_sha256(train(by["a"], SIGNED, **QUIET).model)
+    assert record.provenance[CHECKPOINTS[option]] == hashlib.sha256(kept["full_precision"].read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match=rf"taught.json is the record .* \({CHECKPOINTS[option]} differs\)"):
+        run(by["b"], SIGNED, tmp_path, name="taught", **QUIET)
+    (tmp_path / "a" / "fp.pt").unlink()
+    assert run(by["a"], SIGNED, tmp_path, name="taught", **QUIET).id == record.id  # nothing left to compare with
+
+
+def test_a_run_belongs_to_the_images_it_was_trained_on(pets, tmp_path, monkeypatch):
+    monkeypatch.setenv("SBKIT_ROOT", str(tmp_path))
+    first, moved, other = pets("x"), pets("y"), pets("z", seed=1)
+    with monkeypatch.context() as patch, pytest.raises(training.Interrupted):
+        patch.setattr(loop, "evaluate", interrupting(2))
+        run(replace(first, epochs=2), SIGNED, tmp_path, name="stopped", **QUIET)
+    with pytest.raises(ValueError, match=r"stopped\.partial\.pt belongs to another configuration, data set"):
+        run(replace(other, epochs=2), SIGNED, tmp_path, name="stopped", **QUIET)
+    record = run(first, SIGNED, tmp_path, **QUIET)
+    assert run(moved, SIGNED, tmp_path, **QUIET).provenance["data_sha256"] == record.provenance["data_sha256"]
+    with pytest.raises(ValueError, match=rf"{record.id}.json is the record .* \(data_sha256 differs\)"):
+        run(other, SIGNED, tmp_path, **QUIET)
+    assert run(other, SIGNED, tmp_path, name="other", **QUIET).id == record.id
 
 
 def test_progress_is_a_bar_for_people_and_lines_in_a_batch(monkeypatch, capsys):
@@ -355,21 +525,6 @@ def test_the_distillation_loss_is_the_divergence_from_the_teacher():
 
 
 # Starting points and penalties
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """Finished runs, by name: paths of their checkpoints."""
-    folder = tmp_path_factory.mktemp("kept")
-    recipes = {
-        "full_precision": (TINY, QuantizerConfig("full_precision")),
-        "ternary_ttq": (TINY, QuantizerConfig("ternary_ttq")),
-        "prelu": (replace(TINY, nonlinearity="prelu"), QuantizerConfig("binary")),
-        "swapped": (TINY, QuantizerConfig(swap_at=0.5, assignment="random", channel_signs=True)),
-    }
-    for name, configs in recipes.items():
-        run(*configs, folder, name=name, **QUIET)
-    return {name: folder / "checkpoints" / f"{name}.pt" for name in recipes}
 
 
 STILL = replace(TINY, learning_rate=1e-12, epochs=1)  # moves no weight
@@ -461,11 +616,6 @@ def test_networks_of_linear_layers_train_and_leave_codes(tmp_path, model, image_
 
 # Command line and several processes
 
-SMALL = [
-    "--dataset=digits", "--width=4", "--image-size=0", "--train-images=256", "--batch-size=64", "--epochs=2",
-    "--learning-rate=5e-3", "--augment=crop_flip", "--progress=lines",
-]  # fmt: skip
-
 
 def test_the_command_line_takes_every_field_and_fails_plainly(tmp_path, capsys):
     main([*SMALL, "--quantizer=binary", "--no-channels-last", f"--folder={tmp_path}", "--name=a"])
@@ -476,31 +626,31 @@ def test_the_command_line_takes_every_field_and_fails_plainly(tmp_path, capsys):
         main([*SMALL, "--model=resnet9", f"--folder={tmp_path}"])
 
 
-def _command(*arguments, **environment):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
 def _two_processes(folder, name, *arguments):
-    """What `torchrun` prints, and the record, of two processes that must agree in every bit."""
-    done = _command(
-        "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2",
-        "-m", "sbkit.training", *arguments, f"--folder={folder}", f"--name={name}",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = dict(re.findall(r"rank (\d): .*?weights ([0-9a-f]{64})", done.stdout))
-    assert set(found) == {"0", "1"} and found["0"] == found["1"]
+    """The record of two processes that must agree in every bit."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def task(rank):
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "WORLD_SIZE": "2"}
+        if sys.platform == "linux":
+            os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        with open(folder / f"{rank}.txt", "w") as sys.stdout:
+            main([*arguments, f"--folder={folder}", f"--name={name}"])
+
+    waits = [forked(partial(task, rank)) for rank in range(2)]
+    assert [wait() for wait in waits] == [0, 0]
+    said = [(folder / f"{rank}.txt").read_text() for rank in range(2)]
+    first, second = (re.search(r"rank \d: .*?weights ([0-9a-f]{64})", text)[1] for text in said)
     record = records.load(folder / "records" / "train" / f"{name}.json")
-    assert record.provenance["processes"] == 2 and record.provenance["weights_sha256"] == found["0"]
-    assert done.stdout.count("epoch 1/2") == 1
+    assert record.provenance["processes"] == 2 and record.provenance["weights_sha256"] == first == second
+    assert "epoch 1/2" in said[0] and "epoch 1/2" not in said[1]
     return record
 
 
 def test_the_imagenet_recipe_in_small_on_two_processes(tmp_path, monkeypatch):
     """JPEGs of several sizes, a teacher and what is distilled from it, as profile imagenet has it."""
-    from PIL import Image
-
     random = np.random.default_rng(0)
     for part, count in (("train", 13), ("val", 3)):
         for name in ("eel", "hen", "owl", "yak"):
@@ -533,7 +683,6 @@ def test_the_imagenet_recipe_in_small_on_two_processes(tmp_path, monkeypatch):
     checkpoint = tmp_path / "checkpoints" / "teacher-s0.pt"
     record = _two_processes(tmp_path, "student-s0", *student, "--schedule=linear", f"--distill-from={checkpoint}")
     assert record.config["distill_from"] == "teacher"
-    assert record.provenance["teacher_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     codes = load_weights(tmp_path / "weights" / "student-s0.npz")
     assert len(codes) == 16 and record.metrics["quantized_weights"] == sum(w.codes.size for w in codes.values())
     left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -552,9 +701,13 @@ def test_bf16_trains(tmp_path):
     """In its own process, without AMX: virtual machines exist that announce AMX and stop the process that uses it."""
     if not cpu.has_bf16():
         pytest.skip("torch has no convolutions in bf16 for this CPU")
-    done = _command(
-        "-m", "sbkit.training", *SMALL, "--precision=bf16", f"--folder={tmp_path}", "--name=a",
-        ONEDNN_MAX_CPU_ISA="AVX512_CORE_BF16",
-    )  # fmt: skip
+    program = (
+        "import sys; from sbkit.training import setup; from sbkit.training.__main__ import main\n"
+        "setup.bf16_trouble = lambda: ''\n"
+        "main(sys.argv[1:])"
+    )
+    arguments = [*SMALL, "--precision=bf16", "--epochs=1", "--train-images=64", f"--folder={tmp_path}", "--name=a"]
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert records.load(tmp_path / "records" / "train" / "a.json").config["precision"] == "bf16"

@@ -7,6 +7,8 @@ killed by force leaves no notebook writing beside those of the next batch.
 
 import contextlib
 import os
+import shutil
+import signal
 import sys
 import threading
 import time
@@ -26,6 +28,8 @@ from sbkit.notebook.engine import Engine  # noqa: E402
 def end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    if Engine.folder:
+        shutil.rmtree(Engine.folder, ignore_errors=True)
     for child in psutil.Process().children(recursive=True):  # a kernel that has just started does not watch papermill
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
@@ -33,6 +37,7 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave by way of what is to be cleaned up
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     papermill_engines.register("sbkit", Engine)
     # A kernel that starts from a cold or shared disk can need more than papermill's 60 seconds.

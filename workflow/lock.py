@@ -1,18 +1,25 @@
-"""`python lock.py FILE COMMAND …`: run the command alone among all that name the same lock file; wait while one runs.
+"""One lock for all that changes this folder: whoever finds it held waits.
 
-The lock belongs to the process, so no kill leaves a stale one behind. Runs before any environment exists, on any
-Python 3 of a POSIX system.
+`python lock.py FILE COMMAND …` runs a command under it; the Snakefile calls `hold`. The lock belongs to the process, so
+no kill leaves a stale one behind. Runs before any environment exists, on any Python 3 of a POSIX system.
 """
 
 import fcntl
 import os
 import sys
 
-file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
-try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    print("another make works in this folder: waiting", file=sys.stderr)
-    fcntl.flock(file, fcntl.LOCK_EX)
-os.set_inheritable(file, True)  # the command holds the lock for as long as it lives
-os.execvp(sys.argv[2], sys.argv[2:])
+
+def hold(path: str) -> int:
+    """Take the lock for as long as the returned file descriptor is open."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another make or snakemake works in this folder: waiting", file=sys.stderr, flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+if __name__ == "__main__":
+    os.set_inheritable(hold(sys.argv[1]), True)  # the command holds the lock for as long as it lives
+    os.execvp(sys.argv[2], sys.argv[2:])

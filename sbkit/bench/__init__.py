@@ -1,13 +1,11 @@
 """Time the kernels against torch and its peers: check first, then interleave all contenders in one process.
 
-    studies        one row for each study: which ways it times, and on what
-    config         what to time, and the networks
-    subjects       what every contender computes: a layer, a network, a step of training
-    operations     what is counted and not timed
-    contenders/    who computes it: one file for each library, and our kernels
-    codes          random codes for our kernels
-    timing         rounds of timings, and the rows of a record
-    benchmark      a study from its configuration to its record
+    studies     one row for each study: which ways it times, and on what
+    config      the options of a benchmark, and the networks
+    subjects    what every contender of a study computes: a layer, a network, a step of training
+    libraries/  the libraries a user would pick, one file each
+    ours        our kernels on random codes, and the operations they execute
+    benchmark   rounds of timings, and their record
 
 Every contender of a subject computes the same layer or network on the same activations. The packing of activations
 counts as run time, the offline packing of weights (`plan_seconds`) does not. Caches are warm. The number of threads is

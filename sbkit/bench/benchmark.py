@@ -1,28 +1,61 @@
-"""A study of the benchmark, from its configuration to its record."""
+"""A study of the benchmark: rounds of timings, and the record that they become."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
+import multiprocessing
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+from torch.utils.benchmark import Timer
 
 from sbkit import kernels, records
-from sbkit.bench import operations, timing
+from sbkit.bench import ours
 from sbkit.bench.config import BenchConfig
+from sbkit.bench.contender import Contender, Subject
 from sbkit.bench.studies import STUDIES
 from sbkit.bench.subjects import SUBJECTS
-from sbkit.way import PEERS
+from sbkit.way import PEERS, Way
+
+BASELINE: dict[str, Any] = {
+    **{"model": "", "chosen_group": 0, "isa": "", "geometry": "", "plan_seconds": 0.0},
+    **{"density": 1.0, "entropy_bits": None, "best_reduction": 1.0, "bound_adds": None},
+}
+"""Columns of a contender without codes."""
+
+
+def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Record:
+    """Measure and write folder/records/bench/<name>.json; `name` is the record's id unless given."""
+    started = records.start()
+    metrics = measure(config)
+    timed = {row["way"]["algorithm"] for row in metrics["timings"]} & (PEERS.keys() - {"torch"})
+    extra = {
+        "isa": ", ".join(sorted({row.get("isa") or "" for row in metrics["timings"]} - {""})),
+        "caches": "warm",
+        "peers": {peer: importlib.metadata.version(peer) for peer in sorted(timed)},
+    }
+    seeds = [config.seed + i for i in range(config.processes)] if config.processes > 1 else config.seed
+    provenance = records.provenance(
+        threads=config.threads, started=started, options=asdict(config), seeds=seeds, extra=extra
+    )
+    changed = records.changed(config)
+    record = records.Record("bench", records.run_id("bench", changed), changed, metrics, {}, provenance)
+    records.write(record, Path(folder) / "records" / "bench" / f"{name or record.id}.json")
+    return record
 
 
 def measure(config: BenchConfig) -> dict[str, Any]:
     """Check and time all contenders of a study; prints a line per layer or network. Returns a record's metrics.
 
-    The study of operations has rows without times, of the columns that `operations` lists, and no peaks. Else:
+    The study of operations has rows without times, of the columns that `ours.operations` lists, and no peaks. Else:
 
     timings          a dict for each layer or network and each contender, below
     layers           how many layers
@@ -30,7 +63,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     peaks            `kernels.peaks()`, the best of several: another program can only slow one down
     skipped          the libraries and precisions that could not run, and why
 
-    A row of timings holds, beside what `timing.BASELINE` names,
+    A row of timings holds, beside what BASELINE names,
       layer, C, H, W, K, batch, model   what ran; of a network, layer is "network" and K the number of classes
       way, on_threads                   how it ran, `Way.options()`, and on how many threads
       chosen_group                      channels per table or tile that the plan chose; 0 where there are none
@@ -42,58 +75,113 @@ def measure(config: BenchConfig) -> dict[str, Any]:
                                         fewest operations, where G here is chosen for speed
       bound_adds                        of `table` in the study of layers: the fewest vectors it must load and add
       bound_ms, roofline_fraction       the time these take from a table in L1 at `peaks`, and that over median_ms
+
+    With `config.processes` above 1, each process draws codes with the next seed, plans, checks and times all by itself,
+    one process after the other. A row then holds `processes`, and the rounds of all of them, those of the first process
+    first; iqr_ms is the largest of a process, and flagged says that some process was noisy. What is counted and not
+    timed is that of the first process.
     """
     if STUDIES[config.study].subject == "operations":
-        rows = operations.rows(config)
-        return {"timings": rows, "layers": len({row["layer"] for row in rows}), "flagged_timings": 0, "skipped": []}
+        rows, peaks, skipped = list(ours.operations(config)), {}, []
+    else:
+        rows, peaks, skipped = (_timed if config.processes == 1 else _pooled)(config)
+        for row in rows:
+            bound = row["bound_adds"] and row["bound_adds"] / (peaks["l1_gadds"] * 1e6 * config.threads)
+            row |= {"bound_ms": bound, "roofline_fraction": bound and bound / row["median_ms"]}
+    metrics = {"timings": rows, "layers": len({row["layer"] for row in rows}), "skipped": skipped}
+    metrics["flagged_timings"] = sum(row.get("flagged", False) for row in rows)
+    return metrics | ({"peaks": peaks} if peaks else {})
+
+
+def _timed(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """The rows of all subjects, peaks, and what was skipped."""
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         with threadpool_limits(config.threads):
-            rows, peaks, skipped = _timed(config)
+            peaks = kernels.peaks(config.isa)
+            rows, skipped = [], []
+            started = time.perf_counter()
+            for subject in SUBJECTS[STUDIES[config.study].subject](config, peaks["lanes"], skipped):
+                found = timings(config, subject)
+                peaks = {key: max(value, peaks[key]) for key, value in kernels.peaks(config.isa).items()}
+                print(_report(found, time.perf_counter() - started), flush=True)
+                rows += found
+                started = time.perf_counter()
+            return rows, peaks, skipped
     finally:
         torch.set_num_threads(before)
-    vector_adds = peaks["l1_gadds"] * 1e9 * config.threads
-    return {
-        "timings": [timing.under_the_roof(row, vector_adds) for row in rows],
-        "layers": len({row["layer"] for row in rows}),
-        "flagged_timings": sum(row["flagged"] for row in rows),
-        "peaks": peaks,
-        "skipped": skipped,
+
+
+def _pooled(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """What `_timed` returns, of all processes."""
+    found = []
+    for i in range(config.processes):
+        found.append(in_own_process(_timed, replace(config, processes=1, seed=config.seed + i)))
+        print(f"process {i + 1} of {config.processes}: {len(found[-1][0])} timings", flush=True)
+    rows, peaks, skipped = zip(*found, strict=True)
+    most = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
+    return [_together(alike) for alike in zip(*rows, strict=True)], most, sorted({*itertools.chain(*skipped)})
+
+
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+    """The result of an importable function in a fresh process; what it raises is raised here."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _together(rows: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """One contender's row of the rows that its processes measured."""
+    round_ms = [ms for row in rows for ms in row["round_ms"]]
+    median = float(np.median(round_ms))
+    return rows[0] | {
+        **{"processes": len(rows), "median_ms": median, "round_ms": round_ms, "rounds": len(round_ms)},
+        **{"iqr_ms": max(row["iqr_ms"] for row in rows), "min_ms": min(row["min_ms"] for row in rows)},
+        **{"flagged": any(row["flagged"] for row in rows)},
+        "gmacs": rows[0]["gmacs"] * rows[0]["median_ms"] / median,
     }
 
 
-def _timed(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
-    peaks = kernels.peaks(config.isa)
-    rows, skipped = [], []
-    started = time.perf_counter()
-    for subject in SUBJECTS[STUDIES[config.study].subject](config, peaks["lanes"], skipped):
-        found = timing.timings(config, subject)
-        peaks = {key: max(value, peaks[key]) for key, value in kernels.peaks(config.isa).items()}
-        print(timing.report(found, time.perf_counter() - started), flush=True)
-        rows += found
-        started = time.perf_counter()
-    return rows, peaks, skipped
+def timings(config: BenchConfig, subject: Subject) -> list[dict[str, Any]]:
+    """Time all contenders of a subject, round by round: a row of the record for each.
+
+    Each round times every contender once with `Timer.blocked_autorange`, so that a change of the machine's speed meets
+    all of them. The order of contenders is drawn anew for each round, by a generator seeded with `config.seed` and the
+    round's number, so that none always runs behind the same other one.
+    """
+    contenders = subject.contenders
+    timers = [Timer("call()", globals={"call": c.call}, num_threads=c.threads) for c in contenders]
+    round_ms: list[list[float]] = [[] for _ in timers]
+    blocks: list[list[float]] = [[] for _ in timers]
+    with torch.inference_mode():
+        for contender in contenders:
+            contender.call()
+        for number in range(config.rounds):
+            for i in np.random.default_rng((config.seed, number)).permutation(len(timers)):
+                found = timers[i].blocked_autorange(min_run_time=config.min_run_ms / 1e3)
+                round_ms[i].append(found.median * 1e3)
+                blocks[i] += [seconds * 1e3 for seconds in found.times]
+    return [_row(subject, *rest) for rest in zip(contenders, round_ms, blocks, strict=True)]
 
 
-def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Record:
-    """Measure and write folder/records/bench/<name>.json; `name` is the record's id unless given."""
-    started = records.start()
-    metrics = measure(config)
-    isas = {row["isa"] for row in metrics["timings"] if row.get("isa")}
-    timed = {row["way"]["algorithm"] for row in metrics["timings"]} & (PEERS.keys() - {"torch"})
-    provenance = records.provenance(
-        threads=config.threads,
-        started=started,
-        options=asdict(config),
-        seeds=config.seed,
-        extra={
-            "isa": ", ".join(sorted(isas)),
-            "caches": "warm",
-            "peers": {peer: importlib.metadata.version(peer) for peer in sorted(timed)},
-        },
-    )
-    changed = records.changed(config)
-    record = records.Record("bench", records.run_id("bench", changed), changed, metrics, {}, provenance)
-    records.write(record, Path(folder) / "records" / "bench" / f"{name or record.id}.json")
-    return record
+def _row(subject: Subject, contender: Contender, round_ms: list[float], blocks: list[float]) -> dict[str, Any]:
+    low, middle, high = np.percentile(blocks, (25, 50, 75))
+    median = float(np.median(round_ms))
+    row = BASELINE | subject.columns | contender.columns
+    return row | {
+        **{"way": contender.way.options(), "on_threads": contender.threads},
+        **{"median_ms": median, "iqr_ms": float(high - low), "min_ms": min(blocks)},
+        **{"round_ms": round_ms, "rounds": len(round_ms), "flagged": bool((high - low) / middle > 0.1)},
+        "gmacs": subject.macs / median / 1e6,
+        "reduction": (subject.columns["adds"] + subject.columns["multiplies"]) / (row["adds"] + row["multiplies"]),
+    }
+
+
+def _report(rows: list[dict[str, Any]], seconds: float) -> str:
+    """A line for people: the fastest way of each algorithm or library."""
+    fastest: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: row["median_ms"]):
+        fastest.setdefault(row["way"]["algorithm"], row)
+    found = (f"{Way.of(row['way']).label()} {row['median_ms']:.3g} ms" for row in fastest.values())
+    noisy = sum(row["flagged"] for row in rows)
+    return f"{rows[0]['layer']}: {'; '.join(found)}; {noisy} of {len(rows)} noisy, {seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What to time: `BenchConfig`, and the networks whose layers are timed."""
+"""The options of a benchmark, and the networks whose layers are timed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sbkit import kernels
-from sbkit.bench.studies import ALGORITHMS, STUDIES
+from sbkit.bench.studies import STUDIES
 from sbkit.checks import choice, number, whole
-from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, ConvShape
+from sbkit.conv import NETWORK_SHAPES, ConvShape
 from sbkit.schemes import SCHEMES
 
 
 class Network(NamedTuple):
-    """A network: its name and options for `sbkit.models.build_model`, and the shapes of its quantized layers.
+    """A network, and the shapes of its quantized layers; those of "tiny" are quicker than its network's."""
 
-    The layers of "tiny" are quicker than those of its network.
-    """
-
-    model: str
+    model: str  # for `sbkit.models.build_model`, as are the options
     image_size: int  # pixels, of a square image
     options: dict[str, int]
     shapes: tuple[ConvShape, ...]
@@ -30,8 +27,8 @@ class Network(NamedTuple):
 
 
 NETWORKS: dict[str, Network] = {
-    "resnet18": Network("resnet18", 224, {"classes": 1000}, RESNET18_SHAPES),
-    "resnet20": Network("resnet20", 32, {}, RESNET20_SHAPES),
+    "resnet18": Network("resnet18", 224, {"classes": 1000}, NETWORK_SHAPES["resnet18"]),
+    "resnet20": Network("resnet20", 32, {}, NETWORK_SHAPES["resnet20"]),
     "tiny": Network("resnet8", 8, {"width": 8}, (ConvShape(8, 8, 8, 8), ConvShape(16, 4, 4, 16))),
 }
 """By the value of the option `shapes`."""
@@ -48,6 +45,7 @@ class BenchConfig:
     algorithms: str = "sparse table dataflow"  # of the kernels, on layers and at many densities; a network takes table
     peers: bool = True  # ONNX Runtime and OpenVINO as well, where installed; in the studies of layers and networks
     rounds: int = 7  # times every contender is timed, all in turn
+    processes: int = 1  # one after the other; each draws codes with the next seed, plans them and times all rounds
     min_run_ms: float = 20.0  # least milliseconds of one timing
     threads: int = 1  # of the kernels, of torch and of its peers; in the study of threads, what one is compared with
     batch: int = 1  # images
@@ -60,13 +58,15 @@ class BenchConfig:
         for name in ("density", "ternary_density"):
             number(name, getattr(self, name), 0.001, 1)
         for algorithm in self.algorithms.split() or [""]:
-            choice("a word of algorithms", algorithm, ALGORITHMS)
+            choice("a word of algorithms", algorithm, ("sparse", "table", "dataflow"))
         choice("peers", self.peers, (True, False))
         number("min_run_ms", self.min_run_ms, 0.001)
-        for name in ("rounds", "threads", "batch"):
+        for name in ("rounds", "processes", "threads", "batch"):
             whole(name, getattr(self, name), 1)
         if STUDIES[self.study].beside_one_thread:
             whole(f"in the study {self.study}, threads", self.threads, 2)
+        if STUDIES[self.study].subject == "operations":
+            whole("in the study operations, which times nothing, processes", self.processes, 1, 1)
         whole("seed", self.seed, 0)
         choice("isa", self.isa, ("auto", *kernels.isas()))
 

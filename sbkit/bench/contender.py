@@ -1,4 +1,4 @@
-"""What is timed: contenders that are checked and ready to run, the subject they share, and the work of libraries."""
+"""What is timed: a subject, its contenders, and the work of a library."""
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ from torch import Tensor, nn
 from sbkit.way import Way
 
 
-class Unusable(RuntimeError):
-    """Why a way cannot run on this machine, for people."""
-
-
 class Contender(NamedTuple):
     """One way to compute a subject, checked and ready to be timed."""
 
     way: Way
     call: Callable[[], Any]
     threads: int
-    columns: dict[str, Any]  # of its row in the record, where they are not those of `timing.BASELINE`
+    columns: dict[str, Any]  # of its row in the record, where they are not those of `benchmark.BASELINE`
 
 
 class Subject(NamedTuple):
-    """What a number of contenders compute: a layer, a network or a training step."""
+    """What a number of contenders compute."""
 
     columns: dict[str, Any]  # of every row: layer, C, H, W, K, batch, and the dense weight_bytes, adds, multiplies
     macs: int  # multiply-accumulates of the whole batch, dense
@@ -45,12 +41,8 @@ class Work:
     threads: int
 
 
-def check(what: str, result: Any, expected: np.ndarray, tolerance: float) -> None:
-    """Raises AssertionError if the result is further from the expected one than this fraction of its largest value."""
-    difference = np.abs(torch.as_tensor(result).float().numpy() - expected).max()
-    allowed = tolerance * np.abs(expected).max()
-    if not difference <= allowed:
-        raise AssertionError(f"{what} differs from the reference by {difference:.3g}; allowed: {allowed:.3g}")
+class Unusable(RuntimeError):
+    """Why a way cannot run on this machine, for people."""
 
 
 def skip(reason: str, skipped: list[str]) -> None:
@@ -58,3 +50,11 @@ def skip(reason: str, skipped: list[str]) -> None:
     if reason not in skipped:
         print(f"skipped {reason}", flush=True)
         skipped.append(reason)
+
+
+def check(what: str, result: Any, expected: np.ndarray, tolerance: float) -> None:
+    """Raises AssertionError if the result is further from the expected one than this fraction of its largest value."""
+    difference = np.abs(torch.as_tensor(result).float().numpy() - expected).max()
+    allowed = tolerance * np.abs(expected).max()
+    if not difference <= allowed:
+        raise AssertionError(f"{what} differs from the reference by {difference:.3g}; allowed: {allowed:.3g}")

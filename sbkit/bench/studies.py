@@ -2,59 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from sbkit.designs import DESIGNS
 from sbkit.quantizers import QuantizerConfig
-from sbkit.way import KERNELS, PEERS, Way
-
-TORCH = (Way("torch", variant="contiguous"), Way("torch", variant="channels_last"))
-TORCH_BF16 = Way("torch", variant="channels_last", precision="bf16")
-TORCH_FROZEN = Way("torch", variant="frozen")
+from sbkit.way import PEERS, Way
 
 
 class Study(NamedTuple):
-    """What a study times, and on what.
+    """What a study times, and on what."""
 
-    subject            what every contender computes: layer, network or training (a row of SUBJECTS), or operations
-    ways               ways of our kernels, each on random codes of the configuration's density, or of training steps
-    at_density         further ways of our kernels, each with the density of its codes
-    torch              ways of torch
-    peers              precisions of torch's peers; none: the study is without them
-    layers             which of the network's layers
-    beside_one_thread  whether all ways run on one thread as well, in the same rounds
-    best_group         whether the operations of a table are counted for every number of channels per table, which takes
-                       minutes for codebooks
-    bound              whether the vectors that a table must load and add are counted
-    """
-
-    subject: str
-    ways: tuple[Way, ...]
-    at_density: tuple[tuple[Way, float], ...] = ()
+    subject: str  # what every contender computes: layer, network or training (a row of SUBJECTS), or operations
+    ways: tuple[Way, ...]  # of our kernels, on random codes of the configuration's density, or of training steps
+    at_density: tuple[tuple[Way, float], ...] = ()  # further ways of our kernels, each with the density of its codes
     torch: tuple[Way, ...] = ()
-    peers: tuple[str, ...] = ()
-    layers: slice = slice(None)
-    beside_one_thread: bool = False
-    best_group: bool = True
-    bound: bool = False
+    peers: tuple[str, ...] = ()  # precisions of torch's peers; none: the study is without them
+    layers: slice = slice(None)  # which of the network's layers
+    beside_one_thread: bool = False  # whether all ways run on one thread as well, in the same rounds
+    best_group: bool = True  # whether a table's operations are counted for every group, minutes for codebooks
+    bound: bool = False  # whether the vectors that a table must load and add are counted
 
-    def libraries(self, peers: bool) -> Iterator[Way]:
+    def libraries(self, peers: bool) -> list[Way]:
         """Ways of torch, and of its peers if these are wanted."""
-        yield from self.torch
-        for library in PEERS if peers else ():
-            if library != "torch":
-                yield from (Way(library, precision=precision) for precision in self.peers)
+        others = [library for library in PEERS if library != "torch"] if peers else []
+        return [*self.torch, *(Way(library, precision=precision) for library in others for precision in self.peers)]
 
-    def kernels(self, algorithms: str) -> Iterator[tuple[Way, float | None]]:
+    def kernels(self, algorithms: str) -> list[tuple[Way, float | None]]:
         """Ways of our kernels with these algorithms, each with its density (None: the configuration's)."""
-        for way, density in (*((way, None) for way in self.ways), *self.at_density):
-            if way.algorithm in algorithms.split():
-                yield way, density
+        ways = (*((way, None) for way in self.ways), *self.at_density)
+        return [(way, density) for way, density in ways if way.algorithm in algorithms.split()]
 
 
-ALGORITHMS = tuple(algorithm for algorithm in KERNELS if algorithm != "dense")
-"""The algorithms that are timed; `dense` is what their results are compared with."""
+TORCH = (Way("torch", variant="contiguous"), Way("torch", variant="channels_last"))
+TORCH_BF16 = Way("torch", variant="channels_last", precision="bf16")
 
 # Binary runs in every encoding that an algorithm has, so that it is never held to its worst.
 BINARY_TABLES = tuple(Way("table", "binary", encoding) for encoding in ("two_group", "rewritten", "signed"))
@@ -62,6 +42,11 @@ BINARY_GRAPHS = tuple(Way("dataflow", "binary", encoding) for encoding in ("two_
 TERNARY_TABLES = tuple(Way("table", "ternary_twn", encoding) for encoding in ("two_group", "signed"))
 TERNARY_GRAPHS = tuple(Way("dataflow", "ternary_twn", skip_zeros=skip) for skip in (True, False))
 SIGNED_BINARY_GRAPHS = tuple(Way("dataflow", "signed_binary", skip_zeros=skip) for skip in (True, False))
+FAST_TABLES = (
+    Way("table", "signed_binary"),
+    Way("table", "binary", "signed"),
+    Way("table", "ternary_twn", "signed"),
+)
 
 LAYERS = (
     Way("table", "signed_binary"),
@@ -69,45 +54,27 @@ LAYERS = (
     Way("table", "signed_binary", regions=4, group=4),
     Way("table", "signed_binary", group=4),  # what the regions compare with
     Way("table", "zero_one"),
-    *BINARY_TABLES,
-    *TERNARY_TABLES,
+    *(*BINARY_TABLES, *TERNARY_TABLES),
     Way("sparse", "signed_binary"),
     Way("sparse", "binary"),
     *SIGNED_BINARY_GRAPHS,
     Way("dataflow", "zero_one"),
-    *BINARY_GRAPHS,
-    *TERNARY_GRAPHS,
-)
-
-THREADS = (
-    Way("table", "signed_binary"),
-    Way("table", "binary", "signed"),
-    Way("table", "ternary_twn", "signed"),
-    Way("sparse", "signed_binary"),
+    *(*BINARY_GRAPHS, *TERNARY_GRAPHS),
 )
 
 OPERATIONS = (
     Way("sparse", "signed_binary"),
     Way("table", "signed_binary"),
-    *BINARY_TABLES,
-    *TERNARY_TABLES,
-    *SIGNED_BINARY_GRAPHS,
-    *BINARY_GRAPHS,
-    *TERNARY_GRAPHS,
+    *(*BINARY_TABLES, *TERNARY_TABLES),
+    *(*SIGNED_BINARY_GRAPHS, *BINARY_GRAPHS, *TERNARY_GRAPHS),
 )
 
 DENSITIES = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))
 AT_DENSITIES = tuple(
-    (way, density)
+    (Way(algorithm, scheme, encoding if algorithm == "table" else "two_group"), density)
     for density in DENSITIES
-    for way in (
-        Way("sparse", "signed_binary"),
-        Way("table", "signed_binary"),
-        Way("dataflow", "signed_binary"),
-        Way("sparse", "ternary_twn"),
-        Way("table", "ternary_twn", "signed"),
-        Way("dataflow", "ternary_twn"),
-    )
+    for scheme, encoding in (("signed_binary", "two_group"), ("ternary_twn", "signed"))
+    for algorithm in ("sparse", "table", "dataflow")
 )
 
 CODEBOOKS = (
@@ -127,29 +94,17 @@ CODEBOOKS = (
 # Any mask may occur in a region: what codebooks compare with, at the density that a threshold of mean|w| gives.
 ANY_MASK = (Way("table", "signed_binary", regions=4, group=4), 0.21)
 
-NETWORK = (
-    Way("table", "signed_binary"),
-    Way("table", "binary", "signed"),
-    Way("table", "ternary_twn", "signed"),
-    Way("table", "signed_binary", "codebook", regions=8, codebook_bits=4),
-)
-
 STEPS = (
     "full_precision", "binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary", "random_signs",
     "learned_signs", "masks_16_of_8",
 )  # fmt: skip
 """Designs whose training steps are timed, keys of DESIGNS."""
-TRAINING = tuple(
-    Way("training", QuantizerConfig(**DESIGNS[design].options).quantizer, variant=design, precision=precision)
-    for precision in ("fp32", "bf16")
-    for design in STEPS
-)
 
 STUDIES: dict[str, Study] = {
     # every algorithm on every scheme
     "layers": Study("layer", LAYERS, torch=(*TORCH, TORCH_BF16), peers=("fp32", "int8"), bound=True),
     # several threads beside one
-    "threads": Study("layer", THREADS, torch=TORCH, beside_one_thread=True),
+    "threads": Study("layer", (*FAST_TABLES, Way("sparse", "signed_binary")), torch=TORCH, beside_one_thread=True),
     # what sparsity, repetition and both are worth, from nearly empty to nearly full codes
     "density": Study(
         "layer", (Way("sparse", "binary"), *BINARY_TABLES, *BINARY_GRAPHS), AT_DENSITIES, TORCH, layers=slice(1, 2)
@@ -157,9 +112,21 @@ STUDIES: dict[str, Study] = {
     # few patterns a region
     "codebooks": Study("layer", CODEBOOKS, (ANY_MASK,), TORCH, best_group=False),
     # a whole network, batch norms folded, through `sbkit.inference`
-    "network": Study("network", NETWORK, torch=(*TORCH, TORCH_FROZEN, TORCH_BF16), peers=("fp32",)),
+    "network": Study(
+        "network",
+        (*FAST_TABLES, Way("table", "signed_binary", "codebook", regions=8, codebook_bits=4)),
+        torch=(*TORCH, Way("torch", variant="frozen"), TORCH_BF16),
+        peers=("fp32",),
+    ),
     # a step of the optimizer under each design
-    "training": Study("training", TRAINING),
+    "training": Study(
+        "training",
+        tuple(
+            Way("training", QuantizerConfig(**DESIGNS[design].options).quantizer, variant=design, precision=precision)
+            for precision in ("fp32", "bf16")
+            for design in STEPS
+        ),
+    ),
     # the operations that the plans execute on every layer of a network; nothing is timed
     "operations": Study("operations", OPERATIONS),
 }

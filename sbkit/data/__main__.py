@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from sbkit.data.sources import SOURCES, load
+from sbkit.data import SOURCES, load
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         data = load(options.name, root=options.root, image_size=options.image_size, margin=options.margin)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{data.label}: {len(data.classes)} classes, mean {data.mean}, standard deviation {data.std}")
     for key, digest in data.sha256.items():

@@ -1,49 +1,49 @@
-"""CIFAR-10: 50,000 and 10,000 colour images of 32x32 pixels. torchvision checks each file's MD5 on every load."""
+"""CIFAR-10: 50,000 and 10,000 colour images of 32x32 pixels.
+
+The files are pickles, which could run any code: each is unpickled only after its SHA-256 was verified.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import tempfile
+import io
+import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sbkit.data.dataset import Dataset
-from sbkit.data.torchvision import import_torchvision
+from sbkit.data.published import download, published
 
-log = logging.getLogger(__name__)
+FOLDER = "cifar-10-batches-py"
+ARCHIVE = "cifar-10-python.tar.gz"
+URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
+SHA256 = {
+    "batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
+    "data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+    "data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+    "data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+    "data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+    "data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+    "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+}
 
 
 def find(root: Path) -> Dataset:
-    CIFAR10 = import_torchvision().datasets.CIFAR10
-    folder = root / CIFAR10.base_folder
-    if not folder.exists():
-        _download(CIFAR10, root, folder)
-    try:
-        train, test = (CIFAR10(root, train=train) for train in (True, False))
-    except RuntimeError as error:
-        raise ValueError(f"{folder} is incomplete or damaged ({error}). Delete it and load again.") from error
+    sources = {
+        str(root / ARCHIVE): lambda: _unpacked((root / ARCHIVE).read_bytes()),
+        URL: lambda: _unpacked(download(URL)),
+    }
+    files = published("CIFAR-10", SHA256, root / FOLDER, sources)
+    meta, *train, test = (pickle.loads(files[name], encoding="latin1") for name in SHA256)
     arrays = []
-    for part in (train, test):
-        x = np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))  # (n, H, W, C) -> (n, C, H, W)
-        arrays += [torch.from_numpy(x), torch.tensor(part.targets)]
-    return Dataset("cifar10", "CIFAR-10", *arrays, tuple(train.classes))
+    for part in (train, [test]):
+        arrays.append(torch.from_numpy(np.concatenate([batch["data"] for batch in part]).reshape(-1, 3, 32, 32)))
+        arrays.append(torch.tensor([label for batch in part for label in batch["labels"]]))
+    return Dataset("cifar10", "CIFAR-10", *arrays, tuple(meta["label_names"]))
 
 
-def _download(CIFAR10: type, root: Path, folder: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root) as temporary:
-        try:
-            CIFAR10(temporary, download=True)
-        except (OSError, RuntimeError) as error:
-            raise FileNotFoundError(
-                f"CIFAR-10 is not in {folder} and its download failed ({error}). Unpack {CIFAR10.filename} from "
-                f"{CIFAR10.url} into {root}."
-            ) from error
-        # Another process may have put the same verified files there meanwhile.
-        with contextlib.suppress(OSError):
-            os.rename(Path(temporary) / CIFAR10.base_folder, folder)
-    log.info("CIFAR-10: downloaded to %s", folder)
+def _unpacked(archive: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {name: tar.extractfile(f"{FOLDER}/{name}").read() for name in SHA256}

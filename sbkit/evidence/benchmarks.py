@@ -25,7 +25,9 @@ def read(folder: str | Path) -> DataFrame:
 def timed(bench: DataFrame) -> DataFrame:
     """A frame of `records.read` with `way` as a Way, its label, and each of its fields as a column.
 
-    Columns that only some studies have are filled: layers have no `model`, one thread is where none is said.
+    Columns that only some studies have are filled: layers have no `model`, one thread is where none is said. Where a
+    benchmark pooled several processes, which share neither codes nor plans, `round_ms` has one value for each of them,
+    the median of its rounds, so that intervals count processes.
     """
     if bench.empty:
         return bench.assign(way=[], label=[])
@@ -33,8 +35,12 @@ def timed(bench: DataFrame) -> DataFrame:
     own = DataFrame([{field: getattr(way, field) for field in Way.__dataclass_fields__} for way in ways])
     table = bench.reset_index(drop=True).assign(way=ways, label=[way.label() for way in ways])
     table = table.assign(**{name: own[name] for name in own})
-    for column, value in {"model": "", "on_threads": 1, "bound_ms": np.nan, "roofline_fraction": np.nan}.items():
+    filled = {"model": "", "on_threads": 1, "processes": 1, "bound_ms": np.nan, "roofline_fraction": np.nan}
+    for column, value in filled.items():
         table[column] = table[column].fillna(value) if column in table else value
+    if (table["processes"] > 1).any():
+        pooled = zip(table["round_ms"], table["processes"], strict=True)
+        table["round_ms"] = [ms if n == 1 else np.median(np.reshape(ms, (int(n), -1)), axis=1) for ms, n in pooled]
     return table
 
 

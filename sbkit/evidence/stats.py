@@ -47,8 +47,11 @@ class Measured(NamedTuple):
         return shown(self.value, self.half_width, self.n)
 
 
-COUNTED = ("seeds", "rounds", "assumptions", "exact")
-"""What the n of a number counts: trained networks, rounds of a timing, changes of a model; an exact count has no n."""
+COUNTED = ("seeds", "rounds", "processes", "assumptions", "exact")
+"""What the n of a number counts: trained networks, rounds of a timing, processes of a benchmark, or changes of a model.
+
+An exact count has no n.
+"""
 
 
 class MissingRecord(LookupError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pandas import DataFrame
+
+from sbkit.checks import toml
 
 
 def load(path: str | Path, kind: str, required: Iterable[str], optional: Iterable[str] = ()) -> list[dict[str, Any]]:
@@ -18,8 +19,9 @@ def load(path: str | Path, kind: str, required: Iterable[str], optional: Iterabl
     Raises ValueError naming the table, and the key that is missing, unknown or repeated.
     """
     required, optional = set(required), set(optional)
-    with open(path, "rb") as file:
-        tables = tomllib.load(file).get(kind, [])
+    tables = toml(Path(path)).get(kind, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ValueError(f"{path}: {kind} = {tables!r}; allowed: tables [[{kind}]]")
     key = "id" if "id" in required else kind
     allowed = ", ".join(sorted(required | optional))
     for table in tables:

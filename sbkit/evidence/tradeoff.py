@@ -8,6 +8,7 @@ from pandas import DataFrame
 from sbkit import repetition
 from sbkit.evidence import benchmarks, codes
 from sbkit.schemes import SCHEMES
+from sbkit.way import ENCODINGS
 
 
 def tradeoff_table(bench: DataFrame) -> DataFrame:
@@ -50,9 +51,9 @@ def optima_table(tradeoff: DataFrame) -> DataFrame:
     operations_off_percent and ms_off_percent, the median distance of the entropy's prediction.
     """
     rows = []
-    for line, found in tradeoff.groupby(["algorithm", "scheme", "encoding"], sort=False):
+    for (algorithm, scheme, encoding), found in tradeoff.groupby(["algorithm", "scheme", "encoding"], sort=False):
         fewest, fastest, bit = (found[found[mark]].iloc[0] for mark in ("fewest", "fastest", "cheapest_bit"))
-        row = dict(zip(("algorithm", "scheme", "encoding"), line, strict=True))
+        row = {"algorithm": algorithm, "scheme": SCHEMES[scheme].label, "encoding": ENCODINGS[encoding]}
         row |= {"operations": fewest["operations_per_weight"], "operations_density": fewest["density"]}
         row |= {"ms": fastest["median_ms"], "ms_density": fastest["density"], "bit_density": bit["density"]}
         for name, cost in (("operations", "operations_per_weight"), ("ms", "median_ms")):
@@ -78,6 +79,6 @@ def random_table(density: float, channels: int = 16) -> DataFrame:
         )
         rows.append(
             {"scheme": scheme, "density": weight.density, "entropy_bits": repetition.entropy_bits(weight.codes)}
-            | {"operations_per_weight": 2 / counted["reduction"].max(), "codes": weight.codes[:, :, 0, 0]}
+            | {"operations_per_weight": 2 / counted["reduction"].max(), "codes": weight.codes[:, :, 0, 0].tolist()}
         )
     return DataFrame(rows)

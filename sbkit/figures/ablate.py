@@ -24,7 +24,7 @@ from sbkit.figures.layout import (
     scheme_handles,
     short,
 )
-from sbkit.figures.style import COLUMN, LOOKS, PAGE, PALETTE, ROW, drawn, tint
+from sbkit.figures.style import COLUMN, LOOKS, PAGE, PALETTE, ROW, drawn, schemes, tint
 
 # One change of the design
 
@@ -224,7 +224,13 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         time, ran = (None, "") if denser else times.get(timed, (None, ""))
         difference = runs.paired(group, binary)
         found.append(
-            {"label": label, "quantizer": scheme, "channels": channels, "masks": _masks(config)}
+            {
+                "label": label,
+                "quantizer": scheme,
+                "scheme": LOOKS[scheme].label,
+                "channels": channels,
+                "masks": _masks(config),
+            }
             | {"weight_bits": group["weight_bits"].iloc[0], "density": group["density"].mean()}
             | {"top1_mean_percent": group["top1_percent"].mean(), "n": len(group)}
             | {"difference": str(difference), "same_bits": _text(group, rival)}
@@ -305,10 +311,6 @@ def fig_codebooks(table: DataFrame) -> Figure:
     head(
         figure,
         "Top-1 against bits and latency of regions that choose among few patterns",
-        scheme_handles(_schemes(table)),
+        scheme_handles(schemes(table["quantizer"])),
     )
     return figure
-
-
-def _schemes(table: DataFrame) -> list[str]:
-    return [scheme for scheme in LOOKS if scheme in set(table["quantizer"])]

@@ -33,6 +33,7 @@ from sbkit.figures.layout import (
     short,
 )
 from sbkit.figures.style import COLUMN, LOOKS, MARKERS, PAGE, PALETTE, ROW, drawn, schemes
+from sbkit.schemes import SCHEMES
 
 # Top-1 and sizes
 
@@ -199,7 +200,7 @@ NETWORKS = {
 def published_table(path: str | Path) -> DataFrame:
     """Published accuracies of anchors.toml against the effectual weights of their networks' quantized layers.
 
-    `bound` marks those whose source states no density: they have at most that many.
+    `weights` is the scheme's label. `bound` marks those whose source states no density: they have at most that many.
     Raises ValueError naming an anchor's network that is not one of NETWORKS.
     """
     found = []
@@ -208,6 +209,7 @@ def published_table(path: str | Path) -> DataFrame:
         weights = sum(shape.weights for shape in NETWORKS[anchor["network"]])
         found.append(
             {key: anchor[key] for key in ("data", "network", "method", "scheme")}
+            | {"weights": SCHEMES[anchor["scheme"]].label}
             | {"top1_percent": anchor.get("top1_percent", 100 - anchor.get("error_percent", math.nan))}
             | {"quantized_weights": weights, "density": anchor.get("density", math.nan)}
             | {"effectual_weights": weights * anchor.get("density", 1.0), "bound": "density" not in anchor}
@@ -278,6 +280,8 @@ def fig_curves(table: DataFrame) -> Figure:
     )
     axis.set(xlabel="epoch", ylabel="top-1 accuracy, %")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = axis.get_ylim()  # names may need more room than percentages have
+    axis.set_yticks([place for place in axis.get_yticks() if low <= place <= min(high, 100)])
     head(figure, "Top-1 after each epoch")
     return figure
 

@@ -76,10 +76,10 @@ def by_scheme(known: Iterable[Codes]) -> dict[str, Codes]:
 def energy_table(known: Iterable[Codes], accelerator: Accelerator = BASE) -> DataFrame:
     """Cost of ResNet-18: a row per variant, scheme, encoding and distinct layer, and "all" for the network.
 
-    Columns: variant, scheme, encoding, density, layer, count, then of `count` such layers arithmetic_uj, buffer_uj,
-    dram_uj, static_uj and their sum energy_uj, all an image, latency_ms of the batch, images_per_second, bound_by; last
-    energy_over_binary and throughput_over_binary, NaN without binary. Full precision has the variant `dense` alone, and
-    `repetition` is there for codes that have graphs of all layers.
+    Columns: variant, scheme, encoding, density, label (scheme and encoding), layer, count, then of `count` such layers
+    arithmetic_uj, buffer_uj, dram_uj, static_uj and their sum energy_uj, all an image, latency_ms of the batch,
+    images_per_second, bound_by; last energy_over_binary and throughput_over_binary, NaN without binary. Full precision
+    has the variant `dense` alone, and `repetition` is there for codes that have graphs of all layers.
     """
     rows = []
     for variant in energy.VARIANTS:
@@ -101,13 +101,14 @@ def energy_table(known: Iterable[Codes], accelerator: Accelerator = BASE) -> Dat
 
 def _layer_rows(codes: Codes, machine: Accelerator) -> Iterable[dict[str, Any]]:
     """Each distinct layer, and "all" for the network."""
+    label = SCHEMES[codes.scheme].label + ("" if codes.encoding == "two_group" else f", {ENCODINGS[codes.encoding]}")
     costs = energy.layer_costs(codes, machine)
     layers = [(energy.layer_name(shape), count, count, cost) for shape, count, cost in costs]
     total = ("all", sum(layer[1] for layer in layers), 1, energy.network_cost(codes, machine))
     for name, count, times, cost in [*layers, total]:
         seconds = times * cost.cycles / machine.clock_mhz / 1e6
         yield (
-            {"scheme": codes.scheme, "encoding": codes.encoding, "density": codes.density}
+            {"scheme": codes.scheme, "encoding": codes.encoding, "density": codes.density, "label": label}
             | {"layer": name, "count": count}
             | {f"{part}_uj": times / machine.batch / 1e6 * getattr(cost, f"{part}_pj") for part in (*PARTS, "energy")}
             | {"latency_ms": 1e3 * seconds, "images_per_second": machine.batch / seconds, "bound_by": cost.bound_by}
@@ -157,7 +158,7 @@ def ranges_table(sensitivity: DataFrame) -> DataFrame:
     rows = []
     for over, tried in sensitivity[sensitivity["value"] != "dense"].groupby("over", sort=False):
         for ratio in ("energy", "throughput"):
-            row = {"ratio": ratio, "over": over, "paper": tried[f"paper_{ratio}"].iloc[0]}
+            row = {"ratio": ratio, "over": SCHEMES[over].label, "paper": tried[f"paper_{ratio}"].iloc[0]}
             row["base"] = tried.loc[tried["base"], ratio].iloc[0]
             for name, place in (("lowest", tried[ratio].idxmin()), ("highest", tried[ratio].idxmax())):
                 case = tried.loc[place]
@@ -259,8 +260,7 @@ def fig_energy(table: DataFrame) -> Figure:
     precision is left to the table, because its bar would dwarf the others.
     """
     table = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
-    suffix = {key: "" if key == "two_group" else f", {name}" for key, name in ENCODINGS.items()}
-    names = [SCHEMES[row.scheme].label + suffix[row.encoding] for row in table.itertuples()]
+    names = list(table["label"])
     headings = [_MACHINES[variant] for variant in table["variant"]]
     height = 0.5 + layout.rows_height(names, headings)
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, height), sharey=True)

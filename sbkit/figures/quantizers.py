@@ -57,7 +57,9 @@ def fig_quantizers(table: DataFrame) -> Figure:
         changes |= moves
         for stage in _STAGES if moves else ("end",):
             _line(gradient, rows, f"gradient_{stage}", look.color, alpha=_STAGES[stage])
-        gradient.set_xticks([-1, 0, 1])
+        for axis in (forward, gradient):
+            axis.axhline(0, color="0.8", linewidth=0.5, zorder=0)
+            axis.set_xticks([-1, 0, 1])
     axes[0, 0].set_ylabel("quantized")
     axes[1, 0].set_ylabel("gradient")
     figure.supxlabel("latent weight", fontsize=8)
@@ -67,7 +69,6 @@ def fig_quantizers(table: DataFrame) -> Figure:
 
 
 def _line(axis: Axes, rows: DataFrame, column: str, color: str, **look) -> None:
-    axis.axhline(0, color="0.8", linewidth=0.5, zorder=0)
     seaborn.lineplot(rows, x="w", y=column, color=color, estimator=None, ax=axis, **look)
     axis.set(xlabel="", ylabel="")
 

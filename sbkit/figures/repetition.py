@@ -57,7 +57,7 @@ def unique_filters_table(origins: DataFrame) -> DataFrame:
     for (scheme, filters), found in origins.groupby(["scheme", "filters"], sort=True):
         unique = found.groupby(["codes", "name"])["unique"].mean().unstack(0)
         bound = found["bound"].iloc[0]
-        row = {"scheme": scheme, "filters": filters, "bound": bound, "least_repetition": filters / bound}
+        row = {"scheme": SCHEMES[scheme].label, "filters": filters, "bound": bound, "least_repetition": filters / bound}
         row |= {"paper": found["paper"].max(), "n": len(unique)}
         for origin in ("trained", "random", "shuffled"):
             row[origin] = shown(*interval(unique[origin]), len(unique), 1) if origin in unique else ""
@@ -90,10 +90,10 @@ def fig_unique_filters(table: DataFrame) -> Figure:
             style="scheme", markers=style.MARKERS if markers else False, dashes=False, linestyle=line, linewidth=0.8,
             markeredgewidth=0, errorbar=None, legend=False, ax=axis,
         )  # fmt: skip
-    paper = table[table["paper"].notna()]
-    axis.plot(paper["filters"], paper["paper"], **style.PAPER)
+    axis.plot(table["filters"], table["paper"], **style.PAPER)
     axis.plot([low, top], [low, top], color="0.8", linewidth=0.6, zorder=0)
-    axis.text(top / 3, top / 3, "all different ", color="0.5", fontsize=6, ha="right", va="bottom")
+    if top > 9 * low:
+        axis.text(top / 3, top / 3, "all different ", color="0.5", fontsize=6, ha="right", va="bottom")
     axis.set(xlim=(low, high * 1.25), ylim=(bottom, top), xlabel="3x3 filters in the layer", ylabel="distinct filters")
     layout.plain_log(axis.xaxis, low, high)
     layout.plain_log(axis.yaxis, bottom, top)
@@ -147,7 +147,7 @@ def _draw_graph(axis: Axes, graph: DataFrame, color: str) -> None:
         box = {"boxstyle": shape, "facecolor": "white", "edgecolor": color if dark else "0.8"}
         text = "+".join(row.name) if row.kind == "sum" else row.name
         axis.text(*place[row.name], text, ha="center", va="center", color="black" if dark else "0.7", bbox=box, size=7)
-    axis.set(xlim=(-0.4, last + 0.5), ylim=(-len(inputs) + 0.3, 0.7))
+    axis.set(xlim=(-0.4, last + 0.5), ylim=(-len(inputs) + 0.3, 0.7), xticks=[], yticks=[])
     axis.axis("off")
 
 
@@ -179,8 +179,7 @@ def fig_operations(table: DataFrame) -> Figure:
         for key in style.schemes(chosen["scheme"])
         if (*form, key) in means.index
     )
-    panels = [rows[(rows["algorithm"] == "dataflow") == of_graphs] for of_graphs in (False, True)]
-    panels = [panel for panel in panels if len(panel)]
+    panels = [panel for _, panel in rows.groupby(rows["algorithm"] == "dataflow")]
     names = [([SCHEMES[key].label for key in panel["scheme"]], list(panel["form"])) for panel in panels]
     height = 0.5 + max(layout.rows_height(*of_panel) for of_panel in names)
     figure, axes = plt.subplots(1, len(panels), figsize=(style.PAGE, height), squeeze=False)
@@ -231,8 +230,9 @@ def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
     form = counted["algorithm"] + counted["skip_zeros"].map({True: "", False: ", zeros kept"})
     counted = counted.assign(form=form, paper=paper).dropna(subset="paper")
     counted["density"] = counted.groupby(["C", "scheme", "codes"])["density"].transform("mean")
-    layers = [f"[3, 3, {C}, {C}]" for C in counted["C"]]
-    counted = counted.assign(layer=layers, encoding=pd.Categorical(counted["encoding"], list(ENCODINGS)))
+    counted["layer"] = [f"[3, 3, {C}, {C}]" for C in counted["C"]]
+    counted["scheme"] = [SCHEMES[key].label for key in counted["scheme"]]
+    counted["encoding"] = pd.Categorical(counted["encoding"].map(ENCODINGS), list(ENCODINGS.values()))
     place = ["C", "layer", "scheme", "codes", "encoding", "density", "paper"]
     wide = counted.pivot_table(index=place, columns="form", values="reduction", aggfunc="mean", observed=True)
     forms = [algorithm + zeros for algorithm in _COUNTED for zeros in ("", ", zeros kept")]
@@ -353,8 +353,8 @@ def fig_tradeoff(table: DataFrame) -> Figure:
     binary = table.loc[table["scheme"] == "binary", "encoding"]
     handles += _encoding_handles(binary, style.PALETTE["binary"], "binary, ")
     handles.append(layout.handle("entropy, scaled", linestyle=(0, (4, 2)), linewidth=0.6))
-    handles.append(layout.handle("least cost", marker="*", markersize=7))
-    handles.append(layout.handle("least cost per bit", marker="o", markerfacecolor="none", markersize=7))
+    marks = (("least cost", "*", style.GREY), ("least cost per bit", "o", "none"))
+    handles += [layout.handle(name, marker=mark, markerfacecolor=face, markersize=7) for name, mark, face in marks]
     layout.head(figure, "Entropy alone does not predict what a density costs", handles)
     return figure
 
@@ -380,8 +380,8 @@ def _draw_costs(axis: Axes, rows: DataFrame, cost: str, predicted: str, least: s
 @style.drawn
 def fig_random(table: DataFrame) -> Figure:
     """The codes of `tradeoff.random_table` at one tap, with density, entropy and operations. Grey: zero."""
-    figure, axes = plt.subplots(1, len(table), figsize=(style.PAGE, 2.3))
-    for axis, row in zip(axes, table.itertuples(), strict=True):
+    figure, axes = plt.subplots(1, len(table), figsize=(style.PAGE, 2.3), squeeze=False)
+    for axis, row in zip(axes[0], table.itertuples(), strict=True):
         axis.imshow(row.codes, cmap="coolwarm", vmin=-1, vmax=1)
         axis.set(title=SCHEMES[row.scheme].label, xticks=[], yticks=[])
         numbers = f"density {row.density:.2f}\n{row.entropy_bits:.2f} bits, {row.operations_per_weight:.2f} operations"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sbkit.checks import choice, stem
+from sbkit.checks import choice, stem, table, toml
 from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS
 from sbkit.notebook.experiments import DEFAULT, NOTEBOOKS, find_root
 
@@ -25,23 +24,18 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
 
     Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
     empty), caption, reads (of READS), needs (options that a run of the profile must have, and `design`, whose options
-    it must have). Raises ValueError naming the entry and what is wrong with it.
+    it must have, or a list of designs, each of which some run must have). Raises ValueError naming the entry and what is wrong with it.
     """
-    path = (root or find_root()) / "notebooks" / "catalogue.toml"
-    catalogue = tomllib.loads(path.read_text(encoding="utf-8"))
+    catalogue = toml((root or find_root()) / "notebooks" / "catalogue.toml")
     for name, entry in catalogue.items():
         folder, _, file = name.partition("/")
         choice(f"catalogue.toml: folder of {name}", folder, FORMATS)
         stem(f"catalogue.toml: {folder}", file)
+        table(f"catalogue.toml: {name}", entry, _FORMS, optional=["needs"])
         entry.setdefault("needs", {})
-        for key, value in entry.items():
-            if not isinstance(value, _FORMS.get(key, ())):
-                raise ValueError(f"catalogue.toml: {name}.{key} = {value!r}; allowed: {', '.join(_FORMS)}")
-        if missing := _FORMS.keys() - entry.keys():
-            raise ValueError(f"catalogue.toml: {name} lacks {', '.join(sorted(missing))}")
         for kind in entry["reads"]:
             choice(f"catalogue.toml: {name}.reads", kind, READS)
-        if design := entry["needs"].get("design"):
+        for design in _designs(entry["needs"]):
             choice(f"catalogue.toml: {name}.needs.design", design, DESIGNS)
     return catalogue
 
@@ -62,8 +56,19 @@ def drawn(
         for name, entry in catalogue.items()
         if entry["notebook"] in readers
         and (not entry["reads"] or kinds.intersection(entry["reads"]))
-        and (not entry["needs"] or any(_has(run, entry["needs"]) for run in runs))
+        and all(any(_has(run, need) for run in runs) for need in _needs(entry["needs"]))
     }
+
+
+def _designs(needs: Mapping[str, Any]) -> list[Any]:
+    design = needs.get("design", [])
+    return design if isinstance(design, list) else [design]
+
+
+def _needs(needs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What single runs must have: the options, and at most one design."""
+    options = {name: value for name, value in needs.items() if name != "design"}
+    return [options | {"design": design} for design in _designs(needs)] or ([options] if options else [])
 
 
 def _has(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:

@@ -59,6 +59,9 @@ class Engine(NBClientEngine):
     tenth of the time: here at most every two seconds, and when the last cell has run.
     """
 
+    folder: str | None = None
+    """Of this process's sockets; for who ends the process at once to remove."""
+
     @classmethod
     def execute_notebook(cls, nb: NotebookNode, kernel_name: str, *args: Any, **kwargs: Any) -> NotebookNode:
         # The first write of the output happens inside the base class's method.
@@ -70,11 +73,14 @@ class Engine(NBClientEngine):
     def execute_managed_notebook(cls, nb_man, kernel_name: str, **kwargs: Any) -> None:
         if sys.platform == "win32":
             return cls._execute(nb_man, kernel_name, **kwargs)
-        # A socket's path is limited to 104 bytes on macOS, and $TMPDIR there is long: hence /tmp.
-        with tempfile.TemporaryDirectory(prefix="sbkit-", dir="/tmp") as folder:
+        # A socket's path is limited to 104 bytes on macOS, where $TMPDIR is long: then /tmp.
+        short = len(os.fsencode(tempfile.gettempdir())) + len("/sbkit-12345678/k-5") < 104
+        with tempfile.TemporaryDirectory(prefix="sbkit-", dir=None if short else "/tmp") as folder:
+            cls.folder = folder
             config = Config()
             config.KernelManager.transport = "ipc"
             config.KernelManager.ip = f"{folder}/k"
+            config.KernelManager.connection_file = f"{folder}/kernel.json"  # a folder of Jupyter's may not be writable
             return cls._execute(nb_man, kernel_name, config=config, **kwargs)
 
     @classmethod

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from sbkit.checks import choice, stem
+from sbkit.checks import choice, stem, table, toml, whole
 from sbkit.designs import DESIGNS
+from sbkit.notebook.parameters import OneLine
 
 NOTEBOOKS = {"train": "02_train.ipynb", "bench": "07_bench.ipynb"}
 """The producer of each kind of record."""
@@ -20,16 +20,32 @@ DEFAULT = {"quantizer": "signed_binary"}
 """The scheme of a training run that names none, as `sbkit.quantizers.QuantizerConfig` has it."""
 
 _FORMS = {"title": str, "paper_scale": bool, "seeds": list, "common": dict, "train": dict, "bench": dict}
+_TAKEN = ("data", "reference")  # folders of results/ that are no profile's
+_PLACED = ("profile", "name", "seed")  # parameters that follow from a table's place
+
+
+class OtherCode(OneLine, ImportError):
+    """The imported package is not that of the repository: its environment was copied, or made for another clone."""
 
 
 def find_root() -> Path:
-    """The folder that holds notebooks/experiments.toml: $SBKIT_ROOT, else above the working folder or this package."""
+    """The folder that holds notebooks/experiments.toml: $SBKIT_ROOT, else above the working folder or this package.
+
+    Raises FileNotFoundError if there is none, and OtherCode if the folder has an sbkit that is not this package.
+    """
+    package = Path(__file__).resolve().parents[1]
     if chosen := os.environ.get("SBKIT_ROOT"):
         starts = [Path(chosen).resolve()]
     else:
-        starts = [Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents]
+        starts = [Path.cwd(), *Path.cwd().parents, *package.parents]
     for folder in starts:
         if (folder / "notebooks" / "experiments.toml").is_file():
+            own = folder / "sbkit"
+            if own.is_dir() and not own.samefile(package):
+                raise OtherCode(
+                    f"this environment runs the code in {package}, not that in {own}: remove a copied .venv and type "
+                    f"make setup, or type python -m pip install -e {folder} in an environment of your own"
+                )
             return folder
     raise FileNotFoundError(f"no notebooks/experiments.toml in {starts[0]}; set SBKIT_ROOT to the repository")
 
@@ -39,30 +55,37 @@ def load_experiments(root: Path | None = None) -> dict[str, dict[str, Any]]:
 
     Raises ValueError naming the place in the file that is out of form.
     """
-    path = (root or find_root()) / "notebooks" / "experiments.toml"
-    profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    profiles = toml((root or find_root()) / "notebooks" / "experiments.toml")
     for profile, content in profiles.items():
-        for key, value in content.items():
-            if not isinstance(value, _FORMS.get(key, ())):
-                raise ValueError(f"experiments.toml: {profile}.{key} = {value!r}; allowed: {', '.join(_FORMS)}")
-        if missing := _FORMS.keys() - content.keys() - {"common", "train", "bench"}:
-            raise ValueError(f"experiments.toml: {profile} lacks {', '.join(sorted(missing))}")
-        content.setdefault("common", {})
+        place = f"experiments.toml: {profile}"
+        stem("experiments.toml: profile", profile)
+        if profile in _TAKEN:
+            raise ValueError(f"experiments.toml: profile = {profile!r}; allowed: any name but {', '.join(_TAKEN)}")
+        table(place, content, _FORMS, optional=("common", "train", "bench"))
+        for kind in ("common", *NOTEBOOKS):
+            content.setdefault(kind, {})
+        _check_options(f"{place}.common", content["common"])
+        for seed in content["seeds"]:
+            whole(f"{place}.seeds", seed, 0)
         for kind in NOTEBOOKS:
-            for name, table in content.setdefault(kind, {}).items():
-                _check_table(f"experiments.toml: {profile}.{kind}", name, table)
+            for name, options in content[kind].items():
+                stem(f"{place}.{kind}", name)
+                _check_options(f"{place}.{kind}.{name}", options)
     return profiles
 
 
-def _check_table(place: str, name: str, table: dict[str, Any]) -> None:
-    stem(place, name)
-    if clash := {"profile", "name", "seed"} & table.keys():
-        raise ValueError(
-            f"{place}.{name} sets {', '.join(sorted(clash))}, "
-            "which follow from the table's place; use `seeds` for seeds"
-        )
-    if "design" in table:
-        choice(f"{place}.{name}.design", table["design"], DESIGNS)
+def _check_options(place: str, options: Any) -> None:
+    """Their names and values are checked against the notebook's parameters."""
+    if not isinstance(options, dict):
+        raise ValueError(f"{place} = {options!r}; allowed: a table of parameters")
+    if clash := [name for name in _PLACED if name in options]:
+        raise ValueError(f"{place} sets {', '.join(clash)}, which follow from its place; use `seeds` for seeds")
+    if "design" in options:
+        choice(f"{place}.design", options["design"], DESIGNS)
+    if not isinstance(seeds := options.get("seeds", []), list):
+        raise ValueError(f"{place}.seeds = {seeds!r}; allowed: a list of integers")
+    for seed in seeds:
+        whole(f"{place}.seeds", seed, 0)
 
 
 def expand(profile: str) -> list[dict[str, Any]]:
@@ -93,6 +116,8 @@ def expand(profile: str) -> list[dict[str, Any]]:
                 checkpoints[option] = f"results/{profile}/checkpoints/{options[option]}-s{seed}.pt"
             runs.append((f"{name}-s{seed}", "train", options | checkpoints | {"seed": seed}))
     runs += [(name, "bench", options) for name, options in content["bench"].items()]
+    for name, _, _ in runs:
+        stem(f"experiments.toml: name of a run of {profile}", name)
     return [
         {"name": name, "notebook": NOTEBOOKS[kind], "parameters": {"profile": profile, "name": name} | options}
         for name, kind, options in runs
@@ -101,6 +126,6 @@ def expand(profile: str) -> list[dict[str, Any]]:
 
 def _options(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """A training table's options, its design resolved."""
-    own = dict(own)
-    design = own.pop("design", None)
-    return DEFAULT | common | (DESIGNS[design].options if design else {}) | own
+    design = (common | own).get("design")
+    options = DEFAULT | common | (DESIGNS[design].options if design else {}) | own
+    return {name: value for name, value in options.items() if name != "design"}

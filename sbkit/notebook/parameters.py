@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -71,14 +69,6 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
         default = parameter.checked(parameter.default)
         declared[parameter.name] = Parameter(parameter.name, parameter.type, default)
     return declared
-
-
-def declared_by(notebook: Path) -> dict[str, Parameter]:
-    """The parameters that a notebook's file declares."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return parse_parameters(
-        next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
-    )
 
 
 def check_names(names: Iterable[str], allowed: Iterable[str]) -> None:

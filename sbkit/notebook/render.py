@@ -162,10 +162,15 @@ def _coloured(cell: str) -> str:
     return f'<span style="{style}">{text}</span>'
 
 
+def escaped(text: str) -> str:
+    """A text as it stands in a cell of a Markdown table."""
+    return markup.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+
 def markdown(shown: Shown, caption: str) -> str:
-    text = shown.text.map(lambda cell: cell.replace("|", "\\|"))
+    text = shown.text.map(escaped).rename(columns=lambda name: escaped(str(name)))
     body = text.to_markdown(index=False, disable_numparse=True, colalign=shown.align)
-    return f"{caption}\n\n{body}\n" if caption else f"{body}\n"
+    return f"{markup.escape(caption, quote=False)}\n\n{body}\n" if caption else f"{body}\n"
 
 
 def latex(shown: Shown, stem: str, caption: str) -> str:

@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import random
+import re
 import shlex
 import sys
 import tempfile
@@ -39,9 +40,11 @@ def start(namespace: dict[str, Any], *config_classes: type) -> Run:
     Call it as `run = start(globals())` in a reader and `run = start(globals(), TrainConfig, QuantizerConfig)` in a
     producer. A reader declares `profile` and `save`, a producer `profile`, `name` and exactly the fields of its config
     classes. A reader's profile "" stands for `interactive` where a person's own training runs lie there, else for
-    `reference/quick`. OMP_NUM_THREADS sets a producer's threads (default 1); `seed` seeds Python, numpy and, if
-    imported, torch.
-    Raises ParameterError naming the parameter, and PermissionError naming a folder that cannot be written.
+    `reference/quick`. The first number of OMP_NUM_THREADS sets a producer's threads (default 1), and the repository
+    becomes its working folder: paths in parameters are relative to that. `seed` seeds Python, numpy and, if imported,
+    torch.
+    Raises ParameterError naming the parameter, PermissionError naming a folder that cannot be written, and OtherCode
+    where this package is another clone's.
     """
     declared, passed = parameters.executed(namespace.get("In", []))
     allowed = _allowed(config_classes)
@@ -60,10 +63,12 @@ def start(namespace: dict[str, Any], *config_classes: type) -> Run:
                 "edit that cell and run it again"
             )
     run = _run(values, config_classes)
+    if config_classes:
+        _set_threads()
+        os.chdir(run.root)
+        _check_paths(values)
     if config_classes or run.save:
         _check_writable(run.folder)
-    if config_classes:
-        _set_threads(os.environ.setdefault("OMP_NUM_THREADS", "1"))
     _seed(values.get("seed", 0))
     if not gc.get_freeze_count():  # what is imported by now stays for good: the collector need not search it every time
         gc.freeze()
@@ -101,11 +106,29 @@ def _check_writable(folder: Path) -> None:
         raise PermissionError(f"cannot write into the results folder {folder}: {error.strerror}") from error
 
 
-def _set_threads(text: str) -> None:
-    if not text.isdecimal() or int(text) < 1:
-        raise ParameterError(f"OMP_NUM_THREADS = {text!r}; allowed: an integer >= 1")
+def _set_threads() -> None:
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    first = given.partition(",")[0].strip() or "1"  # OpenMP takes a list, a number for each level of nested regions
+    if not re.fullmatch("[1-9][0-9]{0,3}", first):
+        raise ParameterError(
+            f"OMP_NUM_THREADS = {given!r}; allowed: an integer from 1 to 9999, first of a list or alone"
+        )
+    os.environ["OMP_NUM_THREADS"] = first
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(int(text))
+        torch.set_num_threads(int(first))
+
+
+def _check_paths(values: Mapping[str, Any]) -> None:
+    """Called where paths are relative to: in the repository."""
+    dataset = values.get("dataset", "")
+    folder = dataset.removeprefix("image_folder:") if dataset.startswith("image_folder:") else ""
+    paths = {"dataset": folder} | {name: values[name] for name in sorted(CHECKPOINTS & values.keys())}
+    for name, path in paths.items():
+        if path and not Path(path).exists():
+            raise ParameterError(
+                f"{name} = {values[name]!r}: there is no {Path(path).absolute()}; allowed: a path that exists, "
+                "relative to the repository or absolute"
+            )
 
 
 def _seed(seed: int) -> None:
@@ -169,14 +192,9 @@ class Run:
         return not self.experiment["train"] and not self.experiment["bench"]
 
     @property
-    def paper_scale(self) -> bool:
-        """Whether the profile has the networks, data and schedule of the paper's main results."""
-        return self.experiment["paper_scale"]
-
-    @property
     def label(self) -> str:
         """What every figure says of its scale; empty for a profile at the paper's own scale."""
-        return "" if self.paper_scale else f"{self.table_name} profile: {self.experiment['title']}"
+        return "" if self.experiment["paper_scale"] else f"{self.table_name} profile: {self.experiment['title']}"
 
     def drawn(self) -> dict[str, dict[str, Any]]:
         """The catalogue's entries that the records and weights in this profile's folder are enough for."""

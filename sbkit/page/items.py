@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from html import unescape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +68,9 @@ def finished_records(folder: Path) -> Records:
 def parse_table(markdown: str) -> Table:
     """The table of a Markdown file as `Run.table` writes it: cells unescaped, the caption above it left out."""
     lines = [line.strip() for line in markdown.splitlines() if line.startswith("|")]
-    cells = [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    cells = [
+        [unescape(cell.strip().replace(r"\|", "|")) for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines
+    ]
     columns, rules, *rows = cells
     return Table(columns, ["right" if rule.endswith(":") else "left" for rule in rules], rows)
 

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         top1, weights = record.metrics["top1_percent"], record.provenance["weights_sha256"]
         # One write, newline included: the processes share a pipe.
         print(f"rank {group()[0]}: top-1 {top1:.2f} %, weights {weights}\n", end="", flush=True)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)

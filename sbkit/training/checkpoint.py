@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +24,55 @@ def save_state(path: str | os.PathLike, state: dict[str, Any]) -> None:
     write_atomic(path, buffer.getbuffer())
 
 
-def load_state(path: str | os.PathLike, device: torch.device) -> dict[str, Any]:
-    """What `save_state` wrote. Raises ValueError for a damaged file."""
+def load_state(path: str | os.PathLike, device: torch.device, advice: str) -> tuple[dict[str, Any], str]:
+    """What `save_state` wrote, and the sha256 of the file. Raises ValueError, with this advice, for a damaged file."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint; delete it to start afresh") from error
+        content = Path(path).read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # torch leaves its checksums unchecked
+            if part := archive.testzip():
+                raise ValueError(f"the checksum of {part} does not fit")
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+    except Exception as error:  # torch and zipfile raise errors of every kind for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a readable checkpoint ({reason}); {advice}") from error
+    return state, hashlib.sha256(content).hexdigest()
 
 
 def load_finished(
     option: str, path: str, device: torch.device
-) -> tuple[TrainConfig, QuantizerConfig, dict[str, Tensor]]:
-    """Both configurations and the model's state of the finished run that `option` names by its checkpoint.
+) -> tuple[TrainConfig, QuantizerConfig, dict[str, Tensor], str]:
+    """Both configurations and the model's state of the finished run that `option` names by its checkpoint, whose sha256
+    is the last.
 
     Raises FileNotFoundError where there is none, ValueError for a file that is something else.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{option} = {path!r} does not exist; allowed: checkpoints/<name>.pt of a finished run")
-    state = load_state(path, device)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{option} = {path!r} is not a file; allowed: checkpoints/<name>.pt of a finished run")
+    state, sha256 = load_state(path, device, f"{option} needs checkpoints/<name>.pt of a finished run: make it again")
     if not {"train_config", "quantizer_config", "model"} <= set(state):
         raise ValueError(f"{option} = {path!r} is not the checkpoint of a finished run, checkpoints/<name>.pt")
-    return TrainConfig(**state["train_config"]), QuantizerConfig(**state["quantizer_config"]), state["model"]
+    try:
+        return (
+            TrainConfig(**state["train_config"]),
+            QuantizerConfig(**state["quantizer_config"]),
+            state["model"],
+            sha256,
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{option} = {path!r} is of another version of sbkit: {error}") from error
 
 
 @torch.no_grad()
-def start_from(path: str, model: nn.Module, config: TrainConfig, device: torch.device) -> None:
+def start_from(path: str, model: nn.Module, config: TrainConfig, device: torch.device) -> str:
     """Give the model the weights of the finished run at `path`, of any scheme, and the signs that follow from them.
 
     All parameters and the statistics of batch norms that both networks have, by name and shape, are taken; the signs of
-    regions and channels stay those of this run. Raises ValueError where a layer's latent weights do not fit.
+    regions and channels stay those of this run. Returns the sha256 of the file.
+    Raises ValueError where a layer's latent weights do not fit.
     """
-    kept, _, state = load_finished("start_from", path, device)
+    kept, _, state, sha256 = load_finished("start_from", path, device)
     own, layers = model.state_dict(), quant_layers(model)
     fixed = {f"{name}.quantizer.{buffer}" for name in layers for buffer, _ in layers[name].quantizer.named_buffers()}
     fits = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape and key not in fixed}
@@ -66,6 +84,7 @@ def start_from(path: str, model: nn.Module, config: TrainConfig, device: torch.d
     model.load_state_dict(own | fits)
     for layer in layers.values():
         layer.quantizer.initialize(layer.weight)
+    return sha256
 
 
 def weights_sha256(model: nn.Module) -> str:

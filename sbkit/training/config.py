@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def _named(config: TrainConfig) -> TrainConfig:
     """
     kind, colon, path = config.dataset.partition(":")
     names = {option: Path(getattr(config, option)).stem.removesuffix(f"-s{config.seed}") for option in CHECKPOINTS}
-    return replace(config, dataset=kind + colon + Path(path).name, robustness=False, **names)
+    return replace(
+        config, dataset=kind + colon + (path and os.path.basename(os.path.abspath(path))), robustness=False, **names
+    )
 
 
 def configuration(config: TrainConfig, quantizer: QuantizerConfig) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class TrainResult:
     over all quantized weights (flip: the code differs from an epoch before), gradient_signal is `Gradients.signal`,
     seconds leave the test out, latent counts the latent weights of three layers in equal bins from -limit to limit, by
     the sign of their region. Losses are cross-entropies (train_loss with a teacher: the divergence from it), without
-    penalties.
+    penalties. `checkpoints` holds the sha256 of the teacher's and the start's file, by their keys in the provenance.
     """
 
     model: nn.Module
@@ -53,6 +53,7 @@ class TrainResult:
     history: dict[str, Any]
     data_sha256: dict[str, str]
     data_label: str
+    checkpoints: dict[str, str]
 
 
 def train(
@@ -74,7 +75,7 @@ def train(
     """
     choice("progress", progress, PROGRESS)
     if threads is not None:
-        whole("threads", threads, 1)
+        whole("threads", threads, 1, 1024)  # of many more, the first step would end the process
         torch.set_num_threads(threads)
     setup = prepare(config, quantizer)
     shown = chosen(progress) if group()[0] == 0 else "none"
@@ -239,4 +240,4 @@ def _result(setup: Setup, tested: dict[str, Any]) -> TrainResult:
     }
     if config.robustness:
         history["robustness"] = robustness.measure(model, data, seed=config.seed)
-    return TrainResult(model, metrics, history, data.sha256, data.label)
+    return TrainResult(model, metrics, history, data.sha256, data.label, setup.checkpoints)

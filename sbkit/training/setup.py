@@ -15,7 +15,7 @@ from sbkit.data import Dataset, batches, load
 from sbkit.models import build_model
 from sbkit.quantizers import QuantizerConfig
 from sbkit.training.checkpoint import load_finished, load_state, save_state, start_from
-from sbkit.training.config import TrainConfig, configuration
+from sbkit.training.config import CHECKPOINTS, TrainConfig, configuration
 from sbkit.training.processes import device, group
 
 DEVICE_BYTES = 4 * 2**30  # training images up to this size are kept on the device, more are sent batch by batch
@@ -23,7 +23,10 @@ DEVICE_BYTES = 4 * 2**30  # training images up to this size are kept on the devi
 
 @dataclass
 class Setup:
-    """One run under way. `epochs` holds the history of the finished epochs, `order` draws the order of the images."""
+    """One run under way. `epochs` holds the history of the finished epochs, `order` draws the order of the images.
+
+    `checkpoints` holds the sha256 of the files that the options in config.CHECKPOINTS name.
+    """
 
     config: TrainConfig
     quantizer: QuantizerConfig
@@ -32,6 +35,7 @@ class Setup:
     teacher: nn.Module | None
     optimizer: torch.optim.Optimizer
     order: torch.Generator
+    checkpoints: dict[str, str]
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self):
@@ -56,7 +60,8 @@ class Setup:
         )
 
     def _identity(self) -> dict[str, Any]:
-        return {"config": configuration(self.config, self.quantizer), "data_sha256": self.data.sha256}
+        config = configuration(self.config, self.quantizer)
+        return {"config": config, "data_sha256": self.data.sha256} | self.checkpoints
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a checkpoint from which `resume` goes on to the same final bits."""
@@ -67,9 +72,11 @@ class Setup:
 
     def resume(self, path: str | os.PathLike) -> None:
         """Go on from a checkpoint. Raises ValueError for one of another run."""
-        state = load_state(path, self.device)
+        state, _ = load_state(path, self.device, "delete it to start afresh")
         if state.get("identity") != self._identity():
-            raise ValueError(f"{path} belongs to another configuration or data set; delete it or use another name")
+            raise ValueError(
+                f"{path} belongs to another configuration, data set, teacher or start; delete it or use another name"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.set_state(state["order"].cpu())
@@ -82,13 +89,7 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
     if config.precision == "bf16" and here.type == "cpu" and (trouble := bf16_trouble()):
         raise ValueError(f"precision = 'bf16': {trouble}; allowed here: fp32")
     torch.backends.cudnn.deterministic = True
-    data = load(
-        config.dataset,
-        train_images=config.train_images,
-        image_size=config.image_size,
-        margin=config.augment == "resized_crop",
-        seed=config.seed,
-    )
+    data = load_data(config)
     _, processes = group()
     if not processes <= config.batch_size <= len(data.x_train) or config.batch_size % processes:
         raise ValueError(
@@ -96,34 +97,55 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
             f"{len(data.x_train)} training images"
         )
     model = build(config, quantizer, data).to(here)
-    teacher = _teacher(config.distill_from, data, here) if config.distill_from else None
+    teacher, checkpoints = None, {}
+    if config.distill_from:
+        teacher, checkpoints[CHECKPOINTS["distill_from"]] = _teacher(config.distill_from, data, here)
     if config.start_from:
-        start_from(config.start_from, model, config, here)
+        checkpoints[CHECKPOINTS["start_from"]] = start_from(config.start_from, model, config, here)
     order = torch.Generator().manual_seed(config.seed)
-    return Setup(config, quantizer, data, model, teacher, _optimizer(config, model), order)
+    return Setup(config, quantizer, data, model, teacher, _optimizer(config, model), order, checkpoints)
+
+
+def load_data(config: TrainConfig) -> Dataset:
+    return load(
+        config.dataset,
+        train_images=config.train_images,
+        image_size=config.image_size,
+        margin=config.augment == "resized_crop",
+        seed=config.seed,
+    )
 
 
 def build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn.Module:
-    """The untrained network of these configurations for this data set."""
-    _, channels, *size = data.x_test.shape
+    """The untrained network of these configurations for this data set. Raises ValueError for images it cannot take."""
+    _, channels, H, W = data.x_test.shape
     model = build_model(
         config.model,
         quantizer=quantizer,
         in_channels=channels,
         classes=len(data.classes),
-        image_size=min(size),
+        image_size=min(H, W),
         width=config.width,
         nonlinearity=config.nonlinearity,
         double_shortcut=config.double_shortcut,
         clamp=config.clamp,
         seed=config.seed,
     )
+    if H != W:
+        try:
+            with torch.no_grad():
+                model.eval()(torch.zeros(1, channels, H, W))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{config.model} needs square images, those of {config.dataset} are {H}x{W} pixels; allowed: "
+                "image_size > 0, or a residual network"
+            ) from error
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
 
 
-def _teacher(path: str, data: Dataset, here: torch.device) -> nn.Module:
-    """The full-precision network of the finished run at `path`: frozen, in evaluation mode."""
-    config, quantizer, state = load_finished("distill_from", path, here)
+def _teacher(path: str, data: Dataset, here: torch.device) -> tuple[nn.Module, str]:
+    """The full-precision network of the finished run at `path`, frozen, in evaluation mode; the sha256 of the file."""
+    config, quantizer, state, sha256 = load_finished("distill_from", path, here)
     if quantizer.quantizer != "full_precision":
         raise ValueError(f"distill_from = {path!r} is a {quantizer.quantizer} network; allowed: full_precision")
     teacher = build(config, quantizer, data).to(here)
@@ -131,7 +153,7 @@ def _teacher(path: str, data: Dataset, here: torch.device) -> nn.Module:
         teacher.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"distill_from = {path!r} was trained on other channels, classes or image sizes") from error
-    return teacher.eval().requires_grad_(False)
+    return teacher.eval().requires_grad_(False), sha256
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:

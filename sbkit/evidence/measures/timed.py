@@ -54,15 +54,16 @@ def speedup(
     shapes: str = SHAPES,
     batch: int = 1,
 ) -> Measured:
-    """Summed latency of a study's layers, or of its network: that of `over` over that of `ours`, over the rounds.
+    """Summed latency of a study's layers, or of its network: that of `over` over that of `ours`.
 
-    With `channels`, of the [3, 3, channels, channels] layer alone.
+    n counts rounds, or processes where the benchmark pooled several. With `channels`, of the [3, 3, channels, channels] layer alone.
     """
     found = _study(evidence, study, shapes, batch)
     mine, theirs = (_timings(found, contender, channels) for contender in (ours, over))
     _alike(mine, theirs)
     ratios = benchmarks.total_ms(theirs) / benchmarks.total_ms(mine)
-    return measured(ratios, [mine["name"].iloc[0]], of="rounds")
+    of = "processes" if mine["processes"].iloc[0] > 1 else "rounds"
+    return measured(ratios, [mine["name"].iloc[0]], of=of)
 
 
 @measure("percent of timings")

@@ -1,4 +1,4 @@
-"""ONNX models of torch modules, in float32 and in 8 bits, for every library that reads them."""
+"""ONNX Runtime, in float32 or int8, and the ONNX models of a work, which other libraries read as well."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ import functools
 import io
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sbkit.bench.contender import Work
+from sbkit.way import Way
+
+
+def load(work: Work, way: Way) -> Callable[[], np.ndarray]:
+    """Raises ModuleNotFoundError where it or onnx is not installed."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = work.threads
+    session = onnxruntime.InferenceSession(model(work, way.precision), options, providers=["CPUExecutionProvider"])
+    inputs = {"x": work.x.numpy()}
+    return lambda: session.run(None, inputs)[0]
 
 
 @functools.lru_cache(maxsize=2)  # the libraries of one work share its models
@@ -19,12 +33,10 @@ def model(work: Work, precision: str) -> bytes:
 
     Raises ModuleNotFoundError where onnx or, for int8, onnxruntime is not installed.
     """
-    return _quantized(work) if precision == "int8" else _exported(work)
+    import onnx  # the exporter needs it and would not say so by a ModuleNotFoundError
 
-
-def _exported(work: Work) -> bytes:
-    import onnx  # noqa: F401  the exporter needs it and would not say so by a ModuleNotFoundError
-
+    if precision == "int8":
+        return _quantized(work, onnx.load_from_string(model(work, "fp32")))
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the newer exporter needs one more package
@@ -33,7 +45,7 @@ def _exported(work: Work) -> bytes:
     return buffer.getvalue()
 
 
-def _quantized(work: Work) -> bytes:
+def _quantized(work: Work, graph) -> bytes:
     """Weights have 7 bits and a scale per filter, activations 8 bits and the range that they have on the work's x."""
     import onnx
     from onnxruntime import quantization
@@ -44,7 +56,6 @@ def _quantized(work: Work) -> bytes:
         def get_next(self):
             return next(self.images, None)
 
-    graph = onnx.load_from_string(model(work, "fp32"))
     onnx.helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})  # nothing to fuse
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "int8.onnx")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sbkit.bench.contender import Unusable, Work
-from sbkit.bench.contenders import onnx_models
+from sbkit.bench.libraries import onnx_runtime
 from sbkit.cpu import death_in_trial
 from sbkit.way import Way
 
@@ -26,7 +26,7 @@ def load(work: Work, way: Way) -> Callable[[], np.ndarray]:
     import openvino
 
     options = {"INFERENCE_NUM_THREADS": work.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    model = onnx_models.model(work, way.precision)
+    model = onnx_runtime.model(work, way.precision)
     if way.precision == "int8":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")

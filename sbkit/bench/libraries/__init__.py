@@ -1,4 +1,4 @@
-"""Who computes a layer or a network: the kernels of this package (`ours`), and the libraries a user would pick instead.
+"""The libraries a user would pick instead of our kernels.
 
 A new library is a file with a function `load`, a row of LIBRARIES, and its name in `sbkit.way.PEERS`.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sbkit.bench.contender import Contender, Unusable, Work, check, skip
-from sbkit.bench.contenders import onnx_runtime, open_vino, pytorch
+from sbkit.bench.libraries import onnx_runtime, open_vino, pytorch
 from sbkit.way import Way
 
 LIBRARIES: dict[str, Callable[[Work, Way], Callable[[], Any]]] = {
@@ -26,7 +26,7 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 0.05, "int8": 0.05}
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 
 
-def libraries(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[Contender]:
+def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[Contender]:
     """A contender for each way that can run here; the others are printed and added to `skipped`, once.
 
     Raises AssertionError if one computes anything else than it should.

@@ -2,8 +2,8 @@
 
     [ 12/57] trained binary-s1, 21 s; 45 left, about 3 minutes
 
-Errors and everything that is no job read as they do without this plugin. Snakemake finds it by its module's name, so
-this folder must be on the path.
+Errors and everything that is no job read as they do without this plugin. Snakemake finds a package of this name on the
+path.
 """
 
 import sys
@@ -70,6 +70,8 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record) -> None:
         event = get_event(record)
+        if record.getMessage() == "Select jobs to execute...":
+            return
         if self.common_settings.dryrun or event in (None, LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR):
             self._say(self.formatter.format(record))
         elif event == LogEvent.RUN_INFO:

@@ -1,0 +1,176 @@
+"""Our kernels on random codes: on a layer, on the quantized layers of a network, and the operations of their plans."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbkit import inference, kernels, repetition
+from sbkit.bench.config import NETWORKS, BenchConfig
+from sbkit.bench.contender import Contender, check
+from sbkit.bench.studies import STUDIES
+from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.quantizers import random_patterns, sparsest_masks
+from sbkit.way import Way
+
+
+def random_codes(config: BenchConfig, shape: ConvShape, way: Way, density: float | None = None) -> QuantizedWeight:
+    """Random codes (K, C, R, S) of a way; ways with the same scheme, density, regions and codebook get the same ones.
+
+    `density` is the probability of a non-zero code, None the configuration's. With `way.regions`, each region of that
+    many channels of a filter has a random sign of its own. With `way.codebook_bits`, density is that of the patterns.
+    """
+    if way.codebook_bits:
+        return _codes_of_a_codebook(config, shape, way)
+    density = config.density_of(way.scheme) if density is None else density
+    generator = np.random.default_rng(config.seed)
+    weight = repetition.random_codes(way.scheme, (shape.K, shape.C, shape.R, shape.S), density, generator)
+    if way.regions:
+        blocks = generator.choice(np.array([-1, 1], np.int8), (shape.K, -(-shape.C // way.regions)))
+        signs = blocks.repeat(way.regions, axis=1)[:, : shape.C, None, None]
+        weight = replace(weight, codes=np.abs(weight.codes) * signs)
+    return weight
+
+
+def _codes_of_a_codebook(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
+    """Codes whose regions hold patterns of one codebook, every pattern being as likely as any other.
+
+    The patterns are random signs for binary. For other schemes they are the sparsest masks, each with a random sign;
+    trained codes hold the empty mask more often and are sparser.
+    """
+    generator, torch_generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
+    size = (shape.K, -(-shape.C // way.regions), shape.R, shape.S)
+    if way.scheme == "binary":
+        patterns, signs = random_patterns(way.regions, way.codebook_bits, -1.0, torch_generator), np.int8(1)
+    else:
+        patterns = sparsest_masks(way.regions, way.codebook_bits, torch_generator)
+        signs = generator.choice(np.array([-1, 1], np.int8), (*size, 1))
+    patterns = patterns.numpy().astype(np.int8)
+    regions = signs * patterns[generator.integers(len(patterns), size=size)]  # (K, blocks, R, S, channels of a block)
+    codes = regions.transpose(0, 1, 4, 2, 3).reshape(shape.K, -1, shape.R, shape.S)[:, : shape.C]
+    return QuantizedWeight(codes, scheme=way.scheme)
+
+
+def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray, threads: int, lanes: int) -> Iterator[Contender]:
+    """A contender for each of the study's ways. Raises AssertionError if one computes anything else than `dense`."""
+    known: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
+    for way, density in STUDIES[config.study].kernels(config.algorithms):
+        key = way.scheme, density, way.regions, way.codebook_bits
+        if key not in known:
+            weight = random_codes(config, shape, way, density)
+            known[key] = weight, kernels.conv2d(kernels.prepare("dense", weight, shape), x)
+        weight, expected = known[key]
+        coding = {"encoding": way.encoding, "skip_zeros": way.skip_zeros, "group": way.group}
+        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=threads, tune=True, **coding)
+        check(f"{way.label()} on {shape}", kernels.conv2d(prepared, x), expected, 0)
+        columns = _columns(config, way, prepared, lanes)
+        yield Contender(way, functools.partial(kernels.conv2d, prepared, x), threads, columns)
+
+
+def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared, lanes: int) -> dict[str, Any]:
+    study, shape, weight = STUDIES[config.study], prepared.shape, prepared.weight
+    bits = way.codebook_bits / way.regions if way.codebook_bits else repetition.entropy_bits(weight.codes, way.regions)
+    columns = {
+        **{key: getattr(prepared, key) for key in ("isa", "geometry", "plan_seconds", "weight_bytes")},
+        **prepared.operations._asdict(),
+        "chosen_group": prepared.group,
+        "density": weight.density,
+        "entropy_bits": bits,
+        "best_reduction": 2 * shape.macs / shape.N / sum(prepared.operations),
+    }
+    if way.algorithm == "table" and study.best_group:
+        costs = table_costs(weight, way.encoding, way.skip_zeros)
+        columns["best_reduction"] = 2 * shape.weights / min(cost.operations for cost in costs)
+        columns["bound_adds"] = bound_adds(shape, costs, lanes) if study.bound else None
+    return columns
+
+
+class TableCost(NamedTuple):
+    """What `table` executes with some number of channels per table."""
+
+    entries: int  # additions per output position, of table entries and of rows
+    built: int  # additions per input position, which build the tables
+    operations: int  # all operations of one output and one input position
+
+
+def table_costs(weight: QuantizedWeight, encoding: str, skip_zeros: bool) -> list[TableCost]:
+    """The cost for each number of channels per table."""
+    costs = []
+    for group in range(1, repetition.largest_group(weight.codes, encoding) + 1):
+        found = repetition.operations(weight, "table", group=group, encoding=encoding, skip_zeros=skip_zeros)
+        built = repetition.tables_adds(weight.codes, encoding, group)
+        costs.append(TableCost(found.adds - built, built, found.total))
+    return costs
+
+
+def bound_adds(shape: ConvShape, costs: list[TableCost], lanes: int) -> int:
+    """The least number of vectors to add, with the best number of channels per table.
+
+    Each input position is built once, and the lanes cover the image by the best grid.
+    """
+    heights = [2**i for i in range(lanes.bit_length())]
+    vectors = shape.N * min(-(-shape.P // height) * -(-shape.Q // (lanes // height)) for height in heights)
+    return min(cost.entries * vectors + cost.built * vectors * shape.stride**2 for cost in costs)
+
+
+def on_network(config: BenchConfig, model: nn.Module, shapes: list[ConvShape], x: Tensor) -> Iterator[Contender]:
+    """A contender for each of the study's ways, on codes of its own.
+
+    Raises AssertionError if logits differ by more than float32 rounds.
+    """
+    options = {"image": tuple(x.shape[1:]), "batch": len(x), "isa": config.isa, "threads": config.threads}
+    for way in STUDIES[config.study].ways:
+        weights = {shape.name: _scaled_codes(config, shape, way) for shape in shapes}
+        compiled = inference.compile(model, weights, algorithm=way.algorithm, encoding=way.encoding, **options)
+        expected = inference.fold(model, weights)(x).numpy()
+        check(f"{way.label()} on the network", compiled(x), expected, inference.LOGIT_BOUND)
+        effectual = sum(np.count_nonzero(weight.codes) for weight in weights.values())
+        columns = {
+            "isa": next(iter(compiled.layers.values())).isa,
+            "density": effectual / sum(shape.weights for shape in shapes),
+            "plan_seconds": compiled.plan_seconds,
+            "weight_bytes": compiled.weight_bytes,
+            **compiled.operations._asdict(),
+            "best_reduction": 2 * sum(shape.macs for shape in shapes) / sum(compiled.operations),
+        }
+        yield Contender(way, functools.partial(compiled, x), config.threads, columns)
+
+
+def _scaled_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:
+    """Random codes with the scale that keeps the size of activations behind a ReLU."""
+    weight = random_codes(config, shape, way)
+    scale = np.full(shape.K, (2 / (shape.C * shape.R * shape.S * weight.density)) ** 0.5)
+    return replace(weight, scale=scale, negative_scale=scale)
+
+
+def operations(config: BenchConfig) -> Iterator[dict[str, Any]]:
+    """A row for each distinct layer of a network and each way; `count` says how many of the layers are alike.
+
+    The counts of `dataflow` and `sparse` are those of their plans; that of `table` is with the number of channels per
+    table that needs the fewest.
+    """
+    for shape, count in Counter(replace(shape, name="") for shape in NETWORKS[config.shapes].shapes).items():
+        layer = f"{shape.C}→{shape.K} @{shape.H}" + (f"/{shape.stride}" if shape.stride > 1 else "")
+        for way, _ in STUDIES[config.study].kernels(config.algorithms):
+            weight = random_codes(config, shape, way)
+            coding = {"encoding": way.encoding, "skip_zeros": way.skip_zeros}
+            if way.algorithm == "table":
+                group = repetition.best_group(weight, shape=shape, **coding)
+                found = repetition.operations(weight, "table", shape, group=group, **coding)
+            else:
+                prepared = kernels.prepare(way.algorithm, weight, shape, isa="scalar", **coding)
+                group, found = prepared.group, prepared.operations
+            yield {
+                **{"layer": layer, "stride": shape.stride, "batch": 1, "count": count, "macs": shape.macs},
+                **{"C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K, "density": weight.density},
+                **{"way": way.options(), "chosen_group": group, **found._asdict()},
+                "reduction": 2 * shape.macs / sum(found),
+            }
+        print(f"{layer}: counted", flush=True)

@@ -1,0 +1,104 @@
+"""Which benchmark is found, and how ways select its timings."""
+
+import numpy as np
+import pytest
+from example_runs import REFERENCE
+from pandas import DataFrame
+
+from sbkit.evidence import benchmarks
+from sbkit.evidence.stats import MissingRecord
+from sbkit.way import Way
+
+TORCH = {"algorithm": "torch", "variant": "contiguous"}
+SIGNED = {"algorithm": "table", "scheme": "binary", "encoding": "signed"}
+
+
+def row(way=TORCH, rounds=(1.0, 2.0), **changes):
+    """One timing as `records.read` gives it."""
+    record = {"name": "a", "study": "layers", "shapes": "resnet18", "threads": 1, "batch": 1, "layer": "one"}
+    record |= {"K": 64, "C": 64, "median_ms": float(np.median(rounds)), "round_ms": list(rounds), "way": way}
+    record |= {"provenance_started_utc": "2026-01-01", "provenance_cpu": "x", "provenance_isa": "avx2"}
+    return record | changes
+
+
+def timed(*rows):
+    return benchmarks.timed(DataFrame(rows))
+
+
+def test_a_way_gives_its_fields_and_a_study_lacks_no_column():
+    found = timed(row(), row(SIGNED))
+    assert list(found["way"]) == [Way.of(TORCH), Way("table", "binary", "signed")]
+    assert list(found["label"]) == ["torch contiguous", "table, binary, signed patterns"]
+    assert list(found["encoding"]) == ["two_group", "signed"] and list(found["skip_zeros"]) == [True, True]
+    assert (found["on_threads"] == 1).all() and found["bound_ms"].isna().all() and (found["model"] == "").all()
+    assert benchmarks.timed(DataFrame()).empty
+
+
+def test_the_newest_benchmark_of_a_study_counts():
+    bench = timed(
+        row(name="old"),
+        row(name="new", provenance_started_utc="2026-01-02"),
+        row(name="two threads", threads=2, provenance_started_utc="2026-01-03"),
+        row(name="other shapes", shapes="resnet20", provenance_started_utc="2026-01-04"),
+        row(name="another study", study="codebooks", provenance_started_utc="2026-01-05"),
+        row(name="threads", study="threads", threads=2),
+    )
+    assert list(benchmarks.find(bench, "layers")["name"]) == ["other shapes"]
+    assert list(benchmarks.find(bench, "layers", "resnet18")["name"]) == ["new"]
+    assert list(benchmarks.find(bench, "layers", threads=2)["name"]) == ["two threads"]
+    assert list(benchmarks.find(bench, "threads")["name"]) == ["threads"]
+    assert benchmarks.find(bench, "density").empty and benchmarks.find(DataFrame(), "layers").empty
+
+
+@pytest.mark.parametrize("study", ["network", "operations"])
+def test_each_network_and_batch_has_a_benchmark_of_its_own(study):
+    rows = [("a", 1, "resnet18"), ("b", 8, "resnet18"), ("c", 1, "resnet20")]
+    bench = timed(*(row(name=name, study=study, batch=batch, shapes=shapes) for name, batch, shapes in rows))
+    newer = timed(row(name="d", study=study, batch=8, provenance_started_utc="2026-01-02"))
+    found = benchmarks.find(DataFrame([*bench.to_dict("records"), *newer.to_dict("records")]), study)
+    assert list(found["name"]) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize("column", ["provenance_cpu", "provenance_isa"])
+def test_timings_of_two_machines_do_not_compare(column):
+    with pytest.raises(ValueError, match=f"several machines do not compare; {column}: "):
+        benchmarks.find(timed(row(), row(**{column: "other"})), "layers")
+
+
+def test_a_way_is_found_by_its_fields_alone():
+    bench = timed(row(SIGNED), row(SIGNED | {"group": 4}), row(SIGNED, K=128, C=128, layer="two"), row())
+    way = Way("table", "binary", "signed")
+    assert list(benchmarks.of_way(bench, way)["layer"]) == ["one", "two"]
+    assert list(benchmarks.of_way(bench, way, channels=128)["layer"]) == ["two"]
+    for channels, where in ((0, ""), (512, r" on a \[3, 3, 512, 512\] layer")):
+        with pytest.raises(MissingRecord, match=f"^a benchmark with table, binary{where}$"):
+            benchmarks.of_way(bench, Way("table", "binary"), channels)
+    assert [found for found, _ in benchmarks.ways_of(bench)] == list(bench["way"].drop_duplicates())
+
+
+def test_the_fastest_of_each_place_among_libraries_in_fp32():
+    openvino = {"algorithm": "openvino"}
+    bench = timed(
+        row(rounds=(3.0, 3.0)), row(openvino, (2.0, 2.0)), row(openvino | {"precision": "int8"}, (1.0, 1.0)),
+        row(SIGNED, (0.5, 0.5)), row(rounds=(1.5, 1.5), layer="two"),
+    )  # fmt: skip
+    assert list(benchmarks.is_ours(bench)) == [False, False, False, True, False]
+    libraries = bench[benchmarks.is_fp32_library(bench)]
+    assert list(libraries["median_ms"]) == [3.0, 2.0, 1.5]
+    assert sorted(benchmarks.fastest(libraries)["median_ms"]) == [1.5, 2.0]
+
+
+def test_rounds_add_up_over_layers():
+    bench = timed(row(), row(rounds=(10.0, 20.0), layer="two"))
+    assert list(benchmarks.total_ms(bench)) == [11.0, 22.0]
+    with pytest.raises(ValueError, match="several timings of one layer: one, one"):
+        benchmarks.rounds(timed(row(), row()))
+
+
+@pytest.mark.parametrize("profile", ["quick", "review", "speed"])
+def test_committed_benchmarks_have_one_timing_of_each_way(profile):
+    bench = benchmarks.read(REFERENCE / profile)
+    place = ["name", "layer", "batch", "on_threads", "density", "way"]
+    assert len(bench) and not bench.duplicated(place).any()
+    ways = bench.drop_duplicates("way")
+    assert ways["label"].is_unique, "a figure tells all contenders apart"

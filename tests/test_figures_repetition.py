@@ -1,0 +1,172 @@
+"""Tables of repetition on codes whose repetition is known, and figures of committed benchmarks."""
+
+import math
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drawing import check
+from example_runs import REFERENCE
+from pandas import DataFrame
+
+from sbkit.evidence import benchmarks, codes, toy, tradeoff
+from sbkit.evidence.codes import Form
+from sbkit.figures import repetition, style
+from sbkit.repetition import random_codes
+from sbkit.way import Way
+
+
+def layer(scheme, channels, density=1.0, seed=0):
+    return random_codes(scheme, (channels, channels, 3, 3), density, np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="module")
+def origins():
+    """Layers of 64 x 64 filters that are but 64 different ones, two runs of two schemes."""
+    weights = {}
+    for scheme, density in (("binary", 1.0), ("signed_binary", 0.4)):
+        for seed in (0, 1):
+            weight = layer(scheme, 64, density, seed)
+            repeated = np.repeat(weight.codes[:, :1], 64, axis=1)
+            weights[f"{scheme}-s{seed}"] = {"conv": replace(weight, codes=repeated)}
+    return repetition.origins_table(weights)
+
+
+@pytest.fixture(scope="module")
+def operations():
+    weights = {"a-s0": {"small": layer("binary", 8)}, "a-s1": {"large": layer("binary", 16)}}
+    weights |= {"b-s0": {"large": layer("signed_binary", 16, 0.35)}, "c-s0": {"large": layer("ternary_twn", 16, 0.6)}}
+    return codes.operations_table(weights)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return benchmarks.read(REFERENCE / "quick")
+
+
+def test_learned_repetition_is_told_from_that_of_chance(origins):
+    counts = origins.groupby(["codes", "scheme"])["unique"].max()
+    assert counts["trained", "binary"] <= 64 and counts["random", "binary"] == 512 == counts["shuffled", "binary"]
+    table = repetition.unique_filters_table(origins).set_index(["scheme", "filters"])
+    ours = table.loc[("binary", 4096)]
+    assert (ours["n"], ours["bound"], ours["least_repetition"]) == (2, 512, 8)
+    assert ours["over_random_mean"] < 0.2 and ours["over_shuffled_mean"] < 0.2
+    assert ours["over_random"].endswith("(n=2)") and ours["trained"].endswith("(n=2)")
+    papers = table.loc[("signed binary", 65536)]
+    assert (papers["paper"], papers["bound"], papers["random"]) == (1024, 1023, "1023.0 (n=1)")
+    assert math.isnan(papers["over_random_mean"]) and papers["trained"] == ""
+    assert ("ternary (TWN)", 65536) not in table.index, "no run of it"
+
+
+def test_the_order_of_runs_does_not_change_random_codes():
+    weights = {name: {"conv": layer("signed_binary", 16, 0.4)} for name in ("a", "b")}
+    one, other = (repetition.origins_table(dict(runs)) for runs in (weights.items(), reversed(weights.items())))
+    place = ["name", "codes", "filters"]
+    assert (one.sort_values(place)["unique"].to_list()) == other.sort_values(place)["unique"].to_list()
+
+
+def test_the_papers_reductions_stand_beside_random_and_trained_codes(bench):
+    weights = {"a-s0": {"conv": layer("signed_binary", 64, 0.35)}}
+    counted = codes.operations_table(weights, [Form("table"), Form("table", skip_zeros=False)])
+    layers = benchmarks.find(bench, "layers")
+    table = repetition.reductions_table(counted, layers).set_index(["layer", "scheme", "codes", "encoding"])
+    small = "[3, 3, 64, 64]"
+    ours = table.loc[(small, "signed binary", "trained", "two groups")]
+    assert ours["paper"] == 6.65 and math.isnan(ours["dataflow"])
+    reductions = counted.set_index("skip_zeros")["reduction"]
+    assert (ours["table"], ours["table, zeros kept"]) == (reductions[True], reductions[False])
+    random = table.loc[(small, "binary", "random", "two groups")]
+    graph = benchmarks.of_way(layers, Way("dataflow", "binary"), channels=64)
+    assert random["dataflow"] == graph["best_reduction"].iloc[0] and random["density"] == 1
+    assert (small, "binary", "random", "signed patterns") in table.index
+    assert repetition.reductions_table(DataFrame(), DataFrame()).empty
+
+
+def test_a_networks_layers_are_summed_by_their_operations(bench):
+    table = repetition.layer_reductions(benchmarks.find(bench, "operations"))
+    ours = table[(table["network"] == "resnet18") & (table["label"] == "dataflow, signed binary")].set_index("layer")
+    assert (ours["count"].drop("all").sum(), ours.loc["all", "count"]) == (16, 16)
+    assert ours.loc["64→64 @56", "paper"] == 6.65 and ours["reduction"].drop("all").min() < ours.loc["all", "reduction"]
+    binary = table[table["encoding"] != "two_group"]
+    assert binary["paper"].isna().all(), "the paper has codes in two groups"
+    wide = repetition.layers_table(table)
+    assert list(wide) == ["algorithm", "network", "layer", "binary", "ternary (TWN)", "signed binary"]
+    best = wide[(wide["algorithm"] == "table") & (wide["layer"] == "all")].iloc[0]
+    same = table[(table["algorithm"] == "table") & (table["layer"] == "all") & (table["scheme"] == "binary")]
+    assert best["binary"] == same.loc[same["network"] == best["network"], "reduction"].max()
+    assert repetition.layer_reductions(DataFrame()).empty
+
+
+# Figures
+
+
+def test_figures_of_all_tables(origins, operations, bench):
+    tables = {
+        "unique_filters": origins,
+        "operations": operations,
+        "dataflow_graph": toy.graphs_table(),
+        "reductions_layers": repetition.layer_reductions(benchmarks.find(bench, "operations")),
+        "tradeoff": tradeoff.tradeoff_table(benchmarks.find(bench, "density")),
+        "random": tradeoff.random_table(0.35),
+    }
+    assert set(tables) == {name.removeprefix("fig_") for name in vars(repetition) if name.startswith("fig_")}
+    for stem, table in tables.items():
+        before = table.copy(deep=True)
+        draw = getattr(repetition, f"fig_{stem}")
+        check(draw(table))
+        assert table.equals(before), f"fig_{stem} changed its table"
+        with pytest.raises(ValueError, match=f"fig_{stem} got an empty table"):
+            draw(DataFrame())
+
+
+def test_bars_of_operations_are_means_of_the_largest_layers(operations):
+    figure = repetition.fig_operations(operations)
+    left, right = figure.axes
+    large = operations[operations["K"] == 16]
+    for axis, rows in (
+        (left, large[large["algorithm"] != "dataflow"]),
+        (right, large[large["algorithm"] == "dataflow"]),
+    ):
+        assert sorted(bar.get_width() for bar in axis.patches) == pytest.approx(sorted(rows["reduction"]))
+    assert "table, signed patterns" in [tick.get_text() for tick in left.get_yticklabels()]
+    with pytest.raises(ValueError, match="no square 3x3 layer"):
+        repetition.fig_operations(operations.assign(K=1))
+
+
+def test_unique_filters_has_every_bound_and_the_papers_values(origins):
+    [axis] = repetition.fig_unique_filters(origins).axes
+    assert {text.get_text().strip() for text in axis.texts} == {"512", "1,023"}
+    [paper] = [line for line in axis.lines if line.get_marker() == "D"]
+    points = {(x, y) for x, y in zip(paper.get_xdata(), paper.get_ydata(), strict=True) if y == y}
+    assert points == {(65536, 512), (65536, 1024)}
+
+
+def test_the_tradeoff_draws_binary_as_lines_and_marks_the_optima(bench):
+    table = tradeoff.tradeoff_table(benchmarks.find(bench, "density"))
+    figure = repetition.fig_tradeoff(table)
+    axis = next(axis for axis in figure.axes if axis.get_title() == "table")
+    rows = table[table["algorithm"] == "table"]
+    flat = [line for line in axis.lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2]
+    assert len(flat) == (rows["scheme"] == "binary").sum()
+    assert {line.get_color() for line in flat} == {style.PALETTE["binary"]}
+    stars = [line for line in axis.lines if line.get_marker() == "*"]
+    assert sorted(line.get_xdata()[0] for line in stars) == sorted(
+        rows.loc[rows["fewest"] & (rows["scheme"] != "binary"), "density"]
+    )
+
+
+def test_the_toy_names_its_additions():
+    figure = repetition.fig_dataflow_graph(toy.graphs_table())
+    assert [axis.get_title().splitlines()[0] for axis in figure.axes] == [
+        "binary: 7 additions", "ternary (TWN): 6 additions", "signed binary: 3 additions"
+    ]  # fmt: skip
+    grey = [text.get_text() for text in figure.axes[2].texts if text.get_color() == "0.7"]
+    assert grey == ["d", "f"]
+
+
+def test_without_ipywidgets_the_density_stands_still(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    seen = []
+    repetition.slider(seen.append, 0.4)
+    assert seen == [0.4]
