@@ -31,7 +31,7 @@ from sbkit import kernels
 from sbkit.checks import whole
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.models import BasicBlock, QuantConv2d, QuantLinear, ResNet, conv_shapes, quant_layers, quantized_weights
-from sbkit.models.residual import NarrowShortcut
+from sbkit.models.networks import NarrowShortcut
 
 LOGIT_BOUND = 5e-5
 
