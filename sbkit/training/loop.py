@@ -135,20 +135,25 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
     started = time.perf_counter()
     model.train()
     loss_sum = torch.zeros((), device=setup.device)
-    gradients = Gradients(layer.weight for layer in quant_layers(model).values())
+    latent = [layer.weight for layer in quant_layers(model).values()]
+    gradients = Gradients(latent)
     for step, (x, y) in enumerate(setup.batches(), epoch * steps):
         for parameters in setup.optimizer.param_groups:
             parameters["lr"] = schedule_lr(config, step, total)
         set_progress(model, step / total)
         loss = _loss(network, setup.teacher, _layout(x, config), y, config)
         setup.optimizer.zero_grad(set_to_none=True)
-        (loss + config.l1 * _l1_norm(model) if config.l1 else loss).backward()
+        (loss + config.l1 * sum(weight.abs().sum() for weight in latent) if config.l1 else loss).backward()
         gradients.add()
         setup.optimizer.step()
         loss_sum += loss.detach()
         bar.update()
         if step % STEPS_PER_CHECK == 0 or step == (epoch + 1) * steps - 1:
-            _check_finite(loss_sum, step, config)
+            if not torch.isfinite(loss_sum):  # the sum keeps a NaN, and the device is rarely waited for
+                raise FloatingPointError(
+                    f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
+                    f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
+                )
     add_up(loss_sum)
     share_buffers(model)
     return {
@@ -177,20 +182,6 @@ def _loss(network: nn.Module, teacher: nn.Module | None, x: Tensor, y: Tensor, c
             target = teacher(x)
     target, logits = target.float().log_softmax(1), logits.float().log_softmax(1)
     return F.kl_div(logits, target, log_target=True, reduction="batchmean")
-
-
-def _l1_norm(model: nn.Module) -> Tensor:
-    """Sum of |w| over the latent weights of quantized layers."""
-    return sum(layer.weight.abs().sum() for layer in quant_layers(model).values())
-
-
-def _check_finite(loss_sum: Tensor, step: int, config: TrainConfig) -> None:
-    """The sum keeps a NaN, so a check every few steps misses none and rarely waits for the device."""
-    if not torch.isfinite(loss_sum):
-        raise FloatingPointError(
-            f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
-            f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
-        )
 
 
 @torch.no_grad()
