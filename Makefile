@@ -70,13 +70,13 @@ redraw:
 	@$(SNAKEMAKE) --config profile="reference/$$PROFILE" --forceall $(ARGS) -- $(RULE)
 
 gallery:  ## results/reference/README.md and the tables in README.md and docs/, from what `make figures` drew
-	"$(FIGURES_BIN)/python" -m sbkit.page --gallery
+	exec "$(FIGURES_BIN)/python" -m sbkit.page --gallery
 
 test: setup  ## linters and the test suite, a smoke reproduction included
 	"$(BIN)/ruff" check sbkit tests notebooks workflow
 	"$(BIN)/ruff" format --check sbkit tests notebooks workflow
 	"$(BIN)/nbstripout" --verify notebooks/*.ipynb
-	"$(BIN)/python" -m pytest $(ARGS)
+	exec "$(BIN)/python" -m pytest $(ARGS)
 
 # A build of its own, which -S keeps the installed one from replacing: site would load that one's import hook.
 SANITIZED = ASAN_OPTIONS=detect_leaks=0 \
@@ -88,10 +88,10 @@ sanitize: setup  ## the tests of the kernels under GCC's address and undefined-b
 	CXX="$(CXX)" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target build/sanitize/package -C build-dir=build/sanitize/cmake -C cmake.define.SBKIT_SANITIZE=ON .
 	$(SANITIZED) -c 'from sbkit import kernels; assert "-fsanitize=address" in kernels.build_info()["flags"]'
-	$(SANITIZED) -m pytest --capture=sys tests/test_kernels.py $(ARGS)
+	exec env $(SANITIZED) -m pytest --capture=sys tests/test_kernels.py $(ARGS)
 
 lab: setup  ## the notebooks in JupyterLab
-	"$(BIN)/jupyter-lab" --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb $(ARGS)
+	exec "$(BIN)/jupyter-lab" --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_overview.ipynb $(ARGS)
 
 clean:  ## remove results (not results/reference) and build files
 	@$(LOCK) find results -mindepth 1 -maxdepth 1 -type d ! -name reference -exec rm -rf {} +

@@ -45,7 +45,7 @@ def stem(name: str, value: Any) -> None:
 
 def table(name: str, value: Any, forms: Mapping[str, type], optional: Collection[str] = ()) -> None:
     """Raises ValueError unless the value is a dict that holds these keys and no others, each of its type."""
-    allowed = ", ".join(f"{key} ({form.__name__})" for key, form in forms.items())
+    allowed = ", ".join(f"{key} ({getattr(form, '__name__', form)})" for key, form in forms.items())
     if not isinstance(value, dict):
         raise ValueError(f"{name} = {value!r}; allowed: a table of {allowed}")
     for key, item in value.items():
@@ -61,3 +61,13 @@ def toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable TOML file: {type(error).__name__}: {error}") from None
+
+
+def tables(path: Path, kind: str, forms: Mapping[str, type], optional: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The tables [[kind]] of a TOML file, each in the form that `table` checks. Raises ValueError naming the place."""
+    found = toml(path).get(kind)
+    if not isinstance(found, list):
+        raise ValueError(f"{path.name}: {kind} = {found!r}; allowed: tables [[{kind}]]")
+    for number, item in enumerate(found, 1):
+        table(f"{path.name}: {kind} {number}", item, forms, optional)
+    return found

@@ -215,7 +215,7 @@ def provenance(
     threads: int,
     started: Started,
     options: dict[str, Any] | None = None,
-    seeds: dict[str, int] | int | None = None,
+    seeds: dict[str, int] | list[int] | int | None = None,
     data_sha256: dict[str, str] | str | None = None,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:

@@ -69,10 +69,21 @@ def test_the_readmes_python_runs_as_it_stands():
     assert done.returncode == 0, done.stderr
 
 
-def test_gallery_refuses_an_item_of_another_form(tmp_path):
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            '[[item]]\nprofile = "quick"\ntitle = "A"\ntext = "B"\n',
+            r"item A has the keys profile, text, title; allowed: profile, title, text, and",
+        ),
+        ("item = 5", r"item = 5; allowed: tables \[\[item\]\]"),
+        ("item = [5]", r"item 1 = 5; allowed: a table of profile \(str\)"),
+    ],
+)
+def test_gallery_refuses_an_item_of_another_form(tmp_path, text, message):
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "gallery.toml").write_text('[[item]]\nprofile = "quick"\ntitle = "A"\ntext = "B"\n')
-    with pytest.raises(ValueError, match=r"item A has the keys profile, text, title; allowed: profile, title, text"):
+    (tmp_path / "notebooks" / "gallery.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
         gallery.load(tmp_path)
 
 

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "evidence": BOTTOM | {"energy", "repetition"},
     "figures": BOTTOM | {"energy", "evidence", "repetition"},
     "notebook": {"checks", "designs", "records"},
-    "page": {"notebook", "records"},
+    "page": {"checks", "notebook", "records"},
 }
 TORCH_SIDE = {"cpu", "quantizers", "models", "data", "robustness", "training", "inference", "bench"}
 

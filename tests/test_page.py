@@ -193,12 +193,12 @@ def test_same_results_give_the_same_bytes(written, copied):
 
 
 def test_yours_stand_beside_ours(copied, capsys, monkeypatch):
-    assert verdicts.compared(copied) == []  # nothing is committed in this repository
+    assert verdicts.compared(copied).empty  # nothing is committed in this repository
     committed = copied.root / "results" / "reference" / "quick" / "tables"
     committed.mkdir(parents=True)
     CLAIMS.assign(verdict=["opposite", "agrees", "agrees", "no record"]).to_csv(committed / "claims.csv", index=False)
-    [differs] = [row for row in verdicts.compared(copied) if not row.same]
-    assert (differs.id, differs.your_verdict, differs.committed_verdict) == ("C3", "weaker", "agrees")
+    found = verdicts.compared(copied)
+    assert found[~found["same"]][["id", "verdict", "their_verdict"]].values.tolist() == [["C3", "weaker", "agrees"]]
     monkeypatch.setenv("SBKIT_ROOT", str(copied.root))
     command.main(["--verdicts", "quick"])
     assert capsys.readouterr().out.splitlines() == [

@@ -323,7 +323,7 @@ def test_environment_of_another_clone_is_refused(sources, python, start, make, t
     )
     for target in ("reproduce", "figures", "test", "gallery"):
         output = make(sources, target, "PROFILE=smoke", fails=True, PYTHONPATH=str(tmp_path / "site"))
-        assert f"runs the code in {other}, not that of this folder. Remove the environment .venv" in output
+        assert f"runs the code in {other}, not that " in output
     by_hand = start(sources, python, "-m", "snakemake", "-n", PYTHONPATH=str(tmp_path / "site"))
     assert f"this environment runs the code in {other}, not that in {sources / 'sbkit'}" in by_hand.communicate()[0]
 

@@ -28,5 +28,5 @@ def options(profile: str, name: str) -> list[str]:
 if __name__ == "__main__":
     try:
         print(*options(*sys.argv[1:]), sep="\n")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")

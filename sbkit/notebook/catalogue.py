@@ -24,7 +24,8 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
 
     Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
     empty), caption, reads (of READS), needs (options that a run of the profile must have, and `design`, whose options
-    it must have, or a list of designs, each of which some run must have). Raises ValueError naming the entry and what is wrong with it.
+    it must have, or a list of designs, each of which some run must have).
+    Raises ValueError naming the entry and what is wrong with it.
     """
     catalogue = toml((root or find_root()) / "notebooks" / "catalogue.toml")
     for name, entry in catalogue.items():

@@ -124,7 +124,7 @@ def _check_paths(values: Mapping[str, Any]) -> None:
     folder = dataset.removeprefix("image_folder:") if dataset.startswith("image_folder:") else ""
     paths = {"dataset": folder} | {name: values[name] for name in sorted(CHECKPOINTS & values.keys())}
     for name, path in paths.items():
-        if path and not Path(path).exists():
+        if path and not os.path.exists(path):  # nor one that no file can have
             raise ParameterError(
                 f"{name} = {values[name]!r}: there is no {Path(path).absolute()}; allowed: a path that exists, "
                 "relative to the repository or absolute"

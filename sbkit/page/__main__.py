@@ -5,6 +5,7 @@
 """
 
 import argparse
+import sys
 
 from sbkit.notebook import Run, find_root
 from sbkit.page import crate, gallery, html, verdicts
@@ -34,4 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import csv
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from sbkit.checks import tables
+from sbkit.notebook.render import escaped
 from sbkit.records import write_atomic
 
 FOLDER = Path("results", "reference")
 _MARK = re.compile(r"(<!-- table: (\S+\.csv): ([^>]*?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-_KEYS = {"profile", "title", "text"}
+_FORMS = {"profile": str, "title": str, "text": str}
 
 
 def load(root: Path) -> list[dict[str, Any]]:
@@ -27,12 +28,12 @@ def load(root: Path) -> list[dict[str, Any]]:
 
     Raises ValueError naming the item and what is wrong with it.
     """
-    items = tomllib.loads((root / "notebooks" / "gallery.toml").read_text(encoding="utf-8"))["item"]
+    own = {"figure": str, "table": str, "columns": list}
+    items = tables(root / "notebooks" / "gallery.toml", "item", _FORMS | own, optional=own)
     for item in items:
-        allowed = ({"figure"}, {"table", "columns"})
-        if not any(item.keys() == _KEYS | own for own in allowed):
+        if item.keys() - _FORMS.keys() not in ({"figure"}, {"table", "columns"}):
             raise ValueError(
-                f"gallery.toml: item {item.get('title', item)} has the keys {', '.join(sorted(item))}; "
+                f"gallery.toml: item {item['title']} has the keys {', '.join(sorted(item))}; "
                 "allowed: profile, title, text, and figure or table with columns"
             )
     return items
@@ -56,7 +57,7 @@ def _cell(text: str) -> str:
     """A cell of a Markdown table: `±` is not wrapped from its numbers, and numbers have at most four digits."""
     if re.fullmatch(r"-?\d+\.\d{4,}", text):
         text = f"{float(text):.4g}"
-    return text.replace("|", "\\|").replace("<", "&lt;").replace(" ± ", "\u00a0±\u00a0").replace(" (n=", "\u00a0(n=")
+    return escaped(text).replace(" ± ", "\u00a0±\u00a0").replace(" (n=", "\u00a0(n=")
 
 
 def fill(text: str, root: Path) -> str:

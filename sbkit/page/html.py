@@ -59,7 +59,7 @@ def page(run: Run) -> str:
         notebooks={name: notebook_title(run.root, name) for name in notebooks},
         items=list(shown.values()),
         yours=verdicts.as_table(yours),
-        equal=sum(row.same for row in yours),
+        equal=int(yours["same"].sum()),
         formats=FORMATS,
         provenance=provenance(found),
         records=found,

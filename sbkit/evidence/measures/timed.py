@@ -105,15 +105,6 @@ def plan_bits(evidence: Evidence, ours: Way) -> Measured:
     return exact(32 * mine["weight_bytes"].sum() / plain["weight_bytes"].sum(), [mine["name"].iloc[0]])
 
 
-@measure("times as many bytes", neutral=1.0)
-def plan_bytes(evidence: Evidence, ours: Way, over: Way) -> Measured:
-    """Bytes of the plans of all layers: those of `ours` over those of `over`."""
-    study = _study(evidence, "layers")
-    mine, theirs = _timings(study, ours), _timings(study, over)
-    _alike(mine, theirs)
-    return exact(mine["weight_bytes"].sum() / theirs["weight_bytes"].sum(), [mine["name"].iloc[0]])
-
-
 COSTS = {
     "operations": lambda table: 2 / table["best_reduction"],  # of a weight and output position; 2 is dense
     "operations per bit": lambda table: 2 / table["best_reduction"] / table["entropy_bits"],
