@@ -56,7 +56,8 @@ def speedup(
 ) -> Measured:
     """Summed latency of a study's layers, or of its network: that of `over` over that of `ours`.
 
-    n counts rounds, or processes where the benchmark pooled several. With `channels`, of the [3, 3, channels, channels] layer alone.
+    n counts rounds, or processes where the benchmark pooled several. With `channels`, of the [3, 3, channels,
+    channels] layer alone.
     """
     found = _study(evidence, study, shapes, batch)
     mine, theirs = (_timings(found, contender, channels) for contender in (ours, over))
