@@ -286,13 +286,13 @@ def test_oblong_images_of_any_layout_from_torch_or_numpy():
 def test_a_channels_last_model_reaches_the_kernels_uncopied(monkeypatch):
     """Training keeps models in channels_last, which each kernel would have to undo."""
     model = copy.deepcopy(settled("resnet18", SCHEMES["signed_binary"])).to(memory_format=torch.channels_last)
-    network = compile(model, image=image("resnet18"), batch=3, tune=False)
+    network = compile(model, image=image("resnet18"), batch=3)  # tuned
     monkeypatch.setattr(np, "ascontiguousarray", lambda a: a)
     assert_agree(network(images("resnet18")), model(images("resnet18")))  # kernels refuse another layout
 
 
 def test_repr_lists_totals_and_steps():
-    network = compile(settled("resnet8", SCHEMES["binary"]), image=image("resnet8"))
+    network = compile(settled("resnet8", SCHEMES["binary"]), image=image("resnet8"), tune=False)
     layers = network.layers.values()
     assert network.operations.adds == sum(p.operations.adds for p in layers) > 0
     assert network.weight_bytes == sum(p.weight_bytes for p in layers) > 0
