@@ -191,7 +191,7 @@ def fig_energy(table: DataFrame) -> Figure:
     """Energy and throughput of a network of `energy_table`, by what the array exploits and by scheme.
 
     Energy is split into its parts, dark to light; behind each bar stands its ratio to binary in two groups. Full
-    precision is left to the table, because its bar would dwarf the others.
+    precision is left out, because its bar would dwarf the others.
     """
     table = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
     names = list(table["label"])

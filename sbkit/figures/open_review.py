@@ -90,7 +90,11 @@ TOPICS: dict[tuple[str, str], tuple[Comparison, ...]] = {
         *_each(_RANDOM, "region_channels"),
         *(
             Comparison(
-                Group("random_signs", (("region_channels", n),)), _MASKS, ("codebook",), (), f"{n}-channel signs"
+                Group("random_signs", (("region_channels", n),)),
+                _MASKS,
+                ("codebook",),
+                (),
+                f"random signs of {n} channels",
             )
             for n in (8, 16)
         ),
@@ -163,11 +167,11 @@ def fig_review_differences(table: DataFrame) -> Figure:
     """
     plain = DESIGNS["signed_binary"].label
     headings = [
-        f"{row.question} {row.topic}" + (f"\nover {short(row.over, 32)}" if row.over != plain else "")
+        f"{row.question} {row.topic}" + (f"\nover {short(row.over, 30, lines=2)}" if row.over != plain else "")
         for row in table.itertuples()
     ]
     columns = _halves(headings)
-    names = [short(what, 36) for what in table["what"]]
+    names = [short(what, 34, lines=2) for what in table["what"]]
     tallest = max(rows_height(names[part], headings[part]) for part in columns)
     figure, axes = plt.subplots(1, len(columns), figsize=(PAGE, 0.75 + tallest), sharex=True, squeeze=False)
     for axis, part in zip(axes[0], columns, strict=True):

@@ -68,9 +68,7 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     layout.plain_log(axis.yaxis, bottom, top)
     handles = layout.scheme_handles(style.schemes(table["scheme"]), linestyle="-")
     handles += [layout.handle(name, linestyle=line) for name, line in (("trained", "-"), ("shuffled", ":"))]
-    layout.head(
-        figure, "Large layers must repeat filters, trained or not", [*handles, layout.handle("paper", **style.PAPER)]
-    )
+    layout.head(figure, "Large layers must repeat filters", [*handles, layout.handle("paper", **style.PAPER)])
     return figure
 
 
