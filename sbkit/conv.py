@@ -79,25 +79,15 @@ def _resnet(H: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[C
     return tuple(shapes)
 
 
-RESNET18_SHAPES = _resnet(56, (64, 128, 256, 512), (2, 2, 2, 2))
-"""The 16 quantized 3x3 convolutions of ResNet-18 at 224x224 input: 10,985,472 weights."""
-
-RESNET34_SHAPES = _resnet(56, (64, 128, 256, 512), (3, 4, 6, 3))
-"""The 32 quantized 3x3 convolutions of ResNet-34 at 224x224 input: 21,086,208 weights."""
-
-RESNET20_SHAPES = _resnet(32, (16, 32, 64), (3, 3, 3))
-"""The 18 quantized 3x3 convolutions of the CIFAR ResNet-20 at 32x32 input: 267,264 weights."""
-
-RESNET32_SHAPES = _resnet(32, (16, 32, 64), (5, 5, 5))
-"""The 30 quantized 3x3 convolutions of the CIFAR ResNet-32 at 32x32 input: 460,800 weights."""
-
 NETWORK_SHAPES: dict[str, tuple[ConvShape, ...]] = {
-    "resnet18": RESNET18_SHAPES,
-    "resnet34": RESNET34_SHAPES,
-    "resnet20": RESNET20_SHAPES,
-    "resnet32": RESNET32_SHAPES,
+    "resnet18": _resnet(56, (64, 128, 256, 512), (2, 2, 2, 2)),  # at 224x224: 10,985,472 weights
+    "resnet34": _resnet(56, (64, 128, 256, 512), (3, 4, 6, 3)),  # at 224x224: 21,086,208 weights
+    "resnet20": _resnet(32, (16, 32, 64), (3, 3, 3)),  # the CIFAR network at 32x32: 267,264 weights
+    "resnet32": _resnet(32, (16, 32, 64), (5, 5, 5)),  # the CIFAR network at 32x32: 460,800 weights
 }
-"""By the name of a network, the shapes of its quantized convolutions, in the order they run."""
+"""By the name of a network, the shapes of its quantized 3x3 convolutions, in the order they run."""
+
+RESNET18_SHAPES, RESNET34_SHAPES, RESNET20_SHAPES, RESNET32_SHAPES = NETWORK_SHAPES.values()
 
 
 @dataclass(frozen=True, eq=False)

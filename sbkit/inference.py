@@ -31,7 +31,7 @@ from sbkit import kernels
 from sbkit.checks import whole
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.models import BasicBlock, QuantConv2d, QuantLinear, ResNet, conv_shapes, quant_layers, quantized_weights
-from sbkit.models.residual import NarrowShortcut
+from sbkit.models.networks import NarrowShortcut
 
 LOGIT_BOUND = 5e-5
 
@@ -95,6 +95,7 @@ class Network:
         ]
         width = max(len(step.name) for step in self.steps)
         for name, call, sources, target in self.steps:
+            call = getattr(call, "func", call)  # of a partial
             what = f"torch {getattr(call, '__name__', type(call).__name__).strip('_')}"
             if layer := self.layers.get(name):
                 s = layer.shape
@@ -171,19 +172,19 @@ def compile(
     if layers.keys() != weights.keys():
         raise TypeError(f"model nests its layers {list(weights)}; allowed: a network of build_model")
     network = Network(tuple(image), batch, tuple(steps), layers)
-    for name, layer in quant_layers(model).items():  # the rest of the model stays as it was
-        layer.quantizer = nn.Identity()
-        layer.weight.copy_(torch.from_numpy(weights[name].dense()))
-    _hold(network, model)
+    _hold(network, model, weights)
     return network
 
 
 @torch.inference_mode()
-def _hold(network: Network, reference: nn.Module) -> None:
-    """Raises RuntimeError unless the network computes on random images what the reference does."""
+def _hold(network: Network, model: nn.Module, weights: Mapping[str, QuantizedWeight]) -> None:
+    """Raises RuntimeError unless the network computes on random images what the model does with these weights."""
+    for name, layer in quant_layers(model).items():  # the rest of the model stays as it was
+        layer.quantizer = nn.Identity()
+        layer.weight.copy_(torch.from_numpy(weights[name].dense()))
     x = torch.randn(network.batch, *network.image, generator=torch.Generator().manual_seed(0))
     some = sorted({0, network.batch // 2, network.batch - 1})  # images do not meet in evaluation mode
-    found, expected = network(x)[some], reference(x[some])
+    found, expected = network(x)[some], model(x[some])
     if not expected.isfinite().all():
         raise ValueError(
             "model has logits that are not finite on random images, so that nothing can be held to it; allowed: a "

@@ -42,13 +42,11 @@ def test_unique_filters_are_those_of_3x3_layers():
     assert (row["layer"], row["filters"], row["unique"], row["repetition"], row["bound"]) == ("conv", 16, 1, 16.0, 1023)
 
 
-def test_shuffled_codes_keep_every_filters_values_and_redrawn_ones_the_density():
+def test_shuffled_codes_keep_every_filters_values():
     made = {"conv": layer("signed_binary", 16, 0.4)}
     shuffled, again = (codes.shuffled(made, seed)["conv"].codes for seed in (0, 1))
     assert (np.sort(shuffled.reshape(16, -1)) == np.sort(made["conv"].codes.reshape(16, -1))).all()
     assert (shuffled != made["conv"].codes).any() and (shuffled != again).any()
-    redrawn = codes.redrawn(made)["conv"]
-    assert redrawn.density == pytest.approx(made["conv"].density, abs=0.05) and redrawn.scheme == "signed_binary"
 
 
 # Operations
@@ -61,7 +59,7 @@ def test_operations_are_those_of_the_best_group():
     assert row["reduction"] == max(reduction(weight, "table", group=group) for group in range(1, 11))
     assert row["reduction"] == pytest.approx(2 * weight.codes.size / (row["adds"] + row["multiplies"]))
     graph = table.loc[Way("dataflow", "binary", "rewritten")]
-    expected = operations(weight, "dataflow", group=graph["group"], encoding="rewritten")
+    expected = operations(weight, "dataflow", group=int(graph["group"]), encoding="rewritten")
     assert (graph["adds"], graph["multiplies"]) == expected
 
 
@@ -114,15 +112,11 @@ def test_the_papers_graph_takes_three_additions():
     table = toy.graphs_table()
     ours = table[table["scheme"] == "signed_binary"]
     assert ours.loc[ours["kind"] != "input", "parts"].tolist() == ["+a +c", "+e +ac", "-b -ac"]
-    adds = toy.adds_table(table).set_index("scheme")[["adds_without_sharing", "adds", "paper"]]
-    assert adds.loc["binary"].tolist() == [10, 7, 8]
-    assert adds.loc["ternary_twn"].tolist() == [7, 6, 6]
-    assert adds.loc["signed_binary"].tolist() == [4, 3, 4]
+    adds = table.groupby("scheme")["adds"].first()
+    assert adds.to_dict() == {"binary": 7, "ternary_twn": 6, "signed_binary": 3}
 
 
-def test_pairs_of_latent_filters_are_counted_with_their_orders():
-    found, total = toy.pairs_with({}, inputs=2)
-    assert found == total == 16**2
-    binary = list(itertools.product((1, 1, -1, -1), repeat=2))  # two latent weights have the same code
-    adds = [toy.graphs_table({"binary": pair})["adds"].iloc[0] for pair in itertools.product(binary, repeat=2)]
-    assert toy.pairs_with({"binary": 1}, inputs=2) == (adds.count(1), total)
+def test_an_example_exists_where_some_pair_of_filters_has_its_additions():
+    binary = itertools.product((1, -1), repeat=2)
+    adds = {toy.graphs_table({"binary": pair})["adds"].iloc[0] for pair in itertools.product(binary, repeat=2)}
+    assert {wanted for wanted in range(6) if toy.exists({"binary": wanted}, inputs=2)} == adds

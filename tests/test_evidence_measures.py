@@ -120,14 +120,13 @@ def test_what_no_record_measures_is_missing(tmp_path):
 def test_every_measure_says_what_it_counts(committed):
     reckoned = Measurer(Evidence(None, None, {}))
     assert reckoned("distinct_patterns", {"scheme": "signed_binary"}).value == 1023
-    assert reckoned("toy_exists", {}).remark.endswith(" pairs of latent filters")
-    assert reckoned("toy_exists", {"printed": True}).value == 0
+    assert [reckoned("toy_exists", {"printed": printed}).value for printed in (False, True)] == [1, 0]
     assert reckoned("paper_ratio", {"numerator": "row_signed_binary", "denominator": "row_ternary"}).of == "exact"
     with pytest.raises(ValueError, match="paper = 'speed'; allowed: speedup_over_binary"):
         reckoned("paper_value", {"key": "speed"})
     for name in ("speedup", "top1_gap"):
         assert MEASURES[name].neutral is not None and MEASURES[name].unit
-    assert committed("review")("flips", {"ours": SIGNED}).of in COUNTED
+    assert committed("review")("density", {"ours": SIGNED}).of in COUNTED
     assert not math.isnan(committed("review")("code_bits", {"scheme": "binary"}).value)
 
 

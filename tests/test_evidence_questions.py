@@ -18,8 +18,7 @@ def listed():
 
 @pytest.fixture(scope="module")
 def table(listed, committed):
-    measurers = {profile: committed(profile.rpartition("/")[2]) for profile in questions.profiles(listed)}
-    return questions.numbers_table(listed, measurers)
+    return questions.numbers_table(listed, lambda profile: committed(profile.removeprefix("reference/")))
 
 
 def test_every_question_is_asked_once(listed):
@@ -82,19 +81,20 @@ def measurer(values):
 def test_own_records_come_first_and_are_said_to_disagree():
     reference = {"reference/speed": measurer({"speedup": Measured(2.0, 0.1, 7)})}
     own = reference | {"mine": measurer({"speedup": Measured(0.5, 0.1, 7)})}
-    table = questions.numbers_table([QUESTION], own, "mine")
+    table = questions.numbers_table([QUESTION], own.__getitem__, "mine")
     assert table.loc[0, ["profile", "holds"]].tolist() == ["mine", "disagrees"]
     text = questions.as_markdown(questions.answers_table([QUESTION], table), table)
     assert questions.DISAGREES in text and "**x.** x" in text
     for lacking in ({}, {"speedup": Measured(0.5, math.nan, 1)}):
-        table = questions.numbers_table([QUESTION], reference | {"mine": measurer(lacking)}, "mine")
+        asked = reference | {"mine": measurer(lacking)}
+        table = questions.numbers_table([QUESTION], asked.__getitem__, "mine")
         assert table.loc[0, ["profile", "holds"]].tolist() == ["reference/speed", "agrees"]
     fixed = QUESTION | {"numbers": [ROW | WAYS | {"fixed": True}]}
-    assert questions.numbers_table([fixed], own, "mine").loc[0, "profile"] == "reference/speed"
+    assert questions.numbers_table([fixed], own.__getitem__, "mine").loc[0, "profile"] == "reference/speed"
 
 
 def test_what_nothing_measures_is_said():
-    table = questions.numbers_table([QUESTION], {"reference/speed": measurer({})})
+    table = questions.numbers_table([QUESTION], lambda profile: measurer({}))
     assert table.loc[0, ["ours", "holds", "lacks"]].tolist() == ["-", "not measured", "a benchmark"]
     assert questions.answers_table([QUESTION], table).loc[0, "holds"] == "not measured"
 

@@ -1,6 +1,5 @@
 """03_accuracy: means and pairs whose numbers fit in the head, and figures of the committed records."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +126,3 @@ def test_an_anchor_of_an_unknown_network_is_refused(tmp_path):
     (tmp_path / "anchors.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="IR-Net: network = 'resnet99'; allowed: resnet18, resnet34"):
         accuracy.published_table(tmp_path / "anchors.toml")
-
-
-def test_a_search_for_the_rate_has_a_row_per_design_and_recipe():
-    rows = [("a", 50.0, BINARY), ("b", 60.0, BINARY | {"learning_rate": 0.02}), ("c", 70.0, {})]
-    rows += [("d", 40.0, BINARY | {"optimizer": "sgd", "learning_rate": rate}) for rate in (0.1, 0.3)]
-    table = accuracy.learning_rate_table(runs.grouped(frame(*rows[:4], ("e", 45.0, rows[4][2]))))
-    assert table["design"].tolist() == ["binary", "binary"]
-    assert table["recipe"].tolist() == ["", "optimizer = sgd"]
-    assert table["top1_by_rate"].tolist() == ["0.01: 50.00, 0.02: 60.00", "0.1: 40.00, 0.3: 45.00"]
-    assert table["best"].tolist() == [0.02, 0.3] and math.isnan(table["0.1"][0]) and table["0.3"][1] == 45
-    assert accuracy.learning_rate_table(runs.grouped(frame(*rows[2:4]))).empty, "no design was trained at two rates"

@@ -1,7 +1,6 @@
 """Tables of the accelerator model and their figures, on codes that are made up and on committed records."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def evidence():
 
 @pytest.fixture(scope="module")
 def sensitivity():
-    return energy.sensitivity_table(OURS, [BINARY, TERNARY])
+    return energy.sensitivity_table(OURS, BINARY)
 
 
 # Codes
@@ -81,7 +80,7 @@ def test_codes_are_known_from_training_and_from_a_benchmark():
 
 
 def test_energy_adds_up_over_parts_and_layers():
-    table = energy.energy_table(KNOWN, Accelerator(batch=2))
+    table = energy.energy_table(KNOWN)
     parts = table[[f"{part}_uj" for part in model.PARTS]].sum(axis=1)
     assert parts.to_list() == pytest.approx(table["energy_uj"].to_list())
     place = ["variant", "scheme", "encoding"]
@@ -89,8 +88,8 @@ def test_energy_adds_up_over_parts_and_layers():
     layers = table[table["layer"] != "all"].groupby(place, sort=False)
     for column in ("energy_uj", "latency_ms", "count"):
         assert layers[column].sum().to_dict() == pytest.approx(whole[column].to_dict())
-    assert (whole["images_per_second"] * whole["latency_ms"]).to_list() == pytest.approx([2000] * len(whole))
-    expected = model.compare(OURS, BINARY, Accelerator(batch=2))
+    assert (whole["images_per_second"] * whole["latency_ms"]).to_list() == pytest.approx([1000] * len(whole))
+    expected = model.compare(OURS, BINARY, Accelerator())
     ours = whole.loc[("sparse", "signed_binary", "two_group")]
     assert ours[["energy_over_binary", "throughput_over_binary"]].to_list() == pytest.approx(list(expected))
     graphs = whole[whole.index.get_level_values("variant") == "repetition"]
@@ -101,50 +100,14 @@ def test_energy_adds_up_over_parts_and_layers():
 
 
 def test_what_moves_the_energy_most_comes_first(sensitivity):
-    over_binary = sensitivity[sensitivity["over"] == "binary"]
-    spans = over_binary.groupby("assumption", sort=False)["energy"].agg(np.ptp)
+    spans = sensitivity.groupby("assumption", sort=False)["energy"].agg(np.ptp)
     assert spans.is_monotonic_decreasing
-    base = over_binary[over_binary["base"]]
-    assert len(base) == len(spans)
-    assert set(base["energy"]) == {model.compare(OURS, BINARY, Accelerator()).energy}
-    assert list(over_binary.loc[over_binary["assumption"] == "activation bits in memory", "value"]) == ["8", "16", "32"]
-    assert set(over_binary["paper_energy"]) == {0.51} and set(over_binary["paper_throughput"]) == {2.86}
-    over_ternary = sensitivity[sensitivity["over"] == "ternary_twn"]
-    assert over_ternary["paper_energy"].isna().all()
-    assert set(over_ternary["assumption"]) - set(over_binary["assumption"]) == {"density of ternary"}
-
-
-def test_ranges_are_the_extremes_of_single_changes(sensitivity):
-    table = energy.ranges_table(sensitivity).set_index(["over", "ratio"])
-    cases = [case for case in model.cases(OURS, BINARY, Accelerator(), 1) if case.changes[0][1] != "dense"]
-    energies = [case.ratios.energy for case in cases]
-    row = table.loc[("binary", "energy")]
-    assert (row["lowest"], row["highest"]) == (min(energies), max(energies))
-    assert row["lowest"] <= row["base"] <= row["highest"] and row["paper"] == 0.51
-    [(label, value)] = min(cases, key=lambda case: case.ratios.energy).changes
-    assert row["lowest_with"] == f"{label} = {value}"
-    assert set(table.index.get_level_values("over")) == {"binary", "ternary (TWN)"}
-
-
-def test_needs_count_what_comes_near_the_paper():
-    table = energy.needs_table(OURS, BINARY).set_index("ratio")
-    base = model.compare(OURS, BINARY, Accelerator())
-    assert table["base"].to_list()[:3] == pytest.approx([base.energy, base.throughput, base.latency])
-    singles = list(model.cases(OURS, BINARY, Accelerator(), 1))
-    near = [case for case in singles if abs(case.ratios.energy / 0.51 - 1) <= 0.05]
-    both = [case for case in near if abs(case.ratios.throughput / 2.86 - 1) <= 0.05]
-    assert table.loc["energy", ["singles", "singles_near"]].to_list() == [len(singles), len(near)]
-    assert table.loc["energy and throughput", "singles_near"] == len(both)
-    assert (table["pairs_near"] < table["pairs"]).all()
-
-
-def test_the_nearest_cases_are_rows():
-    table = energy.nearest_table(OURS, BINARY)
-    assert table.groupby("ratio", sort=False).size().to_list() == [3, 3, 3, 3]
-    first = table.iloc[0]
-    assert first["off_percent"] == pytest.approx(100 * abs(first["energy"] / 0.51 - 1))
-    every = [case for n in (1, 2) for case in model.cases(OURS, BINARY, Accelerator(), n)]
-    assert first["off_percent"] == pytest.approx(min(100 * abs(case.ratios.energy / 0.51 - 1) for case in every))
+    base = sensitivity[sensitivity["base"]]
+    assert len(base) == len(spans) and set(base["energy"]) == {model.compare(OURS, BINARY, Accelerator()).energy}
+    bits = sensitivity["assumption"] == "activation bits in memory"
+    assert list(sensitivity.loc[bits, "value"]) == ["8", "16", "32"]
+    assert set(sensitivity["paper_energy"]) == {0.51} and set(sensitivity["paper_throughput"]) == {2.86}
+    assert energy.sensitivity_table(OURS, TERNARY)["paper_energy"].isna().all()
 
 
 def test_ratios_of_committed_records(evidence):
@@ -187,15 +150,12 @@ def test_energy_stacks_its_parts_and_leaves_full_precision_out():
 
 
 def test_sensitivity_shows_the_base_the_paper_and_the_outermost(sensitivity):
-    table = sensitivity[sensitivity["over"] == "binary"]
-    figure = energy.fig_energy_sensitivity(table)
+    figure = energy.fig_energy_sensitivity(sensitivity)
     axis = figure.axes[0]
     assert "paper 0.51" in labels(axis) and "dense" in labels(axis)
     names = [tick.get_text() for tick in axis.get_yticklabels()]
-    assert "activation bits in memory (32)" in names and len(names) == table["assumption"].nunique()
+    assert "activation bits in memory (32)" in names and len(names) == sensitivity["assumption"].nunique()
     check(figure)
-    with pytest.raises(ValueError, match="several pairs of schemes"):
-        energy.fig_energy_sensitivity(sensitivity)
 
 
 def test_ratios_draw_ranges_and_the_paper(evidence):
@@ -210,9 +170,3 @@ def test_ratios_draw_ranges_and_the_paper(evidence):
         (row.low, row.high) for row in table.itertuples() if row.of == "assumptions"
     ]
     check(figure)
-
-
-def test_other_machines_can_be_asked_for():
-    slow = replace(energy.BASE, dram_bytes_per_cycle=1)
-    [row] = energy.energy_table([TERNARY], slow).query("layer == 'all' and variant == 'sparse'").to_dict("records")
-    assert row["bound_by"] == "dram"

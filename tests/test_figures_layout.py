@@ -106,3 +106,11 @@ def test_long_names_are_cut_between_options():
     assert layout.short(name, 24) == "full precision, …"
     assert layout.short(name, 32, lines=2).split("\n")[1] == "batch_size\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}128, …"
     assert layout.short("binary") == "binary"
+
+
+def test_sliders_stand_still_where_a_page_is_saved_or_ipywidgets_lacks(monkeypatch):
+    moved = []
+    layout.sliders(lambda density=0.4: moved.append(density), True, density=(0, 1, 0.1))
+    monkeypatch.setattr(layout.importlib.util, "find_spec", lambda name: None)
+    layout.sliders(lambda density=0.5: moved.append(density), False, density=(0, 1, 0.1))
+    assert moved == [0.4, 0.5]

@@ -1,7 +1,6 @@
 """Tables of repetition on codes whose repetition is known, and figures of committed benchmarks."""
 
 import math
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +21,7 @@ def layer(scheme, channels, density=1.0, seed=0):
 
 
 @pytest.fixture(scope="module")
-def origins():
+def patterns():
     """Layers of 64 x 64 filters that are but 64 different ones, two runs of two schemes."""
     weights = {}
     for scheme, density in (("binary", 1.0), ("signed_binary", 0.4)):
@@ -30,7 +29,7 @@ def origins():
             weight = layer(scheme, 64, density, seed)
             repeated = np.repeat(weight.codes[:, :1], 64, axis=1)
             weights[f"{scheme}-s{seed}"] = {"conv": replace(weight, codes=repeated)}
-    return repetition.origins_table(weights)
+    return repetition.patterns_table(weights)
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +44,18 @@ def bench():
     return benchmarks.read(REFERENCE / "quick")
 
 
-def test_learned_repetition_is_told_from_that_of_chance(origins):
-    counts = origins.groupby(["codes", "scheme"])["unique"].max()
-    assert counts["trained", "binary"] <= 64 and counts["random", "binary"] == 512 == counts["shuffled", "binary"]
-    table = repetition.unique_filters_table(origins).set_index(["scheme", "filters"])
-    ours = table.loc[("binary", 4096)]
-    assert (ours["n"], ours["bound"], ours["least_repetition"]) == (2, 512, 8)
-    assert ours["over_random_mean"] < 0.2 and ours["over_shuffled_mean"] < 0.2
-    assert ours["over_random"].endswith("(n=2)") and ours["trained"].endswith("(n=2)")
-    papers = table.loc[("signed binary", 65536)]
-    assert (papers["paper"], papers["bound"], papers["random"]) == (1024, 1023, "1023.0 (n=1)")
-    assert math.isnan(papers["over_random_mean"]) and papers["trained"] == ""
-    assert ("ternary (TWN)", 65536) not in table.index, "no run of it"
+def test_learned_repetition_is_told_from_that_of_chance(patterns):
+    counts = patterns.groupby(["codes", "scheme"])["unique"].max()
+    assert counts["trained", "binary"] <= 64 and counts["shuffled", "binary"] == 512 == counts["paper", "binary"]
+    papers = patterns[patterns["codes"] == "paper"].set_index("scheme")
+    assert papers["unique"].to_dict() == {"binary": 512, "signed_binary": 1024}, "no run of ternary"
 
 
-def test_the_order_of_runs_does_not_change_random_codes():
+def test_the_order_of_runs_does_not_change_shuffled_codes():
     weights = {name: {"conv": layer("signed_binary", 16, 0.4)} for name in ("a", "b")}
-    one, other = (repetition.origins_table(dict(runs)) for runs in (weights.items(), reversed(weights.items())))
-    place = ["name", "codes", "filters"]
-    assert (one.sort_values(place)["unique"].to_list()) == other.sort_values(place)["unique"].to_list()
+    one, other = (repetition.patterns_table(dict(runs)) for runs in (weights.items(), reversed(weights.items())))
+    place = ["codes", "name"]
+    assert one.sort_values(place)["unique"].to_list() == other.sort_values(place)["unique"].to_list()
 
 
 def test_the_papers_reductions_stand_beside_random_and_trained_codes(bench):
@@ -90,20 +82,15 @@ def test_a_networks_layers_are_summed_by_their_operations(bench):
     assert ours.loc["64→64 @56", "paper"] == 6.65 and ours["reduction"].drop("all").min() < ours.loc["all", "reduction"]
     binary = table[table["encoding"] != "two_group"]
     assert binary["paper"].isna().all(), "the paper has codes in two groups"
-    wide = repetition.layers_table(table)
-    assert list(wide) == ["algorithm", "network", "layer", "binary", "ternary (TWN)", "signed binary"]
-    best = wide[(wide["algorithm"] == "table") & (wide["layer"] == "all")].iloc[0]
-    same = table[(table["algorithm"] == "table") & (table["layer"] == "all") & (table["scheme"] == "binary")]
-    assert best["binary"] == same.loc[same["network"] == best["network"], "reduction"].max()
     assert repetition.layer_reductions(DataFrame()).empty
 
 
 # Figures
 
 
-def test_figures_of_all_tables(origins, operations, bench):
+def test_figures_of_all_tables(patterns, operations, bench):
     tables = {
-        "unique_filters": origins,
+        "unique_filters": patterns,
         "operations": operations,
         "dataflow_graph": toy.graphs_table(),
         "reductions_layers": repetition.layer_reductions(benchmarks.find(bench, "operations")),
@@ -134,8 +121,8 @@ def test_bars_of_operations_are_means_of_the_largest_layers(operations):
         repetition.fig_operations(operations.assign(K=1))
 
 
-def test_unique_filters_has_every_bound_and_the_papers_values(origins):
-    [axis] = repetition.fig_unique_filters(origins).axes
+def test_unique_filters_has_every_bound_and_the_papers_values(patterns):
+    [axis] = repetition.fig_unique_filters(patterns).axes
     assert {text.get_text().strip() for text in axis.texts} == {"512", "1,023"}
     [paper] = [line for line in axis.lines if line.get_marker() == "D"]
     points = {(x, y) for x, y in zip(paper.get_xdata(), paper.get_ydata(), strict=True) if y == y}
@@ -163,10 +150,3 @@ def test_the_toy_names_its_additions():
     ]  # fmt: skip
     grey = [text.get_text() for text in figure.axes[2].texts if text.get_color() == "0.7"]
     assert grey == ["d", "f"]
-
-
-def test_without_ipywidgets_the_density_stands_still(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    seen = []
-    repetition.slider(seen.append, 0.4)
-    assert seen == [0.4]

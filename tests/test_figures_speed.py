@@ -66,13 +66,6 @@ def test_people_see_a_row_for_each_contender_and_reference(layers):
     assert row["one"].startswith("12.00 ± ") and row["all"] != row["all"]
 
 
-def test_plans_are_summed_over_the_layers(layers):
-    table = speed.plans_table(speed.speed_table(layers)).set_index("label")
-    assert table.loc["table, binary"].to_list() == [100, 4.0, 500.0, "6, 6"]
-    assert table.loc["torch contiguous", "bits_per_weight"] == 32 and table.loc["torch contiguous", "groups"] == ""
-    assert np.isnan(table.loc["table, signed binary", "bits_per_weight"]), "it lacks a layer"
-
-
 def test_threads_are_compared_within_rounds():
     rows = [timing(OURS, "one", 4.0, 6.0, on_threads=1), timing(OURS, "one", 2.0, 2.0, on_threads=2)]
     rows += [timing(OURS, "two", 4.0, 4.0, on_threads=1), timing(OURS, "two", 4.0, 4.0, on_threads=2)]

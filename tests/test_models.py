@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, RESNET32_SHAPES, RESNET34_SHAPES
+from sbkit.conv import RESNET20_SHAPES, RESNET32_SHAPES, RESNET34_SHAPES
 from sbkit.models import (
     MODELS,
     NONLINEARITIES,
-    QuantConv2d,
     QuantLinear,
     build_model,
     conv_shapes,
@@ -46,7 +45,6 @@ def test_sizes_are_the_stated_ones(name):
     [
         ("resnet20", 32, RESNET20_SHAPES),
         ("resnet32", 32, RESNET32_SHAPES),
-        ("resnet18", 224, RESNET18_SHAPES),
         ("resnet34", 224, RESNET34_SHAPES),
     ],
 )
@@ -115,7 +113,7 @@ def test_attention_is_the_stated_formula():
 
 @pytest.mark.parametrize("name, size", [("resnet8", 32), ("mlp", 32), ("transformer", 28)])
 def test_the_same_seed_gives_every_scheme_the_same_latent_weights(name, size):
-    options = {"image_size": size, "seed": 3}
+    options, state = {"image_size": size, "seed": 3}, torch.get_rng_state()
     models = {key: build_model(name, quantizer=QuantizerConfig(key), **options) for key in QUANTIZERS}
     random = QuantizerConfig(assignment="random", region_channels=4, channel_signs=True)
     models["random signs"] = build_model(name, quantizer=random, **options)
@@ -126,6 +124,7 @@ def test_the_same_seed_gives_every_scheme_the_same_latent_weights(name, size):
         assert all(torch.equal(p, reference[n]) for n, p in parameters.items()), key
     other = build_model(name, quantizer=FULL, image_size=size, seed=4)
     assert not torch.equal(next(other.parameters()), next(iter(reference.values())))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_fixed_signs_are_reproducible_and_differ_between_seeds_and_layers():
@@ -168,12 +167,6 @@ def test_conv_shapes_takes_oblong_images_and_leaves_the_model_as_it_was():
     assert model.training and all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
 
 
-def test_building_leaves_the_global_generator_alone():
-    state = torch.get_rng_state()
-    build_model("resnet8", quantizer=QuantizerConfig(assignment="random"))
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 @pytest.mark.parametrize(
     "options", [{"double_shortcut": True}, {"clamp": 2.0}, {"double_shortcut": True, "clamp": 2.0}]
 )
@@ -204,42 +197,35 @@ def test_forms_of_the_block_are_the_stated_formulas_with_the_same_weights(option
     assert not torch.allclose(plain.layer2[0](x), expected, atol=1e-2)
 
 
-_GRADIENTS = """
-import torch
-from sbkit.models import build_model
-from sbkit.quantizers import QuantizerConfig
-torch.manual_seed(0)
-for width in (1, 4, 7, 8, 9):
-    x, gradients = torch.randn(32, 1, 8, 8), []
-    for layout in (torch.contiguous_format, torch.channels_last):
-        options = {"in_channels": 1, "image_size": 8, "width": width}
-        # Not ReLU, whose gradient jumps where a layout's rounding moves an activation over 0.
-        model = build_model("resnet8", quantizer=QuantizerConfig(), nonlinearity="tanh", **options)
-        model.to(memory_format=layout)(x.contiguous(memory_format=layout)).square().sum().backward()
-        gradients.append([p.grad.contiguous() for p in model.parameters()])
-    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
-"""
-
-
-@pytest.mark.parametrize("isa", ["AVX2", "DEFAULT"])
-def test_narrow_networks_have_right_gradients_in_channels_last(isa):
+def test_narrow_networks_have_right_gradients_in_channels_last():
     """On AVX2, which nearly every x86 CPU can be told to be, oneDNN has none for a narrow convolution with a stride."""
-    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
-    done = subprocess.run([sys.executable, "-c", _GRADIENTS], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    torch.manual_seed(0)
+    for width in (1, 7, 8):
+        x, gradients = torch.randn(16, 1, 8, 8), []
+        for layout in (torch.contiguous_format, torch.channels_last):
+            options = {"in_channels": 1, "image_size": 8, "width": width}
+            # Not ReLU, whose gradient jumps where a layout's rounding moves an activation over 0.
+            model = build_model("resnet8", quantizer=QuantizerConfig(), nonlinearity="tanh", **options)
+            model.to(memory_format=layout)(x.contiguous(memory_format=layout)).square().sum().backward()
+            gradients.append([p.grad.contiguous() for p in model.parameters()])
+        torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
 
 
-def test_stem_shortcuts_and_classifier_stay_in_full_precision():
-    model = build_model("resnet20", quantizer=QuantizerConfig())
-    plain = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    assert len(plain) == 4  # stem, two shortcuts, classifier
-    assert all(isinstance(layer, QuantConv2d) for layer in quant_layers(model).values())
+def test_they_have_on_avx2_too():
+    """oneDNN reads this variable as it starts, hence a process of its own."""
+    test = f"{__file__}::{test_narrow_networks_have_right_gradients_in_channels_last.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_quantized_weights_are_what_the_network_computes_with():
     model = build_model("resnet8", quantizer=QuantizerConfig(region_channels=8, assignment="random"))
     weights = quantized_weights(model)
     assert list(weights) == list(quant_layers(model))
+    plain = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert len(plain) == 4  # in full precision: stem, two shortcuts, classifier
     for name, layer in quant_layers(model).items():
         np.testing.assert_array_equal(weights[name].dense(), layer.quantizer(layer.weight).detach().numpy())
     assert quantized_weights(build_model("resnet8", quantizer=FULL)) == {}
@@ -275,7 +261,7 @@ def test_an_interrupted_pass_leaves_nothing_in_a_layer_or_its_copies(key):
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-@pytest.mark.parametrize("options", [{}, {"quantizer": "ternary_ttq"}, {"estimator": "sb_ede", "threshold": "learned"}])
+@pytest.mark.parametrize("options", [{"quantizer": "ternary_ttq"}, {"estimator": "sb_ede", "threshold": "learned"}])
 def test_gradient_checkpoints_change_no_gradient(options, reentrant):
     model = build_model("resnet8", quantizer=QuantizerConfig(**options), width=4)
     x, gradients = torch.randn(4, 3, 8, 8), []
@@ -308,13 +294,6 @@ def test_onnx_export_of_a_layer_and_of_a_network(key):
     layer, y = model.layer2[0].conv1, torch.randn(2, 4, 8, 8)
     torch.testing.assert_close(exported(layer, y), conv_of_codes(layer, y), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(exported(model, x), model(x).detach(), atol=1e-4, rtol=1e-4)
-
-
-def test_quant_linear_is_a_linear_layer_of_its_quantized_weight():
-    layer = QuantLinear(6, 4, config=QuantizerConfig("binary"), signs=torch.Generator())
-    nn.init.normal_(layer.weight)
-    x = torch.randn(3, 6)
-    torch.testing.assert_close(layer(x), x @ torch.where(layer.weight >= 0, 1.0, -1.0).T)
 
 
 def test_progress_reaches_every_quantizer():

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from sbkit.designs import DESIGNS
 from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, random_patterns, response, sparsest_masks
-from sbkit.quantizers.regions import MAX_CODEBOOK_BITS, MAX_CODEBOOK_CHANNELS
 from sbkit.records import changed
 from sbkit.schemes import SCHEMES
 
-SHAPES = [(7, 16), (7, 16, 3), (8, 16, 3, 3), (1, 4, 1, 1), (6, 8, 5, 5)]
+SHAPES = [(7, 16), (7, 16, 3), (8, 16, 3, 3), (1, 4, 1, 1)]
 SIGNED = [
     {},
     {"scale": "mean"},
@@ -128,6 +127,9 @@ def test_values_and_gradients_are_exactly_those_of_the_plain_formulas(config, la
     value = quantizer(leaf)
     value.backward(upstream)
     assert torch.equal(value, factor * codes) and torch.equal(leaf.grad, plain)
+    # Elsewhere in memory, a convolution in channels_last would have to move the weights at every step.
+    if layout is torch.channels_last and not config.standardize:
+        assert value.stride() == leaf.grad.stride() == leaf.stride()
 
 
 W = [[1.0, 0.5, 0.3, 0.2], [-2.0, -2.0, -1.0, 3.0]]  # mean|w| 0.5 and 2, of the layer 1.25
@@ -209,6 +211,32 @@ def test_standardized_values_by_hand():
     for key in ("binary", "zero_one", "signed_binary"):
         quantizer = _make(QuantizerConfig(key, standardize=True, scale="mean"), w.shape)
         assert quantizer(w).isfinite().all() and _gradient(quantizer, w, torch.ones(2, 4)).isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1e13, 1e19, 1e30, 3e38])
+@pytest.mark.parametrize("key", ["binary", "zero_one", "signed_binary"])
+def test_standardization_does_not_depend_on_the_size_of_the_weights(key, size):
+    """One large filter beside an ordinary one; the standardized weights of both are finite and right."""
+    quantizer = _make(QuantizerConfig(key, standardize=True, scale="mean"), (2, 16))
+    w, upstream = _latent((2, 16)).clamp(-1, 1), _latent((2, 16), 1)
+    large = w * torch.tensor([[size], [1.0]])
+    np.testing.assert_array_equal(quantizer.codes(large).codes, quantizer.codes(w).codes)
+    np.testing.assert_allclose(quantizer(large), quantizer(w), rtol=1e-5)
+    grown = _gradient(quantizer, large, upstream).double()
+    grown[0] *= size
+    np.testing.assert_allclose(grown, _gradient(quantizer, w, upstream), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
+@pytest.mark.parametrize("config", CONFIGS, ids=_id)
+def test_weights_that_have_no_codes_are_refused(config, value):
+    w = _latent((7, 16))
+    w[2:4, 5] = value
+    if value == 3e38 and config.standardize:
+        assert np.isfinite(_make(config, w.shape).codes(w).dense()).all()
+        return
+    with pytest.raises(ValueError, match="latent weights have a sum of magnitudes that is not finite"):
+        _make(config, w.shape).codes(w)
 
 
 @pytest.mark.parametrize("K, fraction, positive", [(7, 0.5, 3), (7, 0.0, 0), (7, 1.0, 7), (7, 0.3, 2), (100, 0.29, 29)])
@@ -311,20 +339,16 @@ def test_regions_of_one_tap_have_signs_of_their_own():
 
 
 @pytest.mark.parametrize("assignment", ["random", "learned"])
-def test_a_codebook_of_all_masks_changes_nothing(assignment):
+def test_a_codebook_of_all_patterns_changes_nothing(assignment):
     shape = (6, 8, 3, 3)
     every = _make(QuantizerConfig(assignment=assignment, codebook_bits=4, **CODEBOOK), shape)
     none = _make(QuantizerConfig(assignment=assignment, **CODEBOOK), shape)
     none.beta = every.beta  # the codebook is drawn before them
     np.testing.assert_array_equal(every(_latent(shape)), none(_latent(shape)))
     assert every.weight_bits == none.weight_bits
-
-
-def test_a_codebook_of_all_signs_is_binary():
-    every = _make(QuantizerConfig("binary", **SIGN_PATTERNS | {"codebook_bits": 4}), (6, 8, 3, 3))
-    w = _latent((6, 8, 3, 3))
-    np.testing.assert_array_equal(every(w), _make(QuantizerConfig("binary"), w.shape)(w))
-    assert every.weight_bits == 1
+    signs, w = _make(QuantizerConfig("binary", **SIGN_PATTERNS | {"codebook_bits": 4}), shape), _latent(shape)
+    np.testing.assert_array_equal(signs(w), _make(QuantizerConfig("binary"), shape)(w))
+    assert signs.weight_bits == 1
 
 
 def test_sparsest_masks():
@@ -403,13 +427,6 @@ def _temperature(p):
     return t, max(1 / t, 1)
 
 
-def test_ede_temperature_at_start_middle_end():
-    quantizer = _make(QuantizerConfig("binary", estimator="ede"), (2, 2))
-    for progress, t, k in ((0.0, 0.1, 10.0), (0.5, 1.0, 1.0), (1.0, 10.0, 1.0)):
-        quantizer.set_progress(progress)
-        assert quantizer.t == pytest.approx(t) and quantizer.k == pytest.approx(k)
-
-
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("estimator", ["ste", "ede", "sb_ede"])
 def test_signed_binary_gradient(estimator, progress):
@@ -427,12 +444,6 @@ def test_signed_binary_gradient(estimator, progress):
         slope = k * t * (1 - np.tanh(t * (x[index] - shift)) ** 2) if estimator != "ste" else float(abs(x[index]) <= 1)
         expected = slope * quantizer.channel_sign[index[1]].item() * upstream[index].item()
         assert grad[index] == pytest.approx(expected, rel=1e-4, abs=1e-6)
-
-
-def test_binary_mean_scale_gradient_is_scaled_and_clipped():
-    w = torch.tensor([[0.5, -1.5, 0.25, 0.75]])
-    grad = _gradient(_make(QuantizerConfig("binary", scale="mean"), w.shape), w, torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
-    np.testing.assert_allclose(grad, [[0.75, 0.0, 2.25, 3.0]])  # mean|w| = 0.75, no gradient beyond |w| = 1
 
 
 @pytest.mark.parametrize("key", ["signed_binary", "zero_one"])
@@ -520,15 +531,10 @@ def test_a_mean_scale_is_the_least_squares_scale_of_the_kept_weights(config, val
     assert error(alpha) <= error(alpha + other) + 1e-6
 
 
-def test_a_filter_of_zeros_and_a_filter_without_effectual_weights():
-    config = QuantizerConfig("signed_binary", scale="mean", delta_factor=0.9)
-    w = torch.tensor([[-1.0, -0.5], [0.0, 0.0]])  # the positive filter keeps nothing
+def test_filters_of_zeros_and_filters_without_effectual_weights():
+    config, w = QuantizerConfig("signed_binary", scale="mean", delta_factor=0.9), torch.tensor([[-1.0, -0.5], [0, 0]])
     weight = _make(config, w.shape).codes(w)
-    assert not weight.codes[0].any() and weight.scale[0] == 1
-    assert np.isfinite(weight.dense()).all()
-
-
-def test_every_weight_of_a_zero_filter_is_effectual_and_ternary_zeros_stay_zero():
+    assert not weight.codes[0].any() and weight.scale[0] == 1  # the positive filter keeps nothing
     zeros = torch.zeros(2, 3)
     np.testing.assert_array_equal(_make(QuantizerConfig(), zeros.shape)(zeros), [[1, 1, 1], [-1, -1, -1]])
     for key in ("ternary_twn", "ternary_ttq"):
@@ -558,42 +564,32 @@ def test_response_is_that_of_one_filter_before_swap_and_after_standardization(op
         ({"quantizer": "sb"}, "quantizer = 'sb'; allowed: full_precision, binary"),
         ({"estimator": "st"}, "estimator = 'st'; allowed: ste, ede, sb_ede"),
         ({"delta_factor": 1.5}, "delta_factor = 1.5; allowed: a number >= 0 and below 1"),
-        ({"delta_factor": math.nan}, "delta_factor = nan"),
-        ({"delta_factor": "0.1"}, "delta_factor = '0.1'; allowed: a number >= 0"),
         ({"quantizer": "ternary_ttq", "delta_factor": 1.0}, "delta_factor = 1.0; allowed: a number >= 0 and below 1"),
         ({"positive_fraction": -0.1}, "positive_fraction = -0.1; allowed: a number from 0 to 1"),
         ({"region_channels": -4}, "region_channels = -4; allowed: an integer >= 0"),
-        ({"region_channels": 2.0}, "region_channels = 2.0"),
-        ({"region_channels": True}, "region_channels = True"),
         ({"region_taps": 2}, "region_taps = 2; allowed: an integer from 0 to 1"),
         (
             {"codebook_bits": 5, "region_channels": 4, "region_taps": 1},
             "codebook_bits = 5 with region_channels = 4, region_taps = 1; allowed: 0, or up to region_channels",
         ),
-        ({"codebook_bits": 2, "region_channels": 4}, "codebook_bits = 2 with region_channels = 4, region_taps = 0"),
-        ({"codebook_bits": 2.0, "region_channels": 4, "region_taps": 1}, "codebook_bits = 2.0"),
         ({"codebook_bits": 2, "region_channels": 32, "region_taps": 1}, "region_taps = 1, region_channels <= 16"),
         ({"codebook_bits": 11, "region_channels": 16, "region_taps": 1}, "allowed: an integer from 0 to 10"),
         ({"codebook": "learned"}, "codebook = 'learned' with codebook_bits = 0; allowed: sparsest"),
         ({"codebook": "dense"}, "codebook = 'dense'; allowed: sparsest, random, learned"),
         ({"quantizer": "binary", "region_channels": 8}, "= 8 has no effect on binary without a codebook"),
-        ({"quantizer": "binary", "region_taps": 1}, "region_taps = 1 has no effect on binary without a codebook"),
         (
             {"quantizer": "binary", "region_channels": 8, "region_taps": 1, "codebook_bits": 4},
             "codebook = 'sparsest' with binary, which has no zeros; allowed: random, learned",
         ),
         ({"assignment": "learned", "positive_fraction": 0.3}, "positive_fraction = 0.3 has no effect"),
-        ({"assignment": "learned", "swap_at": 0.3}, "swap_at = 0.3 has no effect"),
         ({"assignment": "last"}, "assignment = 'last'; allowed: first_half, interleaved, random, initial_weights"),
         ({"channel_signs": 1}, "channel_signs = 1; allowed: True, False"),
         ({"threshold": "median"}, "threshold = 'median'; allowed: max, mean, learned"),
         ({"threshold": "learned", "delta_factor": 1.0}, "delta_factor = 1.0; allowed: a number >= 0 and below 1"),
         ({"threshold": "mean", "delta_factor": math.inf}, "delta_factor = inf; allowed: a number >= 0"),
         ({"threshold": "learned", "delta_axis": "layer"}, "delta_axis = 'layer' with threshold = 'learned'; allowed:"),
-        ({"quantizer": "binary", "threshold": "mean"}, "threshold = 'mean' has no effect on binary"),
         ({"quantizer": "ternary_ttq", "threshold": "learned"}, "it applies to: zero_one, signed_binary"),
         ({"swap_at": 1.0}, "swap_at = 1.0; allowed: a number >= 0 and below 1"),
-        ({"swap_at": "0.5"}, "swap_at = '0.5'"),
         ({"quantizer": "zero_one", "swap_at": 0.5}, "swap_at = 0.5 has no effect on zero_one; it applies to: signed_b"),
         ({"quantizer": "zero_one", "delta_axis": "region"}, "delta_axis = 'region'; allowed: filter, layer"),
         ({"quantizer": "binary", "estimator": "sb_ede"}, "estimator = 'sb_ede'; allowed: ste, ede"),
@@ -606,35 +602,11 @@ def test_bad_options_are_named(options, message):
     assert message in str(error.value)
 
 
-def test_region_must_divide_the_channels():
-    with pytest.raises(
-        ValueError, match=r"region_channels = 5 does not divide C = 8; allowed: 0 or one of \[1, 2, 4, 8\]"
-    ):
+def test_full_precision_has_no_codes_and_regions_divide_the_channels():
+    with pytest.raises(ValueError, match=r"region_channels = 5 does not divide C = 8; allowed: 0 or one of \[1, 2, 4"):
         _make(QuantizerConfig(region_channels=5), (4, 8, 3, 3))
-
-
-def test_a_codebook_is_limited_to_what_the_kernels_tables_hold():
-    options = {"codebook_bits": MAX_CODEBOOK_BITS, "region_channels": MAX_CODEBOOK_CHANNELS, "region_taps": 1}
-    assert QuantizerConfig(**options).codebook_bits == 10 and MAX_CODEBOOK_CHANNELS == 16
-
-
-def test_full_precision_has_no_codes():
     quantizer = _make(QuantizerConfig("full_precision"), (2, 2))
     w = _latent((2, 2))
     assert quantizer(w) is w
     with pytest.raises(TypeError, match="no integer codes"):
         quantizer.codes(w)
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=_id)
-def test_memory_layout_changes_nothing_and_stays(config):
-    shape = (6, 16, 3, 3)
-    w, upstream = _latent(shape), _latent(shape, 1)
-    last = w.contiguous(memory_format=torch.channels_last)
-    quantizer = _make(config, shape)
-    torch.testing.assert_close(quantizer(last), quantizer(w))  # sums for alpha may run in another order
-    gradient = _gradient(quantizer, last, upstream)
-    torch.testing.assert_close(gradient, _gradient(quantizer, w, upstream))
-    # Elsewhere in memory, a convolution in channels_last would have to move the weights at every step.
-    if not config.standardize:
-        assert quantizer(last).stride() == gradient.stride() == last.stride()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pandas import DataFrame
 
-from sbkit import records
+from sbkit.evidence import runs
 from sbkit.evidence.stats import MissingRecord
 
 KINDS = ("corruption", "attack")
 RUN = ["label", "quantizer", "seed", "name"]
 
 
-def tests(runs: DataFrame) -> DataFrame:
+def tests(train: DataFrame) -> DataFrame:
     """Every accuracy on changed images: one row per run, test and strength; empty where no run tested it.
 
     Columns: label, quantizer, seed, name, kind (of KINDS), test, strength, top1_percent. The strength of a corruption
     is a severity, of an attack epsilon over the range of a pixel; 0 stands for the same images as they are.
     """
     rows = []
-    for run in runs.itertuples():
-        found = records.load(run.path).history.get("robustness")
+    for run in train.itertuples():
+        found = runs.history(run.path).get("robustness")
         if not found:
             continue
         made = [("corruption", test["corruption"], test["severity"], test) for test in found["corruptions"]]
@@ -32,16 +32,16 @@ def tests(runs: DataFrame) -> DataFrame:
     return DataFrame(rows)
 
 
-def kept(runs: DataFrame, kind: str, test: str = "") -> DataFrame:
+def kept(train: DataFrame, kind: str, test: str = "") -> DataFrame:
     """The share of its clean accuracy that each run keeps, percent, in the mean over strengths: column `kept`.
 
     Over the tests of a kind, or one of them. Raises MissingRecord for runs that were not tested so.
     """
-    found = tests(runs)
+    found = tests(train)
     if len(found):
         found = found[(found["kind"] == kind) & ((found["test"] == test) | (test == ""))]
     if found.empty:
-        raise MissingRecord(f"a training run of {runs['label'].iloc[0]} with robustness = true")
+        raise MissingRecord(f"a training run of {train['label'].iloc[0]} with robustness = true")
     clean = found[found["strength"] == 0].groupby(RUN)["top1_percent"].first()
     changed = found[found["strength"] > 0].groupby(RUN)["top1_percent"].mean()
     return (100 * changed / clean).rename("kept").reset_index()

@@ -32,6 +32,9 @@ class _Files(Mapping):
     def __getitem__(self, name: str) -> dict[str, QuantizedWeight]:
         return self._read(self._files[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
@@ -71,15 +74,6 @@ def shuffled(of_run: Mapping[str, QuantizedWeight], seed: int = 0) -> dict[str, 
         filters = generator.permuted(weight.codes.reshape(len(weight.codes), -1), axis=1)
         found[name] = replace(weight, codes=filters.reshape(weight.codes.shape))
     return found
-
-
-def redrawn(of_run: Mapping[str, QuantizedWeight], seed: int = 0) -> dict[str, QuantizedWeight]:
-    """Random codes of the same scheme, shape and density."""
-    generator = np.random.default_rng(seed)
-    return {
-        name: repetition.random_codes(weight.scheme, weight.codes.shape, weight.density, generator)
-        for name, weight in of_run.items()
-    }
 
 
 def unique_table(weights: Weights) -> DataFrame:
@@ -142,6 +136,16 @@ def paper_reduction(scheme: str, channels: int, form: Form) -> float:
     return paper.reduction(scheme, channels) if stated else math.nan
 
 
+@functools.cache
+def _counted(weight: QuantizedWeight, form: Form) -> dict[str, Any]:
+    """Group and counts of one layer in one form: several claims, questions and figures ask for the same."""
+    options = {"encoding": form.encoding, "skip_zeros": form.skip_zeros}
+    group = repetition.best_group(weight, **options) if form.algorithm == "table" else _TILE
+    counts = repetition.operations(weight, form.algorithm, group=group, **options)
+    reduction = 2 * weight.codes.size / counts.total if counts.total else math.inf
+    return {"group": group, "adds": counts.adds, "multiplies": counts.multiplies, "reduction": reduction}
+
+
 def operations_table(weights: Weights, forms: Iterable[Form] = FORMS) -> DataFrame:
     """Arithmetic reduction of each layer in each form that applies, per output position (`repetition.operations`).
 
@@ -151,15 +155,11 @@ def operations_table(weights: Weights, forms: Iterable[Form] = FORMS) -> DataFra
     rows = []
     for row, weight in layers(weights):
         square = row["C"] if row["K"] == row["C"] and (row["R"], row["S"]) == (3, 3) else 0
-        for form in (form for form in forms if applies(form, weight)):
-            options = {"encoding": form.encoding, "skip_zeros": form.skip_zeros}
-            group = repetition.best_group(weight, **options) if form.algorithm == "table" else _TILE
-            counts = repetition.operations(weight, form.algorithm, group=group, **options)
-            rows.append(
-                row
-                | {"way": Way(scheme=weight.scheme, **form._asdict()), "group": group, **form._asdict()}
-                | {"adds": counts.adds, "multiplies": counts.multiplies}
-                | {"reduction": 2 * weight.codes.size / counts.total if counts.total else math.inf}
-                | {"paper": paper_reduction(row["scheme"], square, form)}
-            )
+        rows += [
+            row
+            | {"way": Way(scheme=weight.scheme, **form._asdict()), **form._asdict(), **_counted(weight, form)}
+            | {"paper": paper_reduction(weight.scheme, square, form)}
+            for form in forms
+            if applies(form, weight)
+        ]
     return DataFrame(rows)

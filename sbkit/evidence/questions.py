@@ -80,25 +80,19 @@ def _neutral(row: Mapping[str, Any]) -> float | None:
     return row.get("neutral", MEASURES[row["measure"]].neutral)
 
 
-def profiles(questions: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The committed profiles that any number names, as folders below results: reference/review, ..."""
-    named = dict.fromkeys(row["profile"] for question in questions for row in question["numbers"])
-    return [f"{COMMITTED}/{profile}" for profile in named]
-
-
 def numbers_table(
-    questions: Iterable[Mapping[str, Any]], measurers: Mapping[str, Callable[..., Measured]], first: str = ""
+    questions: Iterable[Mapping[str, Any]], measurer: Callable[[str], Callable[..., Measured]], first: str = ""
 ) -> DataFrame:
     """One row per number of each question.
 
-    `measurers` are `Measurer`s by profile. The profile `first` is asked before the committed one that the answer was
-    written from. Columns: id, what, ours (for people), value, half_width, low, high, n, of, neutral, unit, sign, holds
-    (of HOLDS), profile, records, lacks (what is missing).
+    `measurer` gives the `Measurer` of a profile. The profile `first` is asked before the committed one that the answer
+    was written from. Columns: id, what, the ones of `claims.numbers`, neutral, unit, sign, holds (of HOLDS), profile,
+    records, lacks (what is missing).
     """
     rows = []
     for question in questions:
         for row in question["numbers"]:
-            found, profile, lacks = _measured(row, measurers, first)
+            found, profile, lacks = _measured(row, measurer, first)
             neutral = _neutral(row)
             rows.append(
                 {"id": question["id"], "what": row["what"]}
@@ -110,20 +104,19 @@ def numbers_table(
     return DataFrame(rows)
 
 
-def _measured(row: Mapping[str, Any], measurers: Mapping, first: str) -> tuple[Measured | None, str, str]:
+def _measured(row: Mapping[str, Any], measurer: Callable, first: str) -> tuple[Measured | None, str, str]:
     """The number, the profile whose records gave it, and what is missing if none did."""
     lacks = ""
     committed = f"{COMMITTED}/{row['profile']}"
-    for profile in [committed] if row.get("fixed") else dict.fromkeys([first, committed]):
-        if profile in measurers:
-            try:
-                found = measurers[profile](row["measure"], _arguments(row))
-            except MissingRecord as missing:
-                lacks = str(missing)
-            else:
-                if not math.isnan(found.half_width):
-                    return found, profile, ""
-                lacks = "a second seed"
+    for profile in [committed] if row.get("fixed") else dict.fromkeys([first or committed, committed]):
+        try:
+            found = measurer(profile)(row["measure"], _arguments(row))
+        except MissingRecord as missing:
+            lacks = str(missing)
+        else:
+            if not math.isnan(found.half_width):
+                return found, profile, ""
+            lacks = "a second seed"
     return None, "-", lacks
 
 

@@ -18,16 +18,14 @@ class Measured(NamedTuple):
     """One number that records give: a mean with the half width of its interval.
 
     The half width is 0 for an exact count and NaN where a single run leaves it open. `names` are those of the records
-    it rests on; a number without any was reckoned, not measured. `remark` is for people. A model has no interval of a
-    mean but a `range`: its value at the base assumptions lies between the least and the greatest that any single change
-    of an assumption gives. `of` says what n counts, one of COUNTED.
+    it rests on; a number without any was reckoned, not measured. A model has no interval of a mean but a `range`: from
+    the least to the greatest that any single change of an assumption gives. `of` says what n counts, one of COUNTED.
     """
 
     value: float
     half_width: float
     n: int
     names: tuple[str, ...] = ()
-    remark: str = ""
     of: str = "seeds"
     range: tuple[float, float] = ()
 
@@ -70,15 +68,15 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
     return float(values.mean()), float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / math.sqrt(values.size))
 
 
-def measured(values: Iterable[float], names: Iterable[str] = (), remark: str = "", of: str = "seeds") -> Measured:
+def measured(values: Iterable[float], names: Iterable[str] = (), of: str = "seeds") -> Measured:
     """The mean of values with its interval."""
     values = list(values)
-    return Measured(*interval(values), len(values), tuple(names), remark, of)
+    return Measured(*interval(values), len(values), tuple(names), of)
 
 
-def exact(value: float, names: Iterable[str] = (), remark: str = "") -> Measured:
+def exact(value: float, names: Iterable[str] = ()) -> Measured:
     """A count, which has no spread."""
-    return Measured(float(value), 0.0, 1, tuple(names), remark, "exact")
+    return Measured(float(value), 0.0, 1, tuple(names), "exact")
 
 
 def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
-import re
 from collections.abc import Iterable, Mapping
 
 from pandas import DataFrame
 
 from sbkit import repetition
-from sbkit.evidence.paper import PAPER
 
 FILTERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "binary": ((+1, -1, +1, -1, +1, -1), (-1, -1, -1, +1, -1, +1)),
@@ -52,26 +49,11 @@ def graphs_table(filters: Mapping[str, Iterable[tuple[int, ...]]] = FILTERS) -> 
     return DataFrame(rows)
 
 
-def adds_table(graphs: DataFrame) -> DataFrame:
-    """Additions of each scheme's graph in `graphs_table`, without sharing, and as the paper counts its own toy."""
-    rows = []
-    for scheme, graph in graphs.groupby("scheme", sort=False):
-        codes = graph.loc[graph["kind"] == "output", "codes"]
-        apart = sum(len(re.findall(r"[-+]", row)) - 1 for row in codes)
-        rows.append(
-            {"scheme": scheme, "filters": " | ".join(codes), "adds_without_sharing": apart}
-            | {"adds": graph["adds"].iloc[0], "paper": PAPER.get(f"toy_{scheme}", math.nan)}
-        )
-    return DataFrame(rows)
-
-
 # A latent weight of the toy example: its binary code, and its ternary one. Signed binary keeps the positive ternary
 # codes of the first filter and the negative ones of the second.
 _LATENT = ((1, 1), (1, 0), (-1, 0), (-1, -1))
-_PAIRS = tuple(itertools.product(_LATENT, repeat=2))  # of one input's weights in both filters
 
 
-@functools.cache
 def _codes(pair: tuple[tuple[int, int], tuple[int, int]]) -> dict[str, tuple[int, int]]:
     (first, first_kept), (second, second_kept) = pair
     return {
@@ -79,6 +61,9 @@ def _codes(pair: tuple[tuple[int, int], tuple[int, int]]) -> dict[str, tuple[int
         "ternary_twn": (first_kept, second_kept),
         "signed_binary": (max(first_kept, 0), min(second_kept, 0)),
     }
+
+
+_CODES = {pair: _codes(pair) for pair in itertools.product(_LATENT, repeat=2)}  # of one input's weights in both filters
 
 
 @functools.cache
@@ -89,25 +74,17 @@ def _adds(codes: tuple[tuple[int, int], ...]) -> int:
     return repetition.dataflow_graph(sets, len(codes)).adds - sum(any(row) for row in filters)
 
 
-def pairs_with(adds: Mapping[str, int], inputs: int = 6, printed: bool = False) -> tuple[int, int]:
-    """How many pairs of latent filters need exactly so many additions by each scheme, and how many were tried.
+def exists(adds: Mapping[str, int], inputs: int = 6, printed: bool = False) -> bool:
+    """Whether some pair of latent filters over so many inputs needs exactly so many additions by each scheme.
 
-    All pairs over so many inputs are tried; with `printed`, those whose signed-binary codes are the printed ones.
-    Additions do not depend on the order of the inputs, so each choice of columns is counted with its permutations.
+    With `printed`, among those whose signed-binary codes are FILTERS' alone. The order of inputs changes no additions.
     """
     if printed:
         columns = zip(*FILTERS["signed_binary"], strict=True)
-        allowed = [[pair for pair in _PAIRS if _codes(pair)["signed_binary"] == column] for column in columns]
-        choices = ((pairs, 1) for pairs in itertools.product(*allowed))
+        tried = itertools.product(*([p for p in _CODES if _CODES[p]["signed_binary"] == column] for column in columns))
     else:
-        choices = (
-            (pairs, math.factorial(inputs) // math.prod(map(math.factorial, map(pairs.count, set(pairs)))))
-            for pairs in itertools.combinations_with_replacement(_PAIRS, inputs)
-        )
-    found = total = 0
-    for pairs, orders in choices:
-        total += orders
-        codes = [_codes(pair) for pair in pairs]
-        if all(_adds(tuple(sorted(c[scheme] for c in codes))) == wanted for scheme, wanted in adds.items()):
-            found += orders
-    return found, total
+        tried = itertools.combinations_with_replacement(_CODES, inputs)
+    return any(
+        all(_adds(tuple(sorted(_CODES[p][scheme] for p in pairs))) == wanted for scheme, wanted in adds.items())
+        for pairs in tried
+    )

@@ -8,7 +8,6 @@ from pandas import DataFrame
 from sbkit import repetition
 from sbkit.evidence import benchmarks, codes
 from sbkit.schemes import SCHEMES
-from sbkit.way import ENCODINGS
 
 
 def tradeoff_table(bench: DataFrame) -> DataFrame:
@@ -43,26 +42,6 @@ def tradeoff_table(bench: DataFrame) -> DataFrame:
     return table
 
 
-def optima_table(tradeoff: DataFrame) -> DataFrame:
-    """Where each line of `tradeoff_table` costs least, and how far entropy times one constant misses it.
-
-    Columns: algorithm, scheme, encoding, operations (the fewest per weight) and operations_density (where), ms (the
-    shortest latency) and ms_density, bit_density (where a bit of entropy costs the fewest operations), and
-    operations_off_percent and ms_off_percent, the median distance of the entropy's prediction.
-    """
-    rows = []
-    for (algorithm, scheme, encoding), found in tradeoff.groupby(["algorithm", "scheme", "encoding"], sort=False):
-        fewest, fastest, bit = (found[found[mark]].iloc[0] for mark in ("fewest", "fastest", "cheapest_bit"))
-        row = {"algorithm": algorithm, "scheme": SCHEMES[scheme].label, "encoding": ENCODINGS[encoding]}
-        row |= {"operations": fewest["operations_per_weight"], "operations_density": fewest["density"]}
-        row |= {"ms": fastest["median_ms"], "ms_density": fastest["density"], "bit_density": bit["density"]}
-        for name, cost in (("operations", "operations_per_weight"), ("ms", "median_ms")):
-            off = np.abs(np.log(found[cost] / found[f"predicted_{name}"])).median()
-            row[f"{name}_off_percent"] = 100 * np.expm1(off)
-        rows.append(row)
-    return DataFrame(rows)
-
-
 def random_table(density: float, channels: int = 16) -> DataFrame:
     """What a density does to random codes of a [3, 3, channels, channels] layer, a row per scheme; binary has none.
 
@@ -74,9 +53,8 @@ def random_table(density: float, channels: int = 16) -> DataFrame:
         kept = density if SCHEMES[scheme].zeros else 1
         shape, generator = (channels, channels, 3, 3), np.random.default_rng(0)
         weight = repetition.random_codes(scheme, shape, kept, generator)
-        counted = codes.operations_table(
-            {"": {"": weight}}, [form for form in codes.FORMS if form.algorithm == "table"]
-        )
+        forms = [form for form in codes.FORMS if form.algorithm == "table"]
+        counted = codes.operations_table({"": {"": weight}}, forms)
         rows.append(
             {"scheme": scheme, "density": weight.density, "entropy_bits": repetition.entropy_bits(weight.codes)}
             | {"operations_per_weight": 2 / counted["reduction"].max(), "codes": weight.codes[:, :, 0, 0].tolist()}

@@ -1,4 +1,4 @@
-"""04_ablate: what one change of the paper's design is worth, what a lower density costs, and what codebooks save."""
+"""04_ablate: what one change of the paper's design is worth, and what pattern codebooks save."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from sbkit.designs import DESIGNS
 from sbkit.evidence import benchmarks, runs
-from sbkit.evidence.stats import Measured, MissingRecord, measured, summary
+from sbkit.evidence.stats import Measured, MissingRecord, measured
 from sbkit.figures.layout import (
     forest,
     head,
@@ -110,72 +110,7 @@ def fig_ablation(table: DataFrame) -> Figure:
     forest(axis, rows(axis, names, headings), means, half_widths, looks, faint=~(means.abs() > half_widths))
     points_axis(axis)
     axis.set_xlabel(f"top-1 over {DESIGNS['signed_binary'].label}, points")
-    head(figure, "Top-1 of signed binary with one change of its design, over the paper's design")
-    return figure
-
-
-# Density against accuracy
-
-_FAMILIES = {
-    "threshold": ("signed_binary", QUESTIONS["threshold (Tables 3, 5?)"]),
-    "threshold, learned signs": ("learned_signs", ("delta_factor",)),
-    "L1": ("signed_binary", ("l1",)),
-    "weight decay": ("signed_binary", ("weight_decay",)),
-}
-"""By family the design that it starts from and the options of which its members change some, and nothing else."""
-
-
-def density_accuracy_table(train: DataFrame) -> DataFrame:
-    """Density and top-1 of signed-binary designs and of the groups that change their threshold or penalty alone.
-
-    One row per family and group, the family's start among them, densest last; means and 95 % half widths over seeds.
-    `change` names what the group sets otherwise than the start. Families without any change are left out.
-    """
-    tables = []
-    for family, (design, options) in _FAMILIES.items():
-        start = _found(train, design)
-        if start.empty:
-            continue
-        own = start["config"].iloc[0]
-        changes = {label: runs.setting(g["config"].iloc[0], own) for label, g in runs.groups(train).items()}
-        chosen = [set(runs.changed_options(config, own)) <= set(options) for config in train["config"]]
-        members = train[chosen]
-        if members["label"].nunique() < 2:
-            continue
-        by = ["label", "quantizer"]
-        density, top1 = (summary(members, by, column) for column in ("density", "top1_percent"))
-        found = density.merge(top1.drop(columns="n"), on=by).sort_values("density_mean", kind="stable")
-        found.insert(0, "change", found["label"].map(changes).replace("", DESIGNS[design].label))
-        tables.append(found.assign(family=family))
-    return pd.concat(tables, ignore_index=True) if tables else DataFrame()
-
-
-@drawn
-def fig_density_accuracy(table: DataFrame) -> Figure:
-    """Top-1 against density of `density_accuracy_table`, a panel per family, every point labelled."""
-    families = dict(list(table.groupby("family", sort=False)))
-    wide = min(2, len(families))
-    tall = -(-len(families) // wide)
-    most = max(map(len, families.values()))
-    size = (PAGE if wide > 1 else COLUMN, 0.3 + tall * max(1.6, 0.5 + ROW * most))
-    figure, axes = plt.subplots(tall, wide, figsize=size, squeeze=False)
-    for axis in axes.flat[len(families) :]:
-        axis.set_axis_off()
-    for axis, (family, points) in zip(axes.flat, families.items(), strict=False):
-        for row in points.itertuples():
-            look = LOOKS[row.quantizer]
-            widths = {"xerr": row.density_half_width, "yerr": row.top1_percent_half_width} if row.n > 1 else {}
-            place = (row.density_mean, row.top1_percent_mean)
-            axis.errorbar(*place, fmt=look.marker, color=look.color, elinewidth=0.6, **widths)
-        axis.set_title(family)
-        at = make_room(axis, ticks=3, room=1.0, most=1)
-        colors = points["quantizer"].map(PALETTE)
-        names = [short(name, 38) for name in points["change"]]
-        label_points(axis, names, colors, points["density_mean"], points["top1_percent_mean"], at)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("top-1 accuracy, %")
-    figure.supxlabel("density (non-zero fraction)", fontsize=8)
-    head(figure, "Top-1 against the density that a threshold or a penalty leaves")
+    head(figure, "What one change of the paper's signed-binary design is worth, in points of top-1")
     return figure
 
 
@@ -192,58 +127,40 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     ones with a codebook of signs; `masks` tells how many patterns a region chooses among. The others are binary and the
     paper's signed binary. Empty without binary, or if no group has a codebook.
 
-    weight_bits  stored bits a weight
-    difference   of top-1 to binary's at the same seed, points, also as two numbers
-    same_bits    the same to binary with a codebook of as many patterns for as many channels, the more accurate of its
-                 designs
-    latency      of the benchmark's layers together, binary in its fastest way being 1, by the fastest way for codes
-                 like these (`ran`), over rounds; also as two numbers. Codes of regions of any mask have the density of
-                 Delta = mean |w|. NaN without such a benchmark, as of random masks, which are denser
+    weight_bits             stored bits a weight
+    difference_mean_points  top-1 minus binary's at the same seed, with difference_half_width_points
+    time                    latency of the benchmark's layers together, binary in its fastest way being 1, by the
+                            fastest way for codes like these (`ran`), over rounds, with time_half_width. NaN without
+                            such a benchmark, as of random masks, which are denser than those it ran
     """
     groups = runs.groups(train[train["main"].astype(bool)]) if len(train) else {}
     configs = {label: group["config"].iloc[0] for label, group in groups.items()}
     binary = _found(train, "binary")
     if binary.empty or not any("codebook_bits" in config for config in configs.values()):
         return DataFrame()
-    rivals, times = _rivals(groups), _times(benchmarks.find(bench, "codebooks"))
+    times = _times(benchmarks.find(bench, "codebooks"))
     found = []
     for label, group in groups.items():
-        config = configs[label]
-        if not (group["design"].iloc[0] in ("binary", "signed_binary") or _is_codebook(config)):
+        config, first = configs[label], group.iloc[0]
+        codebook = "codebook_bits" in config or config.items() >= _TAP_SIGNS.items()
+        if not codebook and first["design"] not in ("binary", "signed_binary"):
             continue
-        scheme, bits, channels = (
-            group["quantizer"].iloc[0],
-            config.get("codebook_bits", 0),
-            config.get("region_channels", 0),
-        )
-        rival = rivals.get((bits, channels), train.head(0)) if scheme == "signed_binary" else train.head(0)
-        timed = (scheme, bits, channels if bits else 4 * (channels > 0))
+        scheme, bits, channels = first["quantizer"], config.get("codebook_bits", 0), config.get("region_channels", 0)
         denser = (
             scheme == "signed_binary" and config.get("codebook") == "random"
         )  # the benchmark has the sparsest masks
+        timed = (scheme, bits, channels if bits else 4 * (channels > 0))
         time, ran = (None, "") if denser else times.get(timed, (None, ""))
         difference = runs.paired(group, binary)
         found.append(
-            {
-                "label": label,
-                "quantizer": scheme,
-                "scheme": LOOKS[scheme].label,
-                "channels": channels,
-                "masks": _masks(config),
-            }
-            | {"weight_bits": group["weight_bits"].iloc[0], "density": group["density"].mean()}
-            | {"top1_mean_percent": group["top1_percent"].mean(), "n": len(group)}
-            | {"difference": str(difference), "same_bits": _text(group, rival)}
-            | {"latency": str(time or ""), "ran": ran}
+            {"label": label, "quantizer": scheme, "channels": channels, "masks": _masks(config), "n": difference.n}
+            | {"weight_bits": first["weight_bits"], "density": group["density"].mean()}
             | {"difference_mean_points": difference.value, "difference_half_width_points": difference.half_width}
             | {"time": time.value if time else math.nan, "time_half_width": time.half_width if time else math.nan}
+            | {"ran": ran}
         )
     order = {"by": ["channels", "weight_bits"], "ascending": [True, False]}
     return DataFrame(found).sort_values(**order, kind="stable", ignore_index=True)
-
-
-def _is_codebook(config: runs.Config) -> bool:
-    return "codebook_bits" in config or config.items() >= _TAP_SIGNS.items()
 
 
 def _masks(config: runs.Config) -> str:
@@ -252,16 +169,6 @@ def _masks(config: runs.Config) -> str:
         return "any mask"
     text = f"{2 ** config['codebook_bits']} {config.get('codebook', 'masks')}"
     return text + " of ±1" * (config.get("quantizer") == "binary")
-
-
-def _rivals(groups: dict[str, DataFrame]) -> dict[tuple[int, int], DataFrame]:
-    """The most accurate group of binary with a codebook, by its bits and channels."""
-    found = {}
-    for group in sorted(groups.values(), key=lambda group: group["top1_percent"].mean()):
-        config = group["config"].iloc[0]
-        if config.get("quantizer") == "binary" and "codebook_bits" in config:
-            found[config["codebook_bits"], config["region_channels"]] = group
-    return found
 
 
 def _times(timings: DataFrame) -> dict[tuple[str, int, int], tuple[Measured, str]]:
@@ -308,9 +215,6 @@ def fig_codebooks(table: DataFrame) -> Figure:
         axis.plot([0, at], [0, 0], color="black", linewidth=0.7, zorder=1)
         label_points(axis, points["name"], points["color"], points[column], points["difference_mean_points"], at)
     axes[0, 0].set_ylabel("top-1 minus binary's, points")
-    head(
-        figure,
-        "Top-1 against bits and latency of regions that choose among few patterns",
-        scheme_handles(schemes(table["quantizer"])),
-    )
+    title = "What regions that choose among few patterns cost in accuracy, and save in bits and time"
+    head(figure, title, scheme_handles(schemes(table["quantizer"])))
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,8 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
 from sbkit.checks import choice, tables
-from sbkit.conv import RESNET18_SHAPES, RESNET20_SHAPES, RESNET32_SHAPES, RESNET34_SHAPES
-from sbkit.designs import DESIGNS
+from sbkit.conv import NETWORK_SHAPES
 from sbkit.evidence import runs
 from sbkit.evidence.stats import MissingRecord, shown, summary
 from sbkit.figures.layout import (
@@ -91,7 +89,7 @@ def fig_accuracy(table: DataFrame) -> Figure:
     forest(axis, heights - 0.12, groups["top1_mean_percent"], groups["top1_half_width_percent"], looks, size=5)
     percent_axis(axis, "x")
     axis.set(xlabel="top-1 accuracy, %", ylabel="")
-    head(figure, "Top-1 of each design")
+    head(figure, "How accurate each design is: top-1 of every seed, and the mean")
     return figure
 
 
@@ -119,7 +117,7 @@ def fig_pareto(table: DataFrame) -> Figure:
     percent_axis(axis)
     names, colors = [short(name, 24) for name in table["label"]], table["quantizer"].map(PALETTE)
     label_points(axis, names, colors, table["effectual_weights"], table["top1_mean_percent"], high * 1.3)
-    head(figure, "Top-1 against effectual weights")
+    head(figure, "Which designs are most accurate for their effectual weights")
     return figure
 
 
@@ -187,27 +185,19 @@ def sizes_table(train: DataFrame) -> DataFrame:
 
 # Published numbers
 
-NETWORKS = {
-    "resnet18": RESNET18_SHAPES,
-    "resnet34": RESNET34_SHAPES,
-    "resnet20": RESNET20_SHAPES,
-    "resnet32": RESNET32_SHAPES,
-}
-"""By model, the quantized layers of the published networks."""
-
 
 def published_table(path: str | Path) -> DataFrame:
     """Published accuracies of anchors.toml against the effectual weights of their networks' quantized layers.
 
     `weights` is the scheme's label. `bound` marks those whose source states no density: they have at most that many.
-    Raises ValueError naming an anchor's network that is not one of NETWORKS.
+    Raises ValueError naming an anchor's network that is not one of NETWORK_SHAPES.
     """
     found = []
     optional = ("top1_percent", "error_percent", "density")
     forms = dict.fromkeys(("data", "network", "method", "scheme", "setting", "source"), str)
     for anchor in tables(Path(path), "anchor", forms | dict.fromkeys(optional, int | float), optional):
-        choice(f"{anchor['method']}: network", anchor["network"], NETWORKS)
-        weights = sum(shape.weights for shape in NETWORKS[anchor["network"]])
+        choice(f"{anchor['method']}: network", anchor["network"], NETWORK_SHAPES)
+        weights = sum(shape.weights for shape in NETWORK_SHAPES[anchor["network"]])
         found.append(
             {key: anchor[key] for key in ("data", "network", "method", "scheme")}
             | {"weights": SCHEMES[anchor["scheme"]].label}
@@ -223,7 +213,7 @@ def published_table(path: str | Path) -> DataFrame:
 def fig_pareto_published(table: DataFrame) -> Figure:
     """Published accuracies of `published_table` against effectual weights, one panel per data set, all hollow.
 
-    An arrow to the left: the source states no density, and the point is the most weights that can be effectual.
+    "At most": the source states no density, and the point is the most weights that can be effectual.
     """
     known = schemes(table["scheme"])
     panels = dict(list(table.groupby("data", sort=False)))
@@ -234,23 +224,24 @@ def fig_pareto_published(table: DataFrame) -> Figure:
         axis.set_xscale("log")
         for row in points.itertuples():
             look = LOOKS[row.scheme]
-            if row.bound:
-                end = (row.effectual_weights / 1.25, row.top1_percent)
-                arrow = {"arrowstyle": "->", "color": look.color, "linewidth": 0.8}
-                axis.annotate("", end, (row.effectual_weights, row.top1_percent), arrowprops=arrow)
             axis.plot(row.effectual_weights, row.top1_percent, look.marker, color=look.color, ms=5, **hollow)
         axis.margins(y=0.12)
         low, high = points["effectual_weights"].min() / 1.4, points["effectual_weights"].max()
         at = high * (high / low) ** 0.2
         axis.set_xlim(low, at * (at / low) ** 1.6)  # as much room for names as for points
         plain_log(axis.xaxis, low, high * 1.02)
-        names = [f"{row.method}, {row.network.replace('resnet', 'ResNet-')}" for row in points.itertuples()]
+        places = points["method"] + ", " + points["network"].str.replace("resnet", "ResNet-")
+        names = places + points["bound"].map({True: " (at most)", False: ""})
         colors = points["scheme"].map(PALETTE)
         label_points(axis, names, colors, points["effectual_weights"], points["top1_percent"], at)
         axis.set_title(data)
     axes[0, 0].set_ylabel("top-1 accuracy, %")
     figure.supxlabel("effectual weights of the quantized layers (published: no run of this profile)", fontsize=8)
-    head(figure, "Published top-1 against effectual weights", scheme_handles(known, **hollow))
+    head(
+        figure,
+        "Published networks: accuracy against effectual weights, each with its own recipe",
+        scheme_handles(known, **hollow),
+    )
     return figure
 
 
@@ -258,9 +249,10 @@ def fig_pareto_published(table: DataFrame) -> Figure:
 
 
 def curves_table(train: DataFrame) -> DataFrame:
-    """One row per run and epoch, as training recorded them."""
+    """Top-1 on the test images: one row per run and epoch."""
+    columns = ("epoch", "top1_percent")
     return runs.from_history(
-        train, lambda history: ({k: v for k, v in epoch.items() if k != "latent"} for epoch in history["epochs"])
+        train, lambda history: ({key: epoch[key] for key in columns} for epoch in history["epochs"])
     )
 
 
@@ -283,30 +275,5 @@ def fig_curves(table: DataFrame) -> Figure:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     low, high = axis.get_ylim()  # names may need more room than percentages have
     axis.set_yticks([place for place in axis.get_yticks() if low <= place <= min(high, 100)])
-    head(figure, "Top-1 after each epoch")
+    head(figure, "How accuracy grows with training, design by design")
     return figure
-
-
-def learning_rate_table(train: DataFrame) -> DataFrame:
-    """Top-1 by learning rate: a row per design, recipe and seed that was trained at several rates.
-
-    `recipe` is what differs from the main recipe, `top1_by_rate` names each rate's top-1 in percent, and `best` is the
-    rate of the highest; a column per rate holds the same numbers. Empty where nothing was trained at two rates.
-    """
-    found = []
-    main = runs.main_recipe(train["config"]) if len(train) else {}
-    keys = [json.dumps(config | {"learning_rate": None}, sort_keys=True) for config in train["config"]]
-    for _, searched in train.groupby(keys, sort=False):
-        if len(searched) < 2:
-            continue
-        top1 = searched.sort_values("learning_rate").set_index("learning_rate")["top1_percent"]
-        first = searched.iloc[0]
-        own, shared = (runs.recipe(config) | {"learning_rate": 0} for config in (first["config"], main))
-        found.append(
-            {"design": DESIGNS[first["design"]].label if first["design"] else first["quantizer"]}
-            | {"recipe": runs.setting(own, shared), "epochs": first["epochs"], "seed": first["seed"]}
-            | {"top1_by_rate": ", ".join(f"{rate:g}: {value:.2f}" for rate, value in top1.items())}
-            | {"best": top1.idxmax()}
-            | {f"{rate:g}": value for rate, value in top1.items()}
-        )
-    return DataFrame(found)

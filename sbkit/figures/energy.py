@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from pandas import DataFrame
 
 from sbkit import energy
-from sbkit.energy import ASSUMPTIONS, PARTS, Accelerator, Case, Codes
+from sbkit.energy import ASSUMPTIONS, PARTS, Accelerator, Codes
 from sbkit.evidence import benchmarks, runs
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures import modelled, timed, trained
@@ -32,7 +32,6 @@ from sbkit.way import ENCODINGS, Way
 OURS, OVER = "signed_binary", "binary"
 """The scheme whose ratios the paper states, and the one that they are over."""
 
-RATIOS = ("energy", "throughput", "latency")
 BASE = Accelerator()  # the machine under the base assumptions
 
 # Tables
@@ -73,7 +72,7 @@ def by_scheme(known: Iterable[Codes]) -> dict[str, Codes]:
     return {codes.scheme: codes for codes in known if codes.encoding == "two_group"}
 
 
-def energy_table(known: Iterable[Codes], accelerator: Accelerator = BASE) -> DataFrame:
+def energy_table(known: Iterable[Codes]) -> DataFrame:
     """Cost of ResNet-18: a row per variant, scheme, encoding and distinct layer, and "all" for the network.
 
     Columns: variant, scheme, encoding, density, label (scheme and encoding), layer, count, then of `count` such layers
@@ -83,7 +82,7 @@ def energy_table(known: Iterable[Codes], accelerator: Accelerator = BASE) -> Dat
     """
     rows = []
     for variant in energy.VARIANTS:
-        machine = replace(accelerator, variant=variant)
+        machine = replace(BASE, variant=variant)
         for codes in known:
             if variant != "dense" and not SCHEMES[codes.scheme].has_codes:
                 continue
@@ -115,102 +114,37 @@ def _layer_rows(codes: Codes, machine: Accelerator) -> Iterable[dict[str, Any]]:
         )
 
 
-def sensitivity_table(ours: Codes, others: Iterable[Codes], accelerator: Accelerator = BASE) -> DataFrame:
-    """One assumption changed at a time: per other scheme and assumption a row for the base and one per alternative.
+def sensitivity_table(ours: Codes, over: Codes) -> DataFrame:
+    """One assumption changed at a time: per assumption a row for the base and one per alternative.
 
     Columns: scheme, over (the other), assumption, value (as text), base (whether it is the default), energy and
     throughput (the two schemes' ratios), paper_energy and paper_throughput (NaN where the paper states none).
     The assumptions that move the energy most come first.
     """
-    tables = []
-    for over in others:
-        base, singles = energy.compare(ours, over, accelerator), list(energy.cases(ours, over, accelerator, 1))
-        rows = []
-        for assumption in ASSUMPTIONS:
-            tried = [(energy.value_of(assumption, ours, over, accelerator), True, base)]
-            tried += [(c.changes[0][1], False, c.ratios) for c in singles if c.changes[0][0] == assumption.label]
-            tried.sort(key=lambda option: 0 if isinstance(option[0], str) else option[0] or 0)
-            rows += [
-                {"scheme": ours.scheme, "over": over.scheme, "assumption": assumption.label, "value": _shown(value)}
-                | {"base": is_base, "energy": ratios.energy, "throughput": ratios.throughput}
-                for value, is_base, ratios in (tried if len(tried) > 1 else ())
-            ]
-        table = DataFrame(rows)
-        for ratio in ("energy", "throughput"):
-            table[f"paper_{ratio}"] = PAPER[ratio] if (ours.scheme, over.scheme) == (OURS, OVER) else math.nan
-        spans = table.groupby("assumption")["energy"].transform(np.ptp)
-        tables.append(table.iloc[np.argsort(-spans.to_numpy(), kind="stable")])
-    return pd.concat(tables, ignore_index=True)
+    base, singles = energy.compare(ours, over, BASE), list(energy.cases(ours, over, BASE, 1))
+    rows = []
+    for assumption in ASSUMPTIONS:
+        tried = [(energy.value_of(assumption, ours, over, BASE), True, base)]
+        tried += [
+            (case.changes[0][1], False, case.ratios) for case in singles if case.changes[0][0] == assumption.label
+        ]
+        tried.sort(key=lambda option: 0 if isinstance(option[0], str) else option[0] or 0)
+        rows += [
+            {"scheme": ours.scheme, "over": over.scheme, "assumption": assumption.label, "value": _shown(value)}
+            | {"base": is_base, "energy": ratios.energy, "throughput": ratios.throughput}
+            for value, is_base, ratios in (tried if len(tried) > 1 else ())
+        ]
+    table = DataFrame(rows)
+    for ratio in ("energy", "throughput"):
+        table[f"paper_{ratio}"] = PAPER[ratio] if (ours.scheme, over.scheme) == (OURS, OVER) else math.nan
+    spans = table.groupby("assumption")["energy"].transform(np.ptp)
+    return table.iloc[np.argsort(-spans.to_numpy(), kind="stable")].reset_index(drop=True)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def ranges_table(sensitivity: DataFrame) -> DataFrame:
-    """How far single changes of an assumption move each ratio of `sensitivity_table`.
-
-    A row per ratio and scheme compared with: ratio, over, paper, base, lowest, highest, and the changes that give them,
-    lowest_with and highest_with. A dense machine is left out: that zeros are skipped is the paper's own setting.
-    """
-    rows = []
-    for over, tried in sensitivity[sensitivity["value"] != "dense"].groupby("over", sort=False):
-        for ratio in ("energy", "throughput"):
-            row = {"ratio": ratio, "over": SCHEMES[over].label, "paper": tried[f"paper_{ratio}"].iloc[0]}
-            row["base"] = tried.loc[tried["base"], ratio].iloc[0]
-            for name, place in (("lowest", tried[ratio].idxmin()), ("highest", tried[ratio].idxmax())):
-                case = tried.loc[place]
-                row |= {name: case[ratio], f"{name}_with": f"{case['assumption']} = {case['value']}"}
-            rows.append(row)
-    return DataFrame(rows)
-
-
-NEAR = 0.05
-"""How far from the paper's ratio, as a fraction of it, a modelled one may be to count as equal to it."""
-
-_NEEDS = {ratio: (ratio,) for ratio in RATIOS} | {"energy and throughput": ("energy", "throughput")}
-
-
-def needs_table(ours: Codes, over: Codes, accelerator: Accelerator = BASE) -> DataFrame:
-    """How many changes of the assumptions give the paper's ratios of signed binary to binary.
-
-    A row per ratio, and one for energy and throughput at once: paper, base (under the base assumptions; NaN for two at
-    once), singles and pairs (how many single changes and pairs of changes there are), singles_near and pairs_near (how
-    many of them come within `NEAR` of the paper).
-    """
-    base = energy.compare(ours, over, accelerator)
-    tried = {name: list(energy.cases(ours, over, accelerator, n)) for n, name in ((1, "singles"), (2, "pairs"))}
-    return DataFrame(
-        {"ratio": ratio, "paper": PAPER.get(ratio, math.nan), "base": getattr(base, ratio, math.nan)}
-        | {name: len(cases) for name, cases in tried.items()}
-        | {f"{name}_near": sum(_off(case, wanted) <= NEAR for case in cases) for name, cases in tried.items()}
-        for ratio, wanted in _NEEDS.items()
-    )
-
-
-def nearest_table(ours: Codes, over: Codes, accelerator: Accelerator = BASE, most: int = 3) -> DataFrame:
-    """The single changes and pairs of changes that come nearest to the paper's ratios, `most` for each row of needs.
-
-    Columns: ratio, changes, energy, throughput, latency, and off_percent, the distance to the paper; of two ratios at
-    once it is the larger one.
-    """
-    tried = [case for n in (1, 2) for case in energy.cases(ours, over, accelerator, n)]
-    return DataFrame(
-        [
-            {"ratio": ratio, "changes": "; ".join(f"{label} = {_shown(value)}" for label, value in case.changes)}
-            | {name: getattr(case.ratios, name) for name in RATIOS}
-            | {"off_percent": 100 * _off(case, wanted)}
-            for ratio, wanted in _NEEDS.items()
-            for case in sorted(tried, key=lambda case: _off(case, wanted))[:most]
-        ]
-    )
-
-
-def _off(case: Case, ratios: Iterable[str]) -> float:
-    """The largest distance to the paper's ratios, as a fraction of them."""
-    return max(abs(getattr(case.ratios, ratio) / PAPER[ratio] - 1) for ratio in ratios)
 
 
 def ratios_table(evidence: Evidence) -> DataFrame:
@@ -257,7 +191,7 @@ def fig_energy(table: DataFrame) -> Figure:
     """Energy and throughput of a network of `energy_table`, by what the array exploits and by scheme.
 
     Energy is split into its parts, dark to light; behind each bar stands its ratio to binary in two groups. Full
-    precision is left to the table, because its bar would dwarf the others.
+    precision is left out, because its bar would dwarf the others.
     """
     table = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
     names = list(table["label"])
@@ -292,7 +226,11 @@ def fig_energy(table: DataFrame) -> Figure:
         Patch(facecolor=style.tint(style.GREY, strength), edgecolor=style.GREY, linewidth=0.3, label=part)
         for part, strength in _TINTS.items()
     ]
-    layout.head(figure, "Skipping zeros saves arithmetic but hardly any energy of the memories", handles)
+    layout.head(
+        figure,
+        "Modelled energy and speed of each scheme: skipping zeros saves arithmetic, hardly any memory traffic",
+        handles,
+    )
     return figure
 
 
@@ -310,10 +248,7 @@ def fig_energy_sensitivity(table: DataFrame) -> Figure:
 
     One scheme over another. Solid line: all base assumptions, which the names give in brackets; markers: what one
     alternative gives, the outermost named; dashed line and hollow marker: the paper's ratio.
-    Raises ValueError for a table of several pairs of schemes.
     """
-    if len(table[["scheme", "over"]].drop_duplicates()) != 1:
-        raise ValueError("fig_energy_sensitivity got several pairs of schemes; allowed: one scheme and one over")
     bases = table[table["base"]].set_index("assumption")["value"]
     names = [f"{assumption} ({value})" for assumption, value in bases.items()]
     size = (style.PAGE, 0.7 + layout.rows_height(names))

@@ -1,12 +1,13 @@
-"""Parts that several figures share: titles, legends, forest plots with headings, direct labels, plain log ticks.
+"""Parts that several figures share: titles, legends, forest plots with headings, direct labels, log ticks, sliders.
 
-Every function draws into an Axes or Figure that the caller made under `style.drawn`.
+Every function but `sliders` draws into an Axes or Figure that the caller made under `style.drawn`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def rows(axis: Axes, names: Sequence[str], headings: Sequence[str] | None = None
     """Make y an axis of names from top to bottom and return the height of each.
 
     `headings` gives the heading of each row; where it changes, a bold row with the new one comes first, with half a row
-    of space above it. Axes that share y need the call once. A name may have several lines.
+    of space above it. Axes that share y need the call once. Names and headings may have several lines.
     """
     places, titles, bottom = _places(names, headings)
     axis.set_yticks([*places, *titles], [*names, *titles.values()])
@@ -90,8 +91,10 @@ def _places(names: Sequence[str], headings: Sequence[str] | None) -> tuple[list[
     for i, name in enumerate(names):
         if headings is not None and headings[i] != last:
             y -= 0.5 if i else 0
-            last = titles[y] = headings[i]
-            y -= 1
+            last = headings[i]
+            y -= 0.45 * last.count("\n")
+            titles[y] = last
+            y -= 1 + 0.45 * last.count("\n")
         more = 0.45 * name.count("\n")
         places.append(y - more)
         y -= 1 + 2 * more
@@ -234,3 +237,18 @@ def label_ends(axis: Axes, ends: Sequence[tuple[str, Any, float, float]]) -> Non
         axis.annotate(
             name, (x, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7, va="center"
         )
+
+
+# Sliders
+
+
+def sliders(show: Callable[..., None], still: bool, **ranges: tuple[float, float, float]) -> None:
+    """Call `show()` and, unless `still`, again each time that a slider moves, where ipywidgets is installed.
+
+    `ranges` are least, greatest and step of the arguments of `show`, whose defaults are where the sliders begin.
+    """
+    if still or not importlib.util.find_spec("ipywidgets"):
+        return show()
+    import ipywidgets
+
+    ipywidgets.interact(show, **ranges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
@@ -20,8 +20,8 @@ from sbkit.evidence.gather import gather
 from sbkit.evidence.measures import Measurer
 from sbkit.evidence.measures.registry import Group
 from sbkit.evidence.stats import MissingRecord, interval, summary
-from sbkit.figures.layout import forest, head, percent_axis, points_axis, rows, rows_height, scheme_handles
-from sbkit.figures.style import ABOVE_LINES, LOOKS, PAGE, ROW, drawn, schemes
+from sbkit.figures.layout import forest, head, percent_axis, points_axis, rows, rows_height, scheme_handles, short
+from sbkit.figures.style import LOOKS, PAGE, ROW, drawn, schemes
 from sbkit.schemes import SCHEMES
 
 LINEAR_MODELS = {"mlp": "MLP", "transformer": "transformer"}
@@ -37,9 +37,8 @@ def answers(listed: Iterable[Mapping[str, Any]], results: Path, profile: str) ->
     A number that these records do not give is measured on the committed records that its answer was written from.
     """
     listed = list(listed)
-    asked = dict.fromkeys([profile, *questions.profiles(listed)])
-    measurers = {name: Measurer(gather(results / name)) for name in asked}
-    numbers = questions.numbers_table(listed, measurers, profile)
+    measurer = functools.cache(lambda name: Measurer(gather(results / name)))  # of the profiles that are asked
+    numbers = questions.numbers_table(listed, measurer, profile)
     return questions.answers_table(listed, numbers), numbers
 
 
@@ -56,100 +55,68 @@ class Comparison(NamedTuple):
     name: str = ""  # of the base, for people; empty: its label
 
 
-class Topic(NamedTuple):
-    """What training runs are compared for, and the question that they answer first."""
-
-    question: str
-    name: str
-    comparisons: tuple[Comparison, ...]
+def _each(base: Group, *options: str, also: tuple[str, ...] = ()) -> tuple[Comparison, ...]:
+    """A comparison for each single option."""
+    return tuple(Comparison(base, (option,), also) for option in options)
 
 
-_PLAIN, _LEARNED, _RANDOM = Group("signed_binary"), Group("learned_signs"), Group("random_signs")
+_PLAIN, _LEARNED, _RANDOM, _BINARY = map(Group, ("signed_binary", "learned_signs", "random_signs", "binary"))
 _MLP = Group("binary", (("model", "mlp"), ("width", 0)))
 _TRANSFORMER = Group("binary", (("scale", "mean"), ("model", "transformer"), ("width", 0)))
 _FROZEN = ("start_from", "learning_rate")
 _AFTER_TRAINING = ("quantizer", "epochs", "assignment", "region_channels", "scale")
 _REGIONS = ("scale", "assignment", "region_channels")
+_MASKS = ("codebook_bits",)
 
-TOPICS = (
-    Topic(
-        "R4",
-        "signs of the regions",
-        (
-            *(Comparison(_PLAIN, (option,)) for option in ("positive_fraction", "assignment", "swap_at")),
-            Comparison(_RANDOM, ("assignment",)),
-        ),
+TOPICS: dict[tuple[str, str], tuple[Comparison, ...]] = {
+    ("R4", "signs of the regions"): (
+        *_each(_PLAIN, "positive_fraction", "assignment", "swap_at"),
+        *_each(_RANDOM, "assignment"),
     ),
-    Topic(
-        "R10",
-        "schemes",
-        (
-            Comparison(_PLAIN, ("quantizer",)),
-            Comparison(_PLAIN, ("quantizer", "scale")),  # BWN
-            Comparison(_PLAIN, ("quantizer", "estimator"), ("standardize",)),  # IR-Net
-        ),
+    ("R10", "schemes"): (
+        Comparison(_PLAIN, ("quantizer",)),
+        Comparison(_PLAIN, ("quantizer", "scale")),  # BWN
+        Comparison(_PLAIN, ("quantizer", "estimator"), ("standardize",)),  # IR-Net
     ),
-    Topic(
-        "R11",
-        "quantized after training",
-        (Comparison(_PLAIN, _FROZEN, _AFTER_TRAINING, (*_FROZEN, "epochs", "scale")),),
+    ("R11", "quantized after training"): (Comparison(_PLAIN, _FROZEN, _AFTER_TRAINING, (*_FROZEN, "epochs", "scale")),),
+    ("R12", "from trained weights"): _each(_PLAIN, "start_from"),
+    ("R13", "linear layers"): (
+        Comparison(_MLP, ("quantizer",), _REGIONS, _REGIONS, "binary, MLP"),
+        Comparison(_TRANSFORMER, ("quantizer",), _REGIONS, ("scale", "assignment"), "binary, transformer"),
     ),
-    Topic("R12", "from trained weights", (Comparison(_PLAIN, ("start_from",)),)),
-    Topic(
-        "R13",
-        "linear layers",
-        (
-            Comparison(_MLP, ("quantizer",), _REGIONS, _REGIONS, "binary, MLP"),
-            Comparison(_TRANSFORMER, ("quantizer",), _REGIONS, ("scale", "assignment"), "binary, transformer"),
-        ),
-    ),
-    Topic(
-        "Q1",
-        "regions and masks",
-        (
-            Comparison(Group("signed_binary", (("assignment", "random"),)), ("region_channels",)),
-            Comparison(_LEARNED, ("region_channels",)),
-            Comparison(_LEARNED, ("region_taps",)),
-            Comparison(_RANDOM, ("region_channels",)),
-            *(
-                Comparison(
-                    Group("random_signs", (("region_channels", channels),)),
-                    ("codebook_bits",),
-                    ("codebook",),
-                    name=f"random fine signs of {channels} channels",
-                )
-                for channels in (8, 16)
-            ),
+    ("Q1", "regions and masks"): (
+        *_each(Group("signed_binary", (("assignment", "random"),)), "region_channels"),
+        *_each(_LEARNED, "region_channels", "region_taps"),
+        *_each(_RANDOM, "region_channels"),
+        *(
             Comparison(
-                Group("binary"), ("codebook_bits",), ("codebook", "region_channels", "region_taps"), ("region_taps",)
-            ),
+                Group("random_signs", (("region_channels", n),)),
+                _MASKS,
+                ("codebook",),
+                (),
+                f"random signs of {n} channels",
+            )
+            for n in (8, 16)
         ),
+        Comparison(_BINARY, _MASKS, ("codebook", "region_channels", "region_taps"), ("region_taps",)),
     ),
-    Topic(
-        "Q2",
-        "gradient",
-        tuple(Comparison(_PLAIN, o) for o in (("estimator",), ("standardize",), ("estimator", "standardize"))),
+    ("Q2", "gradient"): (
+        *_each(_PLAIN, "estimator", "standardize"),
+        Comparison(_PLAIN, ("estimator", "standardize")),
     ),
-    Topic("Q3", "distillation", tuple(Comparison(base, ("distill_from",)) for base in (_PLAIN, Group("binary")))),
-    Topic(
-        "Q7",
-        "threshold",
-        (
-            *(Comparison(_PLAIN, (option,), ("delta_factor",)) for option in ("threshold", "delta_axis")),
-            Comparison(_PLAIN, ("delta_factor",)),
-            Comparison(_LEARNED, ("delta_factor",)),
-        ),
+    ("Q3", "distillation"): (*_each(_PLAIN, "distill_from"), *_each(_BINARY, "distill_from")),
+    ("Q7", "threshold"): (
+        *_each(_PLAIN, "threshold", "delta_axis", also=("delta_factor",)),
+        *_each(_PLAIN, "delta_factor"),
+        *_each(_LEARNED, "delta_factor"),
     ),
-    Topic("Q9", "regularizers", tuple(Comparison(_PLAIN, (option,)) for option in ("l1", "weight_decay"))),
-    Topic(
-        "R1",
-        "rest of the design",
-        (
-            *(Comparison(_PLAIN, (option,)) for option in ("scale", "nonlinearity", "channel_signs")),
-            Comparison(_LEARNED, ("channel_signs",)),
-        ),
+    ("Q9", "regularizers"): _each(_PLAIN, "l1", "weight_decay"),
+    ("R1", "rest of the design"): (
+        *_each(_PLAIN, "scale", "nonlinearity", "channel_signs"),
+        *_each(_LEARNED, "channel_signs"),
     ),
-)
+}
+"""By the question that training runs answer first, and what they are compared for."""
 
 
 def differences_table(train: DataFrame) -> DataFrame:
@@ -159,38 +126,25 @@ def differences_table(train: DataFrame) -> DataFrame:
     compared.
     """
     found = []
-    first = train.drop_duplicates("group") if len(train) else train
-    configs = {row.group: row.config for row in first.itertuples()}
-    for topic in TOPICS:
-        for comparison in topic.comparisons:
-            try:
-                base = runs.find(train, comparison.base.design, **dict(comparison.base.changes))
-            except MissingRecord:
+    groups = dict(list(train.groupby("group", sort=False))) if len(train) else {}
+    for (question, topic), comparison in ((place, row) for place, own in TOPICS.items() for row in own):
+        try:
+            base = runs.find(train, comparison.base.design, **dict(comparison.base.changes))
+        except MissingRecord:
+            continue
+        required = set(comparison.options)
+        for ours in groups.values():
+            config = ours["config"].iloc[0]
+            changed = set(runs.changed_options(config, base["config"].iloc[0]))
+            if not required <= changed <= required | set(comparison.also) or not set(ours["seed"]) & set(base["seed"]):
                 continue
-            own = base["config"].iloc[0]
-            required, allowed = set(comparison.options), set(comparison.options) | set(comparison.also)
-            for group, config in configs.items():
-                changed = set(runs.changed_options(config, own))
-                if not required <= changed <= allowed:
-                    continue
-                ours = train[train["group"] == group]
-                if not set(ours["seed"]) & set(base["seed"]):
-                    continue
-                difference = runs.paired(ours, base)
-                found.append(
-                    {
-                        "question": topic.question,
-                        "topic": topic.name,
-                        "what": _what(config, changed - set(comparison.unsaid)),
-                    }
-                    | {
-                        "over": comparison.name or base["label"].iloc[0],
-                        "quantizer": ours["quantizer"].iloc[0],
-                        "n": difference.n,
-                    }
-                    | {"difference": str(difference), "difference_mean_points": difference.value}
-                    | {"difference_half_width_points": difference.half_width, "differs": ", ".join(sorted(changed))}
-                )
+            difference = runs.paired(ours, base)
+            found.append(
+                {"question": question, "topic": topic, "what": _what(config, changed - set(comparison.unsaid))}
+                | {"over": comparison.name or base["label"].iloc[0], "quantizer": ours["quantizer"].iloc[0]}
+                | {"n": difference.n, "difference": str(difference), "difference_mean_points": difference.value}
+                | {"difference_half_width_points": difference.half_width, "differs": ", ".join(sorted(changed))}
+            )
     return DataFrame(found)
 
 
@@ -212,11 +166,12 @@ def fig_review_differences(table: DataFrame) -> Figure:
     Pale: intervals that hold zero, and single runs, which have none. The axis is linear to 2 points, then logarithmic.
     """
     plain = DESIGNS["signed_binary"].label
-    over = [f"\nover {_short(row.over)}" if row.over != plain else "" for row in table.itertuples()]
-    headings = [f"{row.question} {row.topic}" for row in table.itertuples()]
-    headings = [first + second.replace("\n", ", ") for first, second in zip(headings, over, strict=True)]
+    headings = [
+        f"{row.question} {row.topic}" + (f"\nover {short(row.over, 30, lines=2)}" if row.over != plain else "")
+        for row in table.itertuples()
+    ]
     columns = _halves(headings)
-    names = [_short(what) for what in table["what"]]
+    names = [short(what, 34, lines=2) for what in table["what"]]
     tallest = max(rows_height(names[part], headings[part]) for part in columns)
     figure, axes = plt.subplots(1, len(columns), figsize=(PAGE, 0.75 + tallest), sharex=True, squeeze=False)
     for axis, part in zip(axes[0], columns, strict=True):
@@ -225,39 +180,14 @@ def fig_review_differences(table: DataFrame) -> Figure:
         heights = rows(axis, names[part], headings[part])
         looks = [LOOKS[scheme] for scheme in half["quantizer"]]
         forest(axis, heights, means, widths, looks, faint=~(means.abs() > widths), size=3.5)
-        _headings_left(axis, max(map(len, names[part])))
+        axis.tick_params(axis="y", labelsize=6)
         axis.set_ylim(axis.get_ylim()[1] - tallest / ROW, axis.get_ylim()[1])
         points_axis(axis)
         crowded = [place for place in axis.get_xticks() if place != -10]
         axis.set_xticks(crowded, [f"{place:+g}" if place else "0" for place in crowded])
     figure.supxlabel("difference in top-1, points, 95 % interval (pale: it holds 0, or n = 1)", fontsize=7)
-    head(figure, f"Top-1 of runs that change one thing, over {plain} or over what the heading names")
+    head(figure, f"What one change does to accuracy, over {plain} or over what the heading names")
     return figure
-
-
-def _headings_left(axis: Axes, longest: int) -> None:
-    """Lets the headings of `rows` begin where names of up to so many letters do, and run on over the axes."""
-    for label in axis.get_yticklabels():
-        label.set_fontsize(6)
-        if label.get_fontweight() == "bold":
-            place = (0, label.get_position()[1])
-            text = axis.annotate(
-                label.get_text(),
-                place,
-                xycoords=axis.get_yaxis_transform(),
-                xytext=(-2.9 * longest, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=6.5,
-                fontweight="bold",
-                bbox=ABOVE_LINES,
-            )
-            text.set_in_layout(False)
-            label.set_visible(False)
-
-
-def _short(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _halves(headings: list[str]) -> list[slice]:
@@ -296,7 +226,7 @@ def linear_table(train: DataFrame) -> DataFrame:
 def fig_linear(table: DataFrame) -> Figure:
     """Top-1 of `linear_table`: a faint point per run, each group's mean and 95 % interval, a heading per network."""
     groups = table.drop_duplicates(["model", "label"])
-    names = [_short(label) for label in groups["label"]]
+    names = [short(label, 40) for label in groups["label"]]
     headings = [LINEAR_MODELS[model] for model in groups["model"]]
     figure, axis = plt.subplots(figsize=(PAGE, 0.75 + rows_height(names, headings)))
     heights = rows(axis, names, headings)
@@ -306,7 +236,7 @@ def fig_linear(table: DataFrame) -> Figure:
         own = table[(table["model"] == row.model) & (table["label"] == row.label)]
         axis.plot(own["top1_percent"], [y] * len(own), "|", color=look.color, markersize=6, alpha=0.6)
     axis.set_xlabel("top-1 accuracy, %")
-    head(figure, "Top-1 of networks whose linear layers are quantized: mean, 95 % interval, and each seed")
+    head(figure, "How accurate networks of quantized linear layers are: each seed, mean and 95 % interval")
     return figure
 
 
@@ -367,5 +297,7 @@ def fig_robustness(table: DataFrame) -> Figure:
         axis.grid(axis="y")
     percent_axis(axes[0, 0])
     figure.supylabel("top-1 accuracy, %", fontsize=7)
-    head(figure, "Top-1 on corrupted and attacked images, by strength", scheme_handles(shown, linestyle="-"))
+    head(
+        figure, "How accurate each scheme stays on corrupted and attacked images", scheme_handles(shown, linestyle="-")
+    )
     return figure

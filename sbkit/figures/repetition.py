@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,67 +13,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from sbkit import repetition
 from sbkit.evidence import benchmarks, codes
 from sbkit.evidence.codes import Form, Weights
 from sbkit.evidence.paper import PAPER, reduction
-from sbkit.evidence.stats import interval, shown
 from sbkit.figures import layout, style
-from sbkit.schemes import CODED, SCHEMES
+from sbkit.schemes import SCHEMES
 from sbkit.way import ENCODINGS, KERNELS, Way
 
 # Distinct patterns
 
 
-def origins_table(weights: Weights) -> DataFrame:
-    """Distinct 3x3 filters of trained codes, of random ones of the same density, and of the trained ones shuffled.
+def patterns_table(weights: Weights) -> DataFrame:
+    """Distinct 3x3 filters of trained codes, of the same codes shuffled within each filter, and the paper's numbers.
 
-    The columns are those of `codes.unique_table`, and `codes` says which they are. Shuffling is within each filter.
-    `paper` is the paper's number of distinct filters, which it gives for [3, 3, 256, 256] layers; for each of its
-    schemes that has weights, a layer of that size with random codes of their mean density comes last.
+    The columns are those of `codes.unique_table`, and `codes` says which they are: trained, shuffled, or paper, which
+    has a [3, 3, 256, 256] layer of each scheme. Schemes without weights are left out.
     """
-    made = {"trained": weights}
-    for origin, remake in (("random", codes.redrawn), ("shuffled", codes.shuffled)):
-        made[origin] = {name: remake(weights[name], seed) for seed, name in enumerate(sorted(weights))}
-    tables = [codes.unique_table(found).assign(codes=origin, paper=math.nan) for origin, found in made.items()]
-    densities = tables[0].groupby("scheme")["density"].mean() if len(tables[0]) else {}
-    for scheme in CODED:
-        if f"patterns_{scheme}" in PAPER and scheme in densities:
-            layer = repetition.random_codes(scheme, (256, 256, 3, 3), densities[scheme], np.random.default_rng(0))
-            counted = codes.unique_table({scheme: {"random": layer}})
-            tables.append(counted.assign(codes="random", paper=PAPER[f"patterns_{scheme}"]))
-    return pd.concat(tables, ignore_index=True)
-
-
-def unique_filters_table(origins: DataFrame) -> DataFrame:
-    """`origins_table` by scheme and layer size: distinct filters, mean and 95 % interval over n runs.
-
-    A run's number is the mean of its layers of that size. `bound` is how many filters the scheme can tell apart, which
-    makes `least_repetition` the fewest times that a filter occurs on average. `over_random` and `over_shuffled` are the
-    trained number over the other of the same run, as text and as numbers: below 1, training has made filters repeat.
-    """
-    rows = []
-    for (scheme, filters), found in origins.groupby(["scheme", "filters"], sort=True):
-        unique = found.groupby(["codes", "name"])["unique"].mean().unstack(0)
-        bound = found["bound"].iloc[0]
-        row = {"scheme": SCHEMES[scheme].label, "filters": filters, "bound": bound, "least_repetition": filters / bound}
-        row |= {"paper": found["paper"].max(), "n": len(unique)}
-        for origin in ("trained", "random", "shuffled"):
-            row[origin] = shown(*interval(unique[origin]), len(unique), 1) if origin in unique else ""
-        for origin in ("random", "shuffled"):
-            ratio = interval(unique["trained"] / unique[origin]) if "trained" in unique else (math.nan, math.nan)
-            row[f"over_{origin}"] = shown(*ratio, len(unique)) if "trained" in unique else ""
-            row |= {f"over_{origin}_mean": ratio[0], f"over_{origin}_half_width": ratio[1]}
-        rows.append(row)
-    return DataFrame(rows)
+    other = {name: codes.shuffled(weights[name], seed) for seed, name in enumerate(sorted(weights))}
+    trained, shuffled = codes.unique_table(weights), codes.unique_table(other)
+    paper = trained.drop_duplicates("scheme")[["scheme"]]
+    paper = paper.assign(filters=256**2, unique=[PAPER.get(f"patterns_{key}", math.nan) for key in paper["scheme"]])
+    tables = {"trained": trained, "shuffled": shuffled, "paper": paper.dropna()}
+    return pd.concat([table.assign(codes=origin) for origin, table in tables.items()], ignore_index=True)
 
 
 @style.drawn
 def fig_unique_filters(table: DataFrame) -> Figure:
-    """Distinct 3x3 filters of `origins_table` against all filters of a layer.
+    """Distinct 3x3 filters of `patterns_table` against all filters of a layer.
 
-    Solid: trained codes; dotted: random ones of the same density; dashed: how many a scheme can have; hollow: the
-    paper's. Points are means over layers of one size and over runs.
+    Solid: trained codes; dotted: the same codes shuffled within each filter; dashed: how many a scheme can have;
+    hollow: the paper's. Points are means over layers of one size and over runs.
     """
     figure, axis = plt.subplots(figsize=(style.COLUMN, 2.7))
     axis.set(xscale="log", yscale="log")
@@ -83,14 +51,15 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     for bound, found in table.groupby("bound")["scheme"]:
         color = style.PALETTE[style.schemes(found)[0]]
         axis.plot([low, high], [bound, bound], color=color, linewidth=0.6, linestyle="--", zorder=0)
-        axis.text(low, bound, f"{bound:,}", fontsize=style.SMALL, va="bottom", color=color)
-    for origin, line, markers in (("random", ":", False), ("trained", "-", True)):
+        axis.text(low, bound, f"{bound:,.0f}", fontsize=style.SMALL, va="bottom", color=color)
+    for origin, line, markers in (("shuffled", ":", False), ("trained", "-", True)):
         seaborn.lineplot(
             table[table["codes"] == origin], x="filters", y="unique", hue="scheme", palette=style.PALETTE,
             style="scheme", markers=style.MARKERS if markers else False, dashes=False, linestyle=line, linewidth=0.8,
             markeredgewidth=0, errorbar=None, legend=False, ax=axis,
         )  # fmt: skip
-    axis.plot(table["filters"], table["paper"], **style.PAPER)
+    paper = table[table["codes"] == "paper"]
+    axis.plot(paper["filters"], paper["unique"], **style.PAPER)
     axis.plot([low, top], [low, top], color="0.8", linewidth=0.6, zorder=0)
     if top > 9 * low:
         axis.text(top / 3, top / 3, "all different ", color="0.5", fontsize=6, ha="right", va="bottom")
@@ -98,7 +67,7 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     layout.plain_log(axis.xaxis, low, high)
     layout.plain_log(axis.yaxis, bottom, top)
     handles = layout.scheme_handles(style.schemes(table["scheme"]), linestyle="-")
-    handles += [layout.handle(name, linestyle=line) for name, line in (("trained", "-"), ("random", ":"))]
+    handles += [layout.handle(name, linestyle=line) for name, line in (("trained", "-"), ("shuffled", ":"))]
     layout.head(figure, "Large layers must repeat filters", [*handles, layout.handle("paper", **style.PAPER)])
     return figure
 
@@ -189,7 +158,7 @@ def fig_operations(table: DataFrame) -> Figure:
         axis.set_ylim(-(height - 0.5) / style.ROW + 0.6, 0.6)
         axis.set_xlabel(f"arithmetic reduction, [3, 3, {channels}, {channels}]")
     paper = [layout.handle("paper", **style.PAPER)] * bool(rows["paper"].notna().any())
-    layout.head(figure, "How many times fewer operations each form executes, counted on trained codes", paper)
+    layout.head(figure, "How many times fewer operations trained codes need, by algorithm, encoding and scheme", paper)
     return figure
 
 
@@ -263,15 +232,6 @@ def layer_reductions(bench: DataFrame) -> DataFrame:
     ]
     found = found.assign(reduction=found["dense"] / found["own"], paper=paper).astype({"count": int})
     return found[["network", "layer", "count", *way, "density", "reduction", "paper"]]
-
-
-def layers_table(reductions: DataFrame) -> DataFrame:
-    """`layer_reductions` for people: a row per network, layer and algorithm, each scheme in its best encoding."""
-    counted = reductions[reductions["algorithm"].isin(_COUNTED)]
-    place = ["algorithm", "network", "layer"]
-    best = counted.pivot_table(index=place, columns="scheme", values="reduction", aggfunc="max")
-    best = best.loc[list(counted[place].drop_duplicates().itertuples(index=False, name=None)), style.schemes(best)]
-    return best.rename(columns={key: SCHEMES[key].label for key in best}).rename_axis(columns=None).reset_index()
 
 
 _LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 1), "codebook": (6, 2, 1, 2)}
@@ -388,13 +348,3 @@ def fig_random(table: DataFrame) -> Figure:
         axis.set_xlabel(numbers, fontsize=7)
     layout.head(figure, "Random codes (rows: filters, columns: channels, grey: zero), bits and operations a weight")
     return figure
-
-
-def slider(show: Callable[[float], None], density: float = 0.35) -> None:
-    """Call `show(density)` now and, where ipywidgets is installed, again each time that a slider moves."""
-    try:
-        from ipywidgets import FloatSlider, interact
-    except ImportError:
-        return show(density)
-    bar = FloatSlider(density, min=0.05, max=0.95, step=0.05, description="density", continuous_update=False)
-    interact(show, density=bar)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -127,25 +126,6 @@ def training_table(steps: DataFrame) -> DataFrame:
                 | {"overhead": shown(mean, half_width, len(rounds))}
                 | {"overhead_percent": mean, "half_width_percent": half_width}
             )
-    return DataFrame(rows)
-
-
-def plans_table(speed: DataFrame) -> DataFrame:
-    """What each contender reads instead of fp32 weights and how long its offline packing took, over all layers.
-
-    weight_bytes; bits_per_weight, those bytes over the number of weights; plan_ms; `groups`, the channels of a table or
-    tile that the plan chose, layer by layer.
-    """
-    weights = speed.loc[speed["reference"], "weight_bytes"].sum() / 4  # fp32 torch reads 4 bytes a weight
-    rows = []
-    for way, timings in benchmarks.ways_of(speed):
-        whole, read = timings["layer"].nunique() == speed["layer"].nunique(), timings["weight_bytes"].sum()
-        groups = [str(int(group)) for group in timings["chosen_group"]]
-        rows.append(
-            {"label": way.label(), "weight_bytes": read, "bits_per_weight": 8 * read / weights if whole else math.nan}
-            | {"plan_ms": 1e3 * timings["plan_seconds"].sum()}
-            | {"groups": ", ".join(groups) if timings["chosen_group"].any() else ""}
-        )
     return DataFrame(rows)
 
 
@@ -303,7 +283,13 @@ def fig_latency(table: DataFrame) -> Figure:
     table = table.assign(text=[f"{ms:.3g}" for ms in table["median_ms"]])
     n = len(table["round_ms"].iloc[0])
     label = f"latency, ms, median of {n} rounds"
-    return _panels(table, "round_ms", list(table.groupby("layer", sort=False)), "How long each layer takes", label)
+    return _panels(
+        table,
+        "round_ms",
+        list(table.groupby("layer", sort=False)),
+        "How long each layer takes by each contender",
+        label,
+    )
 
 
 @style.drawn
@@ -396,5 +382,5 @@ def fig_roofline(table: DataFrame) -> Figure:
     handles += layout.scheme_handles([key for key in schemes if key != "full_precision"], marker="s", markersize=6)
     handles.append(Patch(facecolor="none", edgecolor=style.GREY, linewidth=0.8, label="bound of table"))
     handles.append(layout.handle("fp32 peak (FMA)", color="black", linestyle="--", linewidth=0.8))
-    layout.head(figure, "How much of what the machine allows is used", handles)
+    layout.head(figure, "How much of the speed that this machine allows each scheme reaches", handles)
     return figure

@@ -1,8 +1,6 @@
-"""The networks: residual networks in CIFAR and ImageNet style, VGG-small, and an MLP and a vision transformer, with
-quantized inner layers.
+"""The networks, with quantized inner layers: the first layer, the shortcuts and the classifier stay in full precision.
 
-The first layer, the shortcuts and the classifier stay in full precision. A new network is a function or a class in a
-file here, and a row of MODELS.
+A new network is a function or a class here, and a row of MODELS.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import torch
 from torch import nn
 
 from sbkit.checks import choice, number, whole
+from sbkit.models import networks
 from sbkit.models.layers import (
     NONLINEARITIES,
     Layers,
@@ -27,9 +26,7 @@ from sbkit.models.layers import (
     quantized_weights,
     set_progress,
 )
-from sbkit.models.residual import BasicBlock, ResNet, cifar_resnet, imagenet_resnet
-from sbkit.models.sequential import mlp, vgg_small
-from sbkit.models.transformer import HEADS, PATCHES, Transformer
+from sbkit.models.networks import BasicBlock, ResNet, Transformer
 from sbkit.quantizers import QuantizerConfig
 
 __all__ = [
@@ -61,11 +58,11 @@ class Architecture(NamedTuple):
 
 
 def _cifar(depth: int, *parameters: int) -> Architecture:
-    return Architecture(partial(cifar_resnet, depth=depth), parameters, residual=True)
+    return Architecture(partial(networks.cifar_resnet, depth=depth), parameters, residual=True)
 
 
 def _imagenet(blocks: list[int], *parameters: int) -> Architecture:
-    return Architecture(partial(imagenet_resnet, blocks=blocks), parameters, residual=True, least_side=32)
+    return Architecture(partial(networks.imagenet_resnet, blocks=blocks), parameters, residual=True, least_side=32)
 
 
 MODELS: dict[str, Architecture] = {
@@ -75,11 +72,13 @@ MODELS: dict[str, Architecture] = {
     "resnet44": _cifar(44, 661_338, 654_336),
     "resnet56": _cifar(56, 855_770, 847_872),
     "resnet110": _cifar(110, 1_730_714, 1_718_784),
-    "vgg_small": Architecture(vgg_small, (4_660_106, 4_571_136), least_side=8),
+    "vgg_small": Architecture(networks.vgg_small, (4_660_106, 4_571_136), least_side=8),
     "resnet18": _imagenet([2, 2, 2, 2], 11_689_512, 10_985_472),
     "resnet34": _imagenet([3, 4, 6, 3], 21_797_672, 21_086_208),
-    "mlp": Architecture(mlp, (987_914, 196_608)),
-    "transformer": Architecture(Transformer, (105_802, 98_304), side_step=PATCHES, width_step=HEADS, fixed="GELU"),
+    "mlp": Architecture(networks.mlp, (987_914, 196_608)),
+    "transformer": Architecture(
+        Transformer, (105_802, 98_304), side_step=networks.PATCHES, width_step=networks.HEADS, fixed="GELU"
+    ),
 }
 
 
@@ -107,11 +106,10 @@ def build_model(
     """
     choice("model", name, MODELS)
     choice("nonlinearity", nonlinearity, NONLINEARITIES)
-    whole("in_channels", in_channels, 1)
-    whole("classes", classes, 1)
+    for option, value, least in (("in_channels", in_channels, 1), ("classes", classes, 1), ("width", width, 0)):
+        whole(option, value, least)
     architecture = MODELS[name]
     whole(f"image_size of {name}", image_size, architecture.least_side)
-    whole("width", width, 0)
     number("clamp", clamp, 0)
     for option, value, step in (
         ("image_size", image_size, architecture.side_step),

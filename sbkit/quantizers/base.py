@@ -130,7 +130,7 @@ class Quantizer(nn.Module):
     def codes(self, w: Tensor) -> QuantizedWeight:
         """The exact integer form: `codes(w).dense()` equals float32 `forward(w)`. A linear layer has R = S = 1.
 
-        Raises ValueError for latent weights that are not finite, which have no codes.
+        Raises ValueError for latent weights that are not finite or too large for sums of float32.
         """
         w = standardized(w) if self.config.standardize else w
         codes, alpha, _ = self.quantize(w)
@@ -139,8 +139,10 @@ class Quantizer(nn.Module):
     def _pack(
         self, w: Tensor, codes: Tensor, alpha: Tensor | None, negative_alpha: Tensor | None = None
     ) -> QuantizedWeight:
-        if not w.isfinite().all():
-            raise ValueError("latent weights hold NaN or infinity; allowed: finite numbers")
+        if not w.abs().sum().isfinite():
+            raise ValueError(
+                "latent weights have a sum of magnitudes that is not finite; allowed: finite weights and sum"
+            )
         K, C, *window = codes.shape
         scales = [None if a is None else a.float().flatten().expand(K).cpu().numpy() for a in (alpha, negative_alpha)]
         return QuantizedWeight(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def load_state(path: str | os.PathLike, device: torch.device, advice: str) -> tu
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}")
     except Exception as error:  # torch and zipfile raise errors of every kind for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        unsafe = isinstance(error, pickle.UnpicklingError)  # torch would advise to load it nevertheless
+        reason = "it holds more than tensors" if unsafe else (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a readable checkpoint ({reason}); {advice}") from error
     return state, hashlib.sha256(content).hexdigest()
 
@@ -51,8 +53,11 @@ def load_finished(
     if not Path(path).is_file():
         raise FileNotFoundError(f"{option} = {path!r} is not a file; allowed: checkpoints/<name>.pt of a finished run")
     state, sha256 = load_state(path, device, f"{option} needs checkpoints/<name>.pt of a finished run: make it again")
-    if not {"train_config", "quantizer_config", "model"} <= set(state):
+    model = state.get("model")
+    if not {"train_config", "quantizer_config"} <= set(state) or not isinstance(model, dict):
         raise ValueError(f"{option} = {path!r} is not the checkpoint of a finished run, checkpoints/<name>.pt")
+    if not all(isinstance(value, Tensor) and value.isfinite().all() for value in model.values()):
+        raise ValueError(f"{option} = {path!r} holds weights that are not finite numbers")
     try:
         return (
             TrainConfig(**state["train_config"]),

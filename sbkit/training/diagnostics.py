@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -92,8 +91,8 @@ def latent_counts(histograms: dict[str, dict[str, list]]) -> dict[str, dict[str,
 class Gradients:
     """What the gradients of some parameters over several batches have in common."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter]):
-        self.parameters = list(parameters)
+    def __init__(self, parameters: list[nn.Parameter]):
+        self.parameters = parameters
         self.sums = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares, self.batches = 0.0, 0
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from sbkit import robustness
 from sbkit.checks import choice, whole
@@ -30,7 +31,7 @@ from sbkit.training.diagnostics import (
     weight_bits,
 )
 from sbkit.training.processes import add_up, group, share_buffers
-from sbkit.training.progress import PROGRESS, Interrupted, Progress, chosen
+from sbkit.training.progress import PROGRESS, Interrupted, bar, chosen
 from sbkit.training.setup import Setup, prepare
 
 STEPS_PER_CHECK = 20
@@ -102,9 +103,10 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
     rank, processes = group()
     network = DistributedDataParallel(model) if processes > 1 else model
     codes, tested = codes_of(model), None
-    with Progress(shown, epochs=config.epochs, steps=setup.steps, done=len(setup.epochs)) as progress:
+    with bar(shown, epochs=config.epochs, steps=setup.steps, done=len(setup.epochs)) as steps:
         for epoch in range(len(setup.epochs), config.epochs):
-            trained = _epoch(setup, network, epoch, progress)
+            steps.set_description(f"epoch {epoch + 1}/{config.epochs}")
+            trained = _epoch(setup, network, epoch, steps)
             tested = evaluate(model, setup.data, config)
             previous, codes = codes, codes_of(model)
             row = {
@@ -119,31 +121,39 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
             setup.epochs.append(row)
             if checkpoint is not None and rank == 0:
                 setup.save(checkpoint)
-            progress.epoch(row)
+            reached = f"loss {row['train_loss']:.4f}  top-1 {row['top1_percent']:.2f} %  density {row['density']:.3f}"
+            steps.set_postfix_str(reached)
+            if shown == "lines":
+                print(f"epoch {epoch + 1}/{config.epochs}  {reached}  {row['seconds']:.1f} s", flush=True)
     return tested
 
 
-def _epoch(setup: Setup, network: nn.Module, epoch: int, progress: Progress) -> dict[str, Any]:
+def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str, Any]:
     """Train one epoch, 0, 1, ...: its seconds, mean loss, last learning rate and the signal of its gradients."""
     model, config, steps = setup.model, setup.config, setup.steps
     total = steps * config.epochs
     started = time.perf_counter()
     model.train()
     loss_sum = torch.zeros((), device=setup.device)
-    gradients = Gradients(layer.weight for layer in quant_layers(model).values())
+    latent = [layer.weight for layer in quant_layers(model).values()]
+    gradients = Gradients(latent)
     for step, (x, y) in enumerate(setup.batches(), epoch * steps):
         for parameters in setup.optimizer.param_groups:
             parameters["lr"] = schedule_lr(config, step, total)
         set_progress(model, step / total)
         loss = _loss(network, setup.teacher, _layout(x, config), y, config)
         setup.optimizer.zero_grad(set_to_none=True)
-        (loss + config.l1 * _l1_norm(model) if config.l1 else loss).backward()
+        (loss + config.l1 * sum(weight.abs().sum() for weight in latent) if config.l1 else loss).backward()
         gradients.add()
         setup.optimizer.step()
         loss_sum += loss.detach()
-        progress.step(epoch + 1)
+        bar.update()
         if step % STEPS_PER_CHECK == 0 or step == (epoch + 1) * steps - 1:
-            _check_finite(loss_sum, step, config)
+            if not torch.isfinite(loss_sum):  # the sum keeps a NaN, and the device is rarely waited for
+                raise FloatingPointError(
+                    f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
+                    f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
+                )
     add_up(loss_sum)
     share_buffers(model)
     return {
@@ -172,20 +182,6 @@ def _loss(network: nn.Module, teacher: nn.Module | None, x: Tensor, y: Tensor, c
             target = teacher(x)
     target, logits = target.float().log_softmax(1), logits.float().log_softmax(1)
     return F.kl_div(logits, target, log_target=True, reduction="batchmean")
-
-
-def _l1_norm(model: nn.Module) -> Tensor:
-    """Sum of |w| over the latent weights of quantized layers."""
-    return sum(layer.weight.abs().sum() for layer in quant_layers(model).values())
-
-
-def _check_finite(loss_sum: Tensor, step: int, config: TrainConfig) -> None:
-    """The sum keeps a NaN, so a check every few steps misses none and rarely waits for the device."""
-    if not torch.isfinite(loss_sum):
-        raise FloatingPointError(
-            f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
-            f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
-        )
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def _modelled(evidence: Evidence, ours: Group, over: Group, ratio: str) -> Measu
         if "dense" not in dict(case.changes).values()
     ]
     ends = (min(value, *changed), max(value, *changed))
-    return Measured(value, 0.0, len(changed), (*mine["name"], *theirs["name"]), "", "assumptions", ends)
+    return Measured(value, 0.0, len(changed), (*mine["name"], *theirs["name"]), "assumptions", ends)
 
 
 @measure("times", neutral=1.0)

@@ -58,8 +58,7 @@ def toy_exists(evidence: Evidence, printed: bool = False) -> Measured:
     All pairs over six inputs are tried; with `printed`, those whose signed-binary codes are the printed ones.
     """
     adds = {scheme: int(PAPER[f"toy_{scheme}"]) for scheme in ("signed_binary", "binary", "ternary_twn")}
-    found, total = toy.pairs_with(adds, printed=printed)
-    return exact(found > 0, remark=f"{found:,} of {total:,} pairs of latent filters")
+    return exact(toy.exists(adds, printed=printed))
 
 
 def _stated(key: str) -> float:
@@ -77,9 +76,3 @@ def paper_value(evidence: Evidence, key: str) -> Measured:
 def paper_ratio(evidence: Evidence, denominator: str, numerator: str = "") -> Measured:
     """One of the paper's values over another; without a numerator, the inverse."""
     return exact((_stated(numerator) if numerator else 1) / _stated(denominator))
-
-
-@measure("as stated")
-def paper_difference(evidence: Evidence, minuend: str, subtrahend: str) -> Measured:
-    """One of the paper's values minus another."""
-    return exact(_stated(minuend) - _stated(subtrahend))

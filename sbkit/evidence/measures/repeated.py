@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pandas import Series
+
 from sbkit.evidence import codes
 from sbkit.evidence.codes import Form, Weights
 from sbkit.evidence.gather import Evidence
@@ -33,16 +35,17 @@ def weights_of(evidence: Evidence, group: Group, channels: int = 0) -> Weights:
     return kept
 
 
-def _paired(ours, over, group: Group, other: Group) -> Measured:
+def _paired(evidence: Evidence, ours: Series, over: Series, group: Group, other: Group) -> Measured:
     """The mean over seeds of one value per run over another's; both are Series by run name."""
-    mine, theirs = (values.rename(index=lambda name: int(name.rpartition("-s")[2])) for values in (ours, over))
+    seeds_of = evidence.train.set_index("name")["seed"]
+    mine, theirs = (values.rename(index=seeds_of) for values in (ours, over))
     seeds = mine.index.intersection(theirs.index)
     if seeds.empty:
         raise MissingRecord(f"a seed whose codes {group.design} and {other.design} both kept")
     return measured((mine / theirs).loc[seeds], [*ours.index, *over.index])
 
 
-def _reduction(evidence: Evidence, group: Group, channels: int, form: Form):
+def _reduction(evidence: Evidence, group: Group, channels: int, form: Form) -> Series:
     """Arithmetic reduction, mean over the layers of each run."""
     table = codes.operations_table(weights_of(evidence, group, channels), [form])
     if table.empty:
@@ -63,7 +66,7 @@ def fewer_operations(
 ) -> Measured:
     """Arithmetic reduction of one group's trained layers over that of another's, paired by seed."""
     mine = _reduction(evidence, ours, channels, form)
-    return _paired(mine, _reduction(evidence, over, channels, over_form), ours, over)
+    return _paired(evidence, mine, _reduction(evidence, over, channels, over_form), ours, over)
 
 
 @measure("times as often", neutral=1.0)
@@ -76,7 +79,7 @@ def filter_repetition(evidence: Evidence, ours: Group, over: Group) -> Measured:
     mine, theirs = both
     if set(mine["filters"]) != set(theirs["filters"]):
         raise ValueError(f"{ours.design} and {over.design} do not compare: their largest layers differ in size")
-    return _paired(mine["repetition"], theirs["repetition"], ours, over)
+    return _paired(evidence, mine["repetition"], theirs["repetition"], ours, over)
 
 
 @measure("times as often", neutral=1.0)

@@ -56,7 +56,8 @@ def speedup(
 ) -> Measured:
     """Summed latency of a study's layers, or of its network: that of `over` over that of `ours`.
 
-    n counts rounds, or processes where the benchmark pooled several. With `channels`, of the [3, 3, channels, channels] layer alone.
+    n counts rounds, or processes where the benchmark pooled several. With `channels`, of the [3, 3, channels,
+    channels] layer alone.
     """
     found = _study(evidence, study, shapes, batch)
     mine, theirs = (_timings(found, contender, channels) for contender in (ours, over))
@@ -103,15 +104,6 @@ def plan_bits(evidence: Evidence, ours: Way) -> Measured:
     plain = _timings(study, Best("fp32 library"))
     _alike(mine, plain)
     return exact(32 * mine["weight_bytes"].sum() / plain["weight_bytes"].sum(), [mine["name"].iloc[0]])
-
-
-@measure("times as many bytes", neutral=1.0)
-def plan_bytes(evidence: Evidence, ours: Way, over: Way) -> Measured:
-    """Bytes of the plans of all layers: those of `ours` over those of `over`."""
-    study = _study(evidence, "layers")
-    mine, theirs = _timings(study, ours), _timings(study, over)
-    _alike(mine, theirs)
-    return exact(mine["weight_bytes"].sum() / theirs["weight_bytes"].sum(), [mine["name"].iloc[0]])
 
 
 COSTS = {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from pandas import DataFrame
 
-from sbkit import records
 from sbkit.checks import choice
 from sbkit.evidence import changed_images, runs
 from sbkit.evidence.codes import layers, only
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures.registry import Group, measure
-from sbkit.evidence.stats import Measured, MissingRecord, measured
+from sbkit.evidence.stats import Measured, MissingRecord, exact, measured
 from sbkit.schemes import SCHEMES
 
 CLOSE = 0.15
@@ -117,22 +117,14 @@ def sparsity_at_comparable_accuracy(evidence: Evidence, ours: Group, over: Group
     return sparsity if not gap.low <= -points else sparsity._replace(value=0.0, half_width=0.0)
 
 
-@measure("percent of codes")
-def flips(evidence: Evidence, ours: Group) -> Measured:
-    """Codes that changed in the last epoch, percent."""
-    found = ours.runs(evidence)
-    return measured([_last_flips(path) for path in found["path"]], found["name"])
-
-
 @measure("percent of codes", neutral=0.0)
 def flips_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
     """Codes that changed in the last epoch, percent: those of one group minus those of another."""
-    both = [group.runs(evidence) for group in (ours, over)]
-    return runs.paired(*(found.assign(flips=[_last_flips(path) for path in found["path"]]) for found in both), "flips")
+    return runs.paired(*(_flips(group.runs(evidence)) for group in (ours, over)), "flips")
 
 
-def _last_flips(path: str) -> float:
-    return 100 * records.load(path).history["epochs"][-1]["flip_fraction"]
+def _flips(found: DataFrame) -> DataFrame:
+    return found.assign(flips=[100 * runs.history(path)["epochs"][-1]["flip_fraction"] for path in found["path"]])
 
 
 @measure("percent of clean accuracy")
@@ -165,9 +157,9 @@ def class_spread_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
     return runs.paired(_by_class(evidence, ours), _by_class(evidence, over), "spread")
 
 
-def _by_class(evidence: Evidence, group: Group):
+def _by_class(evidence: Evidence, group: Group) -> DataFrame:
     found = group.runs(evidence)
-    percents = [records.load(path).history["per_class_percent"] for path in found["path"]]
+    percents = [runs.history(path)["per_class_percent"] for path in found["path"]]
     tested = [[percent for percent in run if percent is not None] for run in percents]
     return found.assign(worst=list(map(min, tested)), spread=[max(run) - min(run) for run in tested])
 
@@ -176,4 +168,4 @@ def _by_class(evidence: Evidence, group: Group):
 def code_bits(evidence: Evidence, scheme: str) -> Measured:
     """Bits that a code of a scheme takes when it is stored plainly."""
     choice("scheme", scheme, SCHEMES)
-    return Measured(float(SCHEMES[scheme].stored_bits), 0.0, 1, of="exact")
+    return exact(SCHEMES[scheme].stored_bits)
