@@ -360,3 +360,10 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         BenchConfig(**options)
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a b", "x" * 101])
+def test_a_name_is_one_word(tmp_path, name):
+    with pytest.raises(ValueError, match="name = .*; allowed: up to 100 letters"):
+        run(TINY, tmp_path, name=name)
+    assert list(tmp_path.iterdir()) == []

@@ -23,6 +23,7 @@ from sbkit.bench.config import BenchConfig
 from sbkit.bench.contender import Contender, Subject
 from sbkit.bench.studies import STUDIES
 from sbkit.bench.subjects import SUBJECTS
+from sbkit.checks import stem
 from sbkit.way import PEERS, Way
 
 BASELINE: dict[str, Any] = {
@@ -33,7 +34,12 @@ BASELINE: dict[str, Any] = {
 
 
 def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Record:
-    """Measure and write folder/records/bench/<name>.json; `name` is the record's id unless given."""
+    """Measure and write folder/records/bench/<name>.json; `name` is the record's id unless given.
+
+    Raises ValueError for a name that is not one word, before anything is measured.
+    """
+    if name:
+        stem("name", name)
     started = records.start()
     metrics = measure(config)
     timed = {row["way"]["algorithm"] for row in metrics["timings"]} & (PEERS.keys() - {"torch"})
