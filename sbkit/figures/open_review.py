@@ -90,11 +90,7 @@ TOPICS: dict[tuple[str, str], tuple[Comparison, ...]] = {
         *_each(_RANDOM, "region_channels"),
         *(
             Comparison(
-                Group("random_signs", (("region_channels", n),)),
-                _MASKS,
-                ("codebook",),
-                (),
-                f"random signs of {n} channels",
+                Group("random_signs", (("region_channels", n),)), _MASKS, ("codebook",), name=f"{n}-channel signs"
             )
             for n in (8, 16)
         ),
