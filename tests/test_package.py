@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "bench": BOTTOM | {"cpu", "inference", "kernels", "models", "quantizers", "repetition"},
     "energy": {"checks", "conv", "schemes"},
     "evidence": BOTTOM | {"energy", "repetition"},
-    "figures": BOTTOM | {"energy", "evidence", "repetition"},
+    "figures": BOTTOM | {"energy", "evidence"},
     "notebook": {"checks", "designs", "records"},
     "page": {"notebook", "records"},
 }

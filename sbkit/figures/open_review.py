@@ -134,12 +134,11 @@ def differences_table(train: DataFrame) -> DataFrame:
             changed = set(runs.changed_options(config, base["config"].iloc[0]))
             if not required <= changed <= required | set(comparison.also) or not set(ours["seed"]) & set(base["seed"]):
                 continue
-            difference = runs.paired(ours, base)
             found.append(
                 {"question": question, "topic": topic, "what": _what(config, changed - set(comparison.unsaid))}
                 | {"over": comparison.name or base["label"].iloc[0], "quantizer": ours["quantizer"].iloc[0]}
-                | {"n": difference.n, "difference": str(difference), "difference_mean_points": difference.value}
-                | {"difference_half_width_points": difference.half_width, "differs": ", ".join(sorted(changed))}
+                | runs.difference_columns(runs.paired(ours, base))
+                | {"differs": ", ".join(sorted(changed))}
             )
     return DataFrame(found)
 
