@@ -11,13 +11,10 @@
 namespace sbkit {
 namespace integer_avx512 {
 
+#include "integer_x86.h"
+
 struct Bytes {
   static constexpr int kVector = 64, kMostRowsBytes = 8, kMostRowsWords = 8;
-
-  static __m128i Two(const uint8_t* a, const uint8_t* b) {
-    const __m128i low = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(a));
-    return _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(low), reinterpret_cast<const double*>(b)));
-  }
   static __m256i Four(const uint8_t* from, const int64_t* unit) {
     return _mm256_set_m128i(Two(from + unit[2], from + unit[3]), Two(from + unit[0], from + unit[1]));
   }
@@ -27,6 +24,19 @@ struct Bytes {
   }
   static void GatherWide(const uint8_t* from, const int64_t* unit, uint8_t* to) {
     _mm512_storeu_si512(to, _mm512_cvtepu8_epi16(Four(from, unit)));
+  }
+  // The 16-bit sums of a vector's units, from 64-bit lanes and bytes, or from words.
+  static void SumsOfBytes(const uint8_t* sums, Int8* units) {
+    const __m512i low = _mm512_loadu_si512(sums + kVector);
+    const __m512i high = _mm512_srli_epi64(_mm512_sub_epi64(_mm512_loadu_si512(sums), low), 8);
+    const __m512i even = _mm512_unpacklo_epi8(low, high), odd = _mm512_unpackhi_epi8(low, high);
+    units[0] = WidenWords(_mm512_castsi512_si128(even)), units[1] = WidenWords(_mm512_castsi512_si128(odd));
+    units[2] = WidenWords(_mm512_extracti32x4_epi32(even, 1)), units[3] = WidenWords(_mm512_extracti32x4_epi32(odd, 1));
+    units[4] = WidenWords(_mm512_extracti32x4_epi32(even, 2)), units[5] = WidenWords(_mm512_extracti32x4_epi32(odd, 2));
+    units[6] = WidenWords(_mm512_extracti32x4_epi32(even, 3)), units[7] = WidenWords(_mm512_extracti32x4_epi32(odd, 3));
+  }
+  static void SumsOfWords(const uint8_t* sums, Int8* units) {
+    for (int i = 0; i < 4; i++) units[i] = WidenWords(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums) + i));
   }
 };
 

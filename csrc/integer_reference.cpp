@@ -30,7 +30,7 @@ class IntegerDense : public IntegerLayer {
         const int64_t n = nk / s.K, k = nk % s.K, at = nk * P * Q + pq;
         const int32_t sum = sum_at(x + n * s.C * s.H * s.W, k, pq / Q, pq % Q);
         if (rounds) {
-          static_cast<uint8_t*>(y)[at] = rounded(request_.rounding, k, sum, residual ? residual[at] : 0);
+          static_cast<uint8_t*>(y)[at] = rounded(request_.rounding, k, sum, residual ? residual + at : nullptr);
         } else {
           static_cast<int32_t*>(y)[at] = sum;
         }
@@ -68,9 +68,9 @@ void check_sums_fit(const IntegerRequest& request) {
                                 std::to_string(most));
 }
 
-uint8_t rounded(const Rounding& rounding, int64_t filter, int32_t sum, int residual) {
+uint8_t rounded(const Rounding& rounding, int64_t filter, int32_t sum, const uint8_t* residual) {
   float value = static_cast<float>(sum) * rounding.scale[filter] + rounding.bias[filter];
-  value = value + static_cast<float>(residual) * rounding.residual_scale;
+  if (residual) value = value + static_cast<float>(*residual) * rounding.residual_scale;
   const float most = static_cast<float>((1 << rounding.bits) - 1);
   value = value > 0 ? value : 0;  // NaN becomes 0
   return static_cast<uint8_t>(std::nearbyint(value < most ? value : most));

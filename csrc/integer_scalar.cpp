@@ -9,21 +9,7 @@
 namespace sbkit {
 namespace integer_scalar {
 
-// Vectors of 16 bytes, made of whatever instructions the compiler's target has at least.
-struct Bytes {
-  static constexpr int kVector = 16, kMostRowsBytes = 4, kMostRowsWords = 6;
-  static void Gather(const uint8_t* from, const int64_t* unit, uint8_t* to) {
-    __builtin_memcpy(to, from + unit[0], 8);
-    __builtin_memcpy(to + 8, from + unit[1], 8);
-  }
-  static void GatherWide(const uint8_t* from, const int64_t* unit, uint8_t* to) {
-    for (int i = 0; i < 8; i++) {
-      const uint16_t word = from[unit[0] + i];
-      __builtin_memcpy(to + 2 * i, &word, 2);
-    }
-  }
-};
-
+#include "integer_portable.h"
 #include "integer_table-inl.h"
 
 bool supported() { return true; }

@@ -1,5 +1,5 @@
 // The body of `table` for integers, included by each ISA file inside its own namespace after its `struct Bytes`, which
-// has the vector's size and how vectors are gathered. See integer_kernels.h for the method. Vectors are the compiler's
+// has the vector's size and how vectors are gathered, and its ways to widen and narrow. See integer_kernels.h for the method. Vectors are the compiler's
 // own (GCC, Clang), so that the ISA files need next to no intrinsics. Nothing from the standard library is used here: a
 // function compiled with one file's flags must not be shared with another's.
 
@@ -7,9 +7,7 @@ constexpr int kBytes = Bytes::kVector;  // of a vector
 using U8 = uint8_t __attribute__((vector_size(kBytes)));
 using U16 = uint16_t __attribute__((vector_size(kBytes)));
 using U64 = uint64_t __attribute__((vector_size(kBytes)));
-using Byte8 = uint8_t __attribute__((vector_size(8)));
 using Word8 = uint16_t __attribute__((vector_size(16)));
-using Int8 = int32_t __attribute__((vector_size(32)));  // eight sums: a unit's
 using Float8 = float __attribute__((vector_size(32)));
 
 #define SBKIT_UNROLL _Pragma("GCC unroll 16")
@@ -165,78 +163,130 @@ void Accumulate(const IntegerJob& job, const IntegerBlock& block, const IntegerP
   }
 }
 
-// The 16-bit sums of a unit, in 32 bits.
-template <int kLaneBits>
-inline Int8 UnitSums(const uint8_t* sums, int unit) {
-  if (kLaneBits == 16) return __builtin_convertvector(Get<Word8>(sums + 16 * unit), Int8);
-  const uint64_t low = Get<uint64_t>(sums + kBytes + 8 * unit);
-  const uint64_t high = (Get<uint64_t>(sums + 8 * unit) - low) >> 8;
-  return __builtin_convertvector(Get<Byte8>(&low), Int8) + (__builtin_convertvector(Get<Byte8>(&high), Int8) << 8);
+// Up to eight bytes, in registers: a load of bytes just stored apart would wait for them.
+inline uint64_t LoadFirst(const uint8_t* from, int count) {
+  if (count == 8) return Get<uint64_t>(from);
+  if (count == 7) return Get<uint32_t>(from) | static_cast<uint64_t>(Get<uint32_t>(from + 3)) >> 8 << 32;
+  uint64_t bytes = 0;
+  for (int i = 0; i < count; i++) bytes |= static_cast<uint64_t>(from[i]) << 8 * i;
+  return bytes;
 }
 
-// `rounded` of integer_reference.cpp for eight sums: the same operations in the same order.
-inline Float8 Rounded(const IntegerJob& job, int64_t filter, Int8 sum, const uint8_t* residual, int columns) {
-  Float8 value = __builtin_convertvector(sum, Float8) * job.scale[filter] + job.bias[filter];
-  uint64_t bytes = 0;
-  if (residual && columns == 7) __builtin_memcpy(&bytes, residual, 7);
-  if (residual && columns != 7) {
-    for (int i = 0; i < columns; i++) bytes |= static_cast<uint64_t>(residual[i]) << 8 * i;
+inline void StoreFirst(uint8_t* to, uint64_t bytes, int count) {
+  if (count == 8) {
+    Put(to, bytes);
+  } else if (count == 7) {
+    Put(to, static_cast<uint32_t>(bytes));
+    Put(to + 3, static_cast<uint32_t>(bytes >> 24));
+  } else {
+    for (int i = 0; i < count; i++) to[i] = static_cast<uint8_t>(bytes >> 8 * i);
   }
-  const Int8 added = __builtin_convertvector(Get<Byte8>(&bytes), Int8);
-  value = value + __builtin_convertvector(added, Float8) * job.residual_scale;
-  const Float8 zero{}, most = zero + job.most;
+}
+
+inline void StoreFirst(int32_t* to, Int8 sums, int count) {
+  if (count == 8) {
+    Put(to, sums);
+  } else if (count == 7) {
+    __builtin_memcpy(to, &sums, 7 * sizeof(int32_t));
+  } else {
+    for (int i = 0; i < count; i++) to[i] = sums[i];
+  }
+}
+
+// What finishing needs of a tile, in registers or on the stack: stores to y cannot change it.
+template <int kLaneBits>
+struct Finish {
+  int64_t to[kUnits<kLaneBits>];  // of a unit's first row, filter 0
+  int rows[kUnits<kLaneBits>], columns[kUnits<kLaneBits>];
+  int64_t filter_step, row_step;
+  Float8 scale, bias, residual_scale, most;  // the first two of a filter
+  const uint8_t* residual;
+};
+
+// `rounded` of integer_reference.cpp for eight sums: the same operations in the same order. What it returns holds the
+// integer in its lowest bits.
+inline Int8 Rounded(Float8 value, Float8 most) {
+  const Float8 zero{};
   value = value > zero ? value : zero;
   value = value < most ? value : most;
-  // Adding 1.5 * 2^23 leaves no bit below one, so it rounds half to even.
-  return value + 12582912.0f;
+  const Float8 shift = 12582912.0f - zero;  // 1.5 * 2^23: no bit below one is left, so this rounds half to even
+  return reinterpret_cast<Int8>(value + shift) - reinterpret_cast<Int8>(shift);
 }
 
-template <class T>
-inline void StoreFirst(T* to, const T* from, int columns) {
-  if (columns == 7) {
-    __builtin_memcpy(to, from, 7 * sizeof(T));
-  } else {
-    for (int i = 0; i < columns; i++) to[i] = from[i];
+// Sums of a filter and row of the tile -> y. kWhole: all units store 7 positions of every row.
+template <int kLaneBits, bool kWhole>
+inline void StoreRow(const Finish<kLaneBits>& finish, int64_t filter, int row, Int8* sums, int32_t* y) {
+  for (int u = 0; u < kUnits<kLaneBits>; u++) {
+    if (!kWhole && row >= finish.rows[u]) continue;
+    const int64_t to = finish.to[u] + filter * finish.filter_step + row * finish.row_step;
+    StoreFirst(y + to, sums[u], kWhole ? 7 : finish.columns[u]);
+  }
+}
+
+template <int kLaneBits, bool kWhole>
+inline void StoreRow(const Finish<kLaneBits>& finish, int64_t filter, int row, Int8* sums, uint8_t* y) {
+  const int64_t first = filter * finish.filter_step + row * finish.row_step;
+  SBKIT_UNROLL for (int u = 0; u < kUnits<kLaneBits>; u++) {
+    Float8 value = __builtin_convertvector(sums[u], Float8) * finish.scale + finish.bias;
+    if (finish.residual && (kWhole || row < finish.rows[u])) {
+      const uint64_t bytes = LoadFirst(finish.residual + finish.to[u] + first, kWhole ? 7 : finish.columns[u]);
+      value = value + __builtin_convertvector(WidenBytes(bytes), Float8) * finish.residual_scale;
+    }
+    sums[u] = Rounded(value, finish.most);
+  }
+  uint64_t bytes[kUnits<kLaneBits>];
+  Narrow(sums, kUnits<kLaneBits>, bytes);
+  SBKIT_UNROLL for (int u = 0; u < kUnits<kLaneBits>; u++) {
+    if (!kWhole && row >= finish.rows[u]) continue;
+    StoreFirst(y + finish.to[u] + first, bytes[u], kWhole ? 7 : finish.columns[u]);
   }
 }
 
 // The 16-bit sums since the last flush, to 32 bits; after the last pass, finished and stored.
-template <int kLaneBits>
-void Flush(const IntegerJob& job, const IntegerBlock& block, const IntegerPass& pass, const IntegerUnit* units, int rows,
-           bool first, bool last, const uint8_t* sums, uint8_t* wide, const uint8_t* residual, void* y) {
+template <int kLaneBits, bool kWhole, class T>
+void Flush(const IntegerJob& job, const IntegerBlock& block, const IntegerPass& pass, Finish<kLaneBits> finish, int rows,
+           bool first, bool last, const uint8_t* sums, uint8_t* wide, T* y) {
   constexpr int kVectors = kLaneBits == 8 ? 2 : 1;
-  const int64_t rows_of_tile = job.rows_of_tile;
+  constexpr int64_t kTotals = kUnits<kLaneBits> * sizeof(Int8);
+  const int64_t rows_of_tile = job.rows_of_tile, filters = block.filters + job.shared;
   const IntegerRow* row = job.rows + pass.first_row;
-  const int32_t filters = block.filters + job.shared;
-  for (int i = 0; i < filters; i++) {
+  for (const IntegerRow* const end = row + filters; row < end; row++) {
     // The shared sum comes first, for it is part of all others.
-    const int64_t filter = row[i].filter, k = block.first_filter + filter - job.shared;
-    const bool finish = last && !(job.shared && filter == 0);
-    const Int8 start = static_cast<int32_t>(row[i].start) - Int8{};
-    for (int v = 0; v < rows; v++) {
-      const uint8_t* sum = sums + (filter * rows_of_tile + v) * kVectors * kBytes;
-      for (int u = 0; u < kUnits<kLaneBits>; u++) {
-        uint8_t* total = wide + ((filter * rows_of_tile + v) * kUnits<kLaneBits> + u) * 32;
-        Int8 value = UnitSums<kLaneBits>(sum, u) - start;
-        if (!first) value += Get<Int8>(total);
-        if (!finish) {
-          Put(total, value);
-          continue;
-        }
-        if (job.shared) value = value * 2 - Get<Int8>(wide + (v * kUnits<kLaneBits> + u) * 32);
-        if (v >= units[u].rows) continue;
-        const int64_t to = units[u].to + (k * job.P + v) * job.Q;
-        if (job.scale) {
-          const Float8 shifted = Rounded(job, k, value, residual ? residual + to : nullptr, units[u].columns);
-          const Int8 bits = reinterpret_cast<Int8>(shifted);
-          const Byte8 bytes = __builtin_convertvector(bits, Byte8);  // the lowest bits of the shifted value
-          StoreFirst(static_cast<uint8_t*>(y) + to, reinterpret_cast<const uint8_t*>(&bytes), units[u].columns);
-        } else {
-          StoreFirst(static_cast<int32_t*>(y) + to, reinterpret_cast<const int32_t*>(&value), units[u].columns);
-        }
+    const int64_t filter = row->filter, k = block.first_filter + filter - job.shared;
+    const bool store = last && !(job.shared && filter == 0);
+    const Int8 start = static_cast<int32_t>(row->start) - Int8{};
+    if (store && job.scale) finish.scale = job.scale[k] - Float8{}, finish.bias = job.bias[k] - Float8{};
+    const uint8_t* sum = sums + filter * rows_of_tile * kVectors * kBytes;
+    uint8_t* total = wide + filter * rows_of_tile * kTotals;
+    for (int v = 0; v < rows; v++, sum += kVectors * kBytes, total += kTotals) {
+      Int8 values[kUnits<kLaneBits>];
+      if (kLaneBits == 8) Bytes::SumsOfBytes(sum, values);
+      if (kLaneBits == 16) Bytes::SumsOfWords(sum, values);
+      SBKIT_UNROLL for (int u = 0; u < kUnits<kLaneBits>; u++) {
+        values[u] -= start;
+        if (!first) values[u] += Get<Int8>(total + u * sizeof(Int8));
+        if (!store) Put(total + u * sizeof(Int8), values[u]);
+        if (store && job.shared) values[u] = values[u] * 2 - Get<Int8>(wide + v * kTotals + u * sizeof(Int8));
       }
+      if (store) StoreRow<kLaneBits, kWhole>(finish, k, v, values, y);
     }
   }
+}
+
+// Prepares for a tile's units, and whether all of them store 7 positions of every row.
+template <int kLaneBits>
+bool MakeFinish(const IntegerJob& job, const IntegerUnit* units, int rows, const uint8_t* residual,
+                Finish<kLaneBits>* finish) {
+  bool whole = true;
+  for (int u = 0; u < kUnits<kLaneBits>; u++) {
+    finish->to[u] = units[u].to, finish->rows[u] = units[u].rows, finish->columns[u] = units[u].columns;
+    whole &= units[u].rows == rows && units[u].columns == 7;
+  }
+  finish->filter_step = job.P * job.Q, finish->row_step = job.Q;
+  finish->scale = finish->bias = Float8{};
+  finish->residual_scale = job.residual_scale - Float8{}, finish->most = job.most - Float8{};
+  finish->residual = residual;
+  return whole;
 }
 
 using AccumulateFunction = void (*)(const IntegerJob&, const IntegerBlock&, const IntegerPass&, const uint8_t*,
@@ -257,12 +307,23 @@ AccumulateFunction ChooseAccumulate(int chain, int rows) {
                       : AccumulateRows<8, 4, Bytes::kMostRowsBytes>(rows);
 }
 
-template <int kLaneBits>
+inline int64_t ThreadNumber() {
+#if defined(_OPENMP)
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+template <int kLaneBits, class T>
 void RunTile(const IntegerJob& job, const IntegerBlock& block, int64_t tile, int64_t thread, const uint8_t* residual,
-             void* y) {
+             T* y) {
   const IntegerUnit* units = job.unit + tile * kUnits<kLaneBits>;
   const int rows = job.rows_in_tile[tile];
   const AccumulateFunction accumulate = ChooseAccumulate<kLaneBits>(job.chain, rows);
+  Finish<kLaneBits> finish;
+  const bool whole = MakeFinish<kLaneBits>(job, units, rows, residual, &finish);
+  const auto flush = whole ? Flush<kLaneBits, true, T> : Flush<kLaneBits, false, T>;
   uint8_t* table = job.table + thread * job.table_stride;
   uint8_t* sums = job.sums + thread * job.sums_stride;
   uint8_t* wide = job.wide + thread * job.wide_stride;
@@ -272,17 +333,19 @@ void RunTile(const IntegerJob& job, const IntegerBlock& block, int64_t tile, int
     if (pass.fill) Fill<kLaneBits>(job, pass, units, rows, table);
     accumulate(job, block, pass, table, sums);
     if (!pass.flush) continue;
-    Flush<kLaneBits>(job, block, pass, units, rows, first, p == job.passes - 1, sums, wide, residual, y);
+    flush(job, block, pass, finish, rows, first, p == job.passes - 1, sums, wide, y);
     first = false;
   }
 }
 
-inline int64_t ThreadNumber() {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
+template <int kLaneBits>
+void RunTile(const IntegerJob& job, int64_t i, const uint8_t* residual, void* y) {
+  const IntegerBlock& block = job.block[i / job.tiles];
+  if (job.scale) {
+    RunTile<kLaneBits>(job, block, i % job.tiles, ThreadNumber(), residual, static_cast<uint8_t*>(y));
+  } else {
+    RunTile<kLaneBits>(job, block, i % job.tiles, ThreadNumber(), nullptr, static_cast<int32_t*>(y));
+  }
 }
 
 void RunTable(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y) {
@@ -293,11 +356,10 @@ void RunTable(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, 
 // Dynamic: a core that something else slows down leaves tiles to the others.
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < static_cast<int64_t>(job.blocks) * job.tiles; i++) {
-      const IntegerBlock& block = job.block[i / job.tiles];
       if (job.lane_bits == 8) {
-        RunTile<8>(job, block, i % job.tiles, ThreadNumber(), residual, y);
+        RunTile<8>(job, i, residual, y);
       } else {
-        RunTile<16>(job, block, i % job.tiles, ThreadNumber(), residual, y);
+        RunTile<16>(job, i, residual, y);
       }
     }
   }
