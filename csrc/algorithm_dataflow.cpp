@@ -63,8 +63,8 @@ class Dataflow : public Algorithm {
 
   void list(const Job& job, const Pass& pass, int32_t row, Entries* entries) const override {
     size_t set = first_set_[row];
-    auto copy = [&](std::vector<uint16_t>* list) {
-      for (const int32_t value : graph(job, pass).sums[set]) list->push_back(static_cast<uint16_t>(value * job.columns));
+    auto copy = [&](std::vector<uint16_t>* to) {
+      for (const int32_t value : graph(job, pass).sums[set]) to->push_back(static_cast<uint16_t>(value * job.columns));
       set++;
     };
     if (rows.all[row].add) copy(&entries->adds);

@@ -75,8 +75,8 @@ class Table : public Algorithm {
           auto look_up = [&](int pattern, bool subtract) {
             if (pattern == 0 && request.skip_zeros) return;
             const auto [slot, negated] = made.slot(pattern);
-            auto& list = subtract != negated ? entries->subtracts : entries->adds;
-            list.push_back(static_cast<uint16_t>(first + slot * job.columns));
+            auto& to = subtract != negated ? entries->subtracts : entries->adds;
+            to.push_back(static_cast<uint16_t>(first + slot * job.columns));
           };
           const int64_t tap = r * request.shape.S + s;
           const RowPatterns patterns = row_patterns(rows, row, pass.first_channel + c, size, tap);
@@ -128,8 +128,8 @@ class Table : public Algorithm {
   }
 
   const bool codebook_, whole_patterns_, both_signs_;
-  std::map<std::pair<int, int>, TableProgram> programs_;  // by the channels of a group and of this one, the last smaller
-  std::map<int, int64_t> entries_;                        // by group
+  std::map<std::pair<int, int>, TableProgram> programs_;  // by channels of a group and of this one, fewer if the last
+  std::map<int, int64_t> entries_;                        // by channels of a group
 };
 
 }  // namespace

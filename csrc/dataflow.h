@@ -2,8 +2,8 @@
 // about instructions or layouts.
 //
 // A tile is `channels` consecutive channels with all R*S taps, for all K filters. Its input c*R*S + r*S + s is the
-// activation under tap (r, s) of the tile's c-th channel. What it must compute is given as sets of inputs: what each row
-// (rows.h) adds, such as the codes +1 of a filter, is one, and what it subtracts another.
+// activation under tap (r, s) of the tile's c-th channel. What it must compute is given as sets of inputs: what each
+// row (rows.h) adds, such as the codes +1 of a filter, is one set, and what it subtracts is another.
 #pragma once
 
 #include <array>
@@ -37,8 +37,8 @@ Graph merge_pairs(int32_t inputs, const Sets& sets);
 // The number of channels per tile, of 1, 2, 4, 8, 16 and 32 up to C, whose graphs need the fewest additions per channel
 // (ties: the fewest channels), judged by merging a few tiles across the layer. Larger tiles share more, but a kernel
 // keeps all values of a tile at hand. Sizes whose judged tiles have more than `most_values` inputs and nodes are
-// therefore out, although in rare cases a tile that was not judged has more. `sets_of` gives the sets of the tile that starts at `first_channel`. Throws
-// std::invalid_argument if one channel is too many.
+// therefore out, although in rare cases a tile that was not judged has more. `sets_of` gives the sets of the tile that
+// starts at `first_channel`. Throws std::invalid_argument if one channel is too many.
 int choose_tile(const ConvShape& shape, const std::function<Sets(int64_t first_channel, int64_t channels)>& sets_of,
                 int64_t most_values);
 

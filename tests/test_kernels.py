@@ -443,13 +443,6 @@ def test_operations_counted_by_hand(
     assert prepared.operations == (9 * (table + node + entry + combine), 9 * multiplies)
 
 
-def test_two_scales_are_two_rows():
-    weight = QuantizedWeight(np.array(TERNARY, np.int8).reshape(2, 4, 1, 1), negative_scale=[2, 2])
-    prepared = kernels.prepare("sparse", weight, HAND)
-    assert prepared.adds == {"table": 0, "node": 0, "entry": 9 * 4, "combine": 9}
-    assert prepared.operations.multiplies == 9 * 3
-
-
 @pytest.mark.parametrize("isa", ISAS)
 def test_operations_do_not_depend_on_the_isa(isa):
     shape = ConvShape(8, 14, 14, 4, stride=2)
@@ -468,19 +461,22 @@ def test_a_codebook_larger_than_a_table_is_refused():
     assert kernels.prepare("table", weight, shape, encoding="codebook").group < 16
 
 
-def test_signed_binary_costs_what_zero_one_costs():
-    """With one sign a filter, or one for each region of as many channels as share a table."""
-    shape = ConvShape(16, 8, 8, 8)
-    codes = abs(weight_of("signed_binary", shape).codes)
+@pytest.mark.parametrize("region,taps", [(16, 1), (8, 1), (4, 1), (4, 9), (2, 1)])
+def test_signs_of_regions_cost_no_operation(region, taps):
+    """Signed binary costs what {0, 1} costs, as long as a region holds the channels that share a table."""
     rng = np.random.default_rng(0)
-
-    def cost(region: int, encoding: str = "two_group") -> kernels.Operations:
-        sign = rng.choice(np.array([-1, 1], np.int8), (8, 16 // region, 1, 1)).repeat(region, axis=1)
-        return kernels.prepare("table", QuantizedWeight(codes * sign), shape, group=4, encoding=encoding).operations
-
-    zero_one = kernels.prepare("table", QuantizedWeight(codes), shape, group=4)
-    assert cost(16) == cost(16, "signed") == cost(8) == cost(4) == zero_one.operations
-    assert cost(2).adds > zero_one.operations.adds
+    shape = ConvShape(16, 9, 9, 24)
+    zero_one = abs(weight_of("signed_binary", shape).codes)
+    signs = rng.choice(np.array([-1, 1], np.int8), (24, 16 // region, taps)).repeat(region, axis=1)
+    signs = signs.reshape(24, 16, *((3, 3) if taps == 9 else (1, 1)))
+    plain, signed = (
+        kernels.prepare("table", QuantizedWeight(codes), shape, group=4) for codes in (zero_one, zero_one * signs)
+    )
+    if region >= 4:
+        assert signed.adds == plain.adds and signed.operations == plain.operations
+        assert signed.weight_bytes == plain.weight_bytes
+    else:
+        assert signed.operations.adds > plain.operations.adds
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------------------
@@ -597,10 +593,7 @@ def test_conv2d_refuses_what_is_no_array_or_no_plan():
         ({"algorithm": "sparse", "group": 1}, "group = 1; allowed: 0 .automatic. to 0"),
         ({"algorithm": "fast"}, "algorithm = 'fast'; allowed: dense, sparse, table, dataflow"),
         ({"algorithm": "dataflow", "encoding": "signed"}, "encoding 'signed' with algorithm 'dataflow'"),
-        (
-            {"encoding": "codebook", "negative_scale": np.ones(3, np.float32)},
-            "'codebook' needs scale == negative_scale",
-        ),
+        ({"encoding": "codebook", "scale": np.full(3, 8, np.float32)}, "'codebook' needs scale == negative_scale"),
         ({"encoding": "rewritten", "codes": np.zeros((3, 4, 3, 3), np.int8)}, "'rewritten' met a code 0"),
         ({"threads": 1025}, "threads = 1025; allowed: 1 to 1024"),
     ],
@@ -688,21 +681,3 @@ def test_torch_and_the_kernels_share_one_openmp_runtime():
     code = "import sbkit.kernels; print({l.split()[-1] for l in open('/proc/self/maps') if 'gomp' in l})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.count("libgomp") == 1, run.stdout
-
-
-@pytest.mark.parametrize("group", [4, 8])
-def test_signs_for_each_tap_of_a_group_cost_no_operation(group):
-    """A region that is one tap of the channels of a table adds or subtracts one entry, as {0, 1} adds it."""
-    rng = np.random.default_rng(0)
-    shape = ConvShape(16, 9, 9, 24)
-    zero_one = (rng.random((24, 16, 3, 3)) < 0.35).astype(np.int8)
-    signs = rng.choice(np.array([-1, 1], np.int8), (24, 16 // group, 3, 3)).repeat(group, axis=1)
-    x = rng.integers(-8, 9, (1, 16, 9, 9)).astype(np.float32)
-    plans = []
-    for codes in (zero_one, zero_one * signs):
-        weight = QuantizedWeight(codes, np.ones(24, np.float32))
-        plans.append(kernels.prepare("table", weight, shape, group=group))
-        reference = kernels.conv2d(kernels.prepare("dense", weight, shape), x)
-        np.testing.assert_array_equal(kernels.conv2d(plans[-1], x), reference)
-    assert plans[0].adds == plans[1].adds and plans[0].operations == plans[1].operations
-    assert plans[0].weight_bytes == plans[1].weight_bytes

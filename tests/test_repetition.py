@@ -67,18 +67,20 @@ def test_random_codes_have_the_schemes_values_and_density(scheme):
     expected = {"binary": [-1, 1], "zero_one": [0, 1]}.get(scheme, [-1, 0, 1])
     assert np.unique(codes).tolist() == expected
     assert np.count_nonzero(codes) / codes.size == pytest.approx(DENSITY.get(scheme, 0.35), abs=0.02)
-    if scheme == "signed_binary":
-        assert (codes[:3] >= 0).all() and (codes[3:] <= 0).all()
+    assert scheme != "signed_binary" or ((codes[:3] >= 0).all() and (codes[3:] <= 0).all())
 
 
-def test_random_codes_refuses_impossible_densities():
-    generator = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"density = 0\.5 for binary; allowed: 1"):
-        random_codes("binary", (2, 2, 1, 1), 0.5, generator)
-    with pytest.raises(ValueError, match=r"density = 1\.5 for zero_one"):
-        random_codes("zero_one", (2, 2, 1, 1), 1.5, generator)
-    with pytest.raises(ValueError, match="scheme = 'full_precision'"):
-        random_codes("full_precision", (2, 2, 1, 1), 1, generator)
+@pytest.mark.parametrize(
+    ("scheme", "density", "message"),
+    [
+        ("binary", 0.5, r"density = 0\.5 for binary; allowed: 1"),
+        ("zero_one", 1.5, r"density = 1\.5 for zero_one; allowed: from 0 to 1"),
+        ("full_precision", 1, "scheme = 'full_precision'; allowed: binary, "),
+    ],
+)
+def test_random_codes_refuses_what_a_scheme_cannot_be(scheme, density, message):
+    with pytest.raises(ValueError, match=message):
+        random_codes(scheme, (2, 2, 1, 1), density, np.random.default_rng(0))
 
 
 # ---- Data-flow graphs ------------------------------------------------------------------------------------------------
@@ -88,8 +90,7 @@ def test_a_shared_pair_becomes_a_node():
     # The paper's toy: one filter needs a+c+e, the other a+c+b. Three additions: a+c, (a+c)+e and (a+c)+b.
     graph = dataflow_graph([[0, 2, 4], [0, 1, 2]], inputs=5)
     assert graph == ([(0, 2)], [[4, 5], [1, 5]])
-    assert len(graph.nodes) + sum(len(values) - 1 for values in graph.sums) == 3
-    assert graph.adds == 3 + 2, "and each sum starts at zero"
+    assert graph.adds == 3 + 2, "each sum starts at zero"
 
 
 @pytest.mark.parametrize(
@@ -197,33 +198,23 @@ PLUS_MINUS = weight([1, 1, -1, -1], [1, 1, 1, 1])
         (MIXED, "sparse", {"skip_zeros": False}, (4 + 4 + 1 + 1, 2 + 2)),
         # rows: + | +, -; the second filter joins two.
         (TWO_SCALES, "sparse", {}, (2 + 3 + 1, 1 + 2)),
-        (TWO_SCALES, "sparse", {"skip_zeros": False}, (4 + 4 + 1 + 2, 2 + 3)),
         # blocks {0,1} and {2,3}: + uses 1 | +: 1, -: 2; two tables of one addition.
         (MIXED, "table", {"group": 2}, (1 + 3 + 2, 1 + 1)),
-        (MIXED, "table", {"group": 2, "skip_zeros": False}, (2 + 4 + 2, 1 + 1)),
         (TWO_SCALES, "table", {"group": 2}, (1 + 3 + 2 + 1, 1 + 2)),
-        # blocks of 3 and 1 channels: one table of 2^3 - 3 - 1.
-        (MIXED, "table", {"group": 3}, (1 + 2 + 4, 1 + 1)),
-        (PLUS_MINUS, "table", {"group": 2}, (2 + 2 + 2, 1 + 1)),
         # the shared sum of two blocks, one and two blocks of +1, one join a filter.
         (PLUS_MINUS, "table", {"group": 2, "encoding": "rewritten"}, (2 + 1 + 2 + 2 + 2, 4)),
         (PLUS_MINUS, "sparse", {"encoding": "rewritten"}, (4 + 2 + 4 + 2, 4)),
         # patterns (1, 1), none | (1, -1), (-1, 0); two tables of a+b and a-b.
         (MIXED, "table", {"group": 2, "encoding": "signed"}, (1 + 2 + 4, 1 + 1)),
-        (MIXED, "table", {"group": 2, "encoding": "signed", "skip_zeros": False}, (2 + 2 + 4, 1 + 1)),
-        (PLUS_MINUS, "table", {"group": 2, "encoding": "signed"}, (2 + 2 + 4, 1 + 1)),
         (PLUS_MINUS, "table", {"group": 3, "encoding": "signed"}, (2 + 2 + 6, 1 + 1)),
         # tables: a+b, and a-b of which a-b-c is made
         (MIXED, "table", {"group": 4, "encoding": "codebook"}, (1 + 1 + 3, 1 + 1)),
-        # {0,1} | {0}, {1,2}: nothing to share.
-        (MIXED, "dataflow", {"group": 4}, (2 + 3, 1 + 1)),
         (TWO_SCALES, "dataflow", {"group": 4}, (2 + 3 + 1, 1 + 2)),
         # further rows of {2,3} | {3}
         (MIXED, "dataflow", {"group": 4, "skip_zeros": False}, (4 + 4 + 2, 2 + 2)),
         # nodes 0+1 and 2+3, one entry each | both. In smaller tiles less can be shared.
         (PLUS_MINUS, "dataflow", {"group": 4}, (2 + 2 + 2, 1 + 1)),
         (PLUS_MINUS, "dataflow", {"group": 3}, (1 + 3 + 3, 1 + 1)),
-        (PLUS_MINUS, "dataflow", {"group": 1}, (4 + 4, 1 + 1)),
         # nodes 0+1, 2+3 and their sum; entries 0+1 | all; all is shared, and joined twice.
         (PLUS_MINUS, "dataflow", {"group": 4, "encoding": "rewritten"}, (3 + 1 + 1 + 1 + 2, 4)),
         # The paper's toy: a+c, and four entries.
@@ -269,15 +260,6 @@ def test_dataflow_never_adds_more_than_sparse(scheme):
         for group in (1, 2, 4):
             count = operations(codes, "dataflow", group=group, skip_zeros=skip_zeros)
             assert count.adds < sparse.adds and count.multiplies == sparse.multiplies
-
-
-def test_signed_binary_costs_what_zero_one_costs():
-    codes = codes_of("signed_binary", (16, 8, 3, 3))
-    for algorithm in ("sparse", "table", "dataflow"):
-        for encoding in ("two_group", "signed")[: 1 + (algorithm == "table")]:
-            options = {"group": 4, "encoding": encoding}
-            zero_one = replace(codes, codes=abs(codes.codes))
-            assert operations(codes, algorithm, **options) == operations(zero_one, algorithm, **options)
 
 
 def test_operations_names_what_is_wrong():
