@@ -35,9 +35,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sbkit import integers
 from sbkit.checks import choice, whole
 from sbkit.conv import ConvShape, QuantizedWeight, mixes_signs
 from sbkit.encodings import check_encoding, largest_group, one_scale
+from sbkit.integers import FLOAT_BITS, Rounding, check_bits
 from sbkit.way import ENCODINGS, MOST_CHANNELS
 
 with contextlib.suppress(ImportError):
@@ -76,6 +78,8 @@ class Prepared:
     bias: np.ndarray = field(repr=False)
     relu: bool = field(repr=False)
     _native: object = field(repr=False)
+    activation_bits: int = FLOAT_BITS
+    rounding: Rounding | None = field(default=None, repr=False)
 
 
 def isas() -> tuple[str, ...]:
@@ -93,9 +97,11 @@ def build_info() -> dict:
     return _kernels.build_info()
 
 
-def _usable_isa(isa: str) -> str:
+def _usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
     """The ISA of this name, or the widest for "auto". Raises ValueError for one that is not usable here."""
     usable = isas()
+    if activation_bits < FLOAT_BITS:
+        usable = tuple(each for each in usable if each in _kernels.integer_isas())
     choice("isa", isa, ("auto", *usable))
     return usable[-1] if isa == "auto" else isa
 
@@ -132,6 +138,9 @@ def prepare(
     bias: np.ndarray | None = None,
     relu: bool = False,
     tune: bool = False,
+    activation_bits: int = FLOAT_BITS,
+    rounding: Rounding | None = None,
+    lane_bits: int = 0,
 ) -> Prepared:
     """Pack a layer's codes into the lists that an algorithm walks.
 
@@ -151,11 +160,27 @@ def prepare(
     relu      clamp outputs at 0, after bias and residual
     tune      time the cost model's best choices on this machine and keep the fastest, which takes some tenths of a
               second; without it the model decides, and the same input gives the same plan
+    activation_bits  a = 2 to 8: `conv2d` takes unsigned a-bit integers, uint8 from 0 to 2^a - 1, and returns exact
+              sums over the codes times the channels' signs, int32, to which no scale was applied; 32: floats. Integers
+              go with `dense` and `table`, the encodings "two_group" and "rewritten" ("auto": the cheaper), groups to
+              16, and weights of one scale; not with bias, relu, tune, or skip_zeros off
+    rounding  with integers: return the next layer's activations, uint8, instead of sums
+    lane_bits with integers and `table`: 8 or 16 bits a position in a vector; 0: the cheaper by a cost model
 
     Raises ValueError naming the argument, its value and what is allowed, TypeError for a wrong type.
     """
     _check_types(weight, shape, skip_zeros=skip_zeros, relu=relu, tune=tune)
-    isa = _usable_isa(isa)
+    check_bits(activation_bits)
+    isa = _usable_isa(isa, activation_bits)
+    if activation_bits < FLOAT_BITS:
+        floats = {"bias": (bias, None), "relu": (relu, False), "tune": (tune, False), "skip_zeros": (skip_zeros, True)}
+        integers.check_options(algorithm, weight, encoding, rounding, **floats)
+        _check_shared(weight, shape, threads)
+        options = {"isa": isa, "activation_bits": activation_bits, "lane_bits": lane_bits, "group": group}
+        return _pack_integers(algorithm, weight, shape, encoding, rounding, options | {"threads": threads})
+    for name, value, allowed in (("rounding", rounding, None), ("lane_bits", lane_bits, 0)):
+        if value != allowed:
+            raise ValueError(f"{name} = {value!r} with float activations; allowed: {allowed}")
     _check_options(algorithm, weight, shape, encoding, group, threads)
     options = {
         "isa": "scalar" if algorithm == "dense" else isa,
@@ -187,6 +212,10 @@ def _check_options(
     check_encoding(algorithm, "two_group" if encoding == "auto" else encoding, weight)
     most = {"table": largest_group(weight.codes, encoding), "dataflow": MOST_CHANNELS["dataflow"]}
     whole(f"group of {algorithm}", group, 0, most.get(algorithm, 0))
+    _check_shared(weight, shape, threads)
+
+
+def _check_shared(weight: QuantizedWeight, shape: ConvShape, threads: int) -> None:
     whole("threads", threads, 1, MOST_THREADS)
     allowed = (shape.K, shape.C, shape.R, shape.S)
     if weight.codes.shape != allowed:
@@ -234,14 +263,56 @@ def _pack(
     )
 
 
+def _pack_integers(
+    algorithm: str,
+    weight: QuantizedWeight,
+    shape: ConvShape,
+    encoding: str,
+    rounding: Rounding | None,
+    options: dict[str, Any],
+) -> Prepared:
+    started = time.perf_counter()
+    encodings = (encoding,)
+    if encoding == "auto":
+        encodings = ("two_group", "rewritten") if weight.codes.all() else ("two_group",)
+    found = {each: integers.pack(algorithm, weight, shape, each, rounding, **options) for each in encodings}
+    encoding, native = min(found.items(), key=lambda item: item[1].cost)
+    counts = native.operations
+    adds = {purpose: counts.get(purpose, 0) for purpose in ("table", "node", "entry", "combine")}
+    return Prepared(
+        algorithm=algorithm,
+        isa="scalar" if algorithm == "dense" else options["isa"],
+        shape=shape,
+        group=native.group,
+        encoding=encoding,
+        skip_zeros=True,
+        threads=options["threads"],
+        plan_seconds=time.perf_counter() - started,
+        weight_bytes=native.weight_bytes,
+        operations=Operations(sum(adds.values()), counts["multiplies"]),
+        adds=adds,
+        geometry=native.geometry,
+        weight=weight,
+        bias=np.zeros(shape.K, np.float32),
+        relu=False,
+        _native=native,
+        activation_bits=options["activation_bits"],
+        rounding=rounding,
+    )
+
+
 def conv2d(prepared: Prepared, x: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
     """Convolve activations x, float32 (N, C, H, W), C-contiguous, into a new float32 (N, K, P, Q).
 
     `residual`, float32 (N, K, P, Q), C-contiguous, is added to the outputs before the ReLU.
+
+    A layer prepared for integers takes x as uint8 and returns its raw sums, int32 (N, K, P, Q). With a rounding it
+    returns uint8, and takes a residual of uint8. Raises ValueError for an activation above 2^activation_bits - 1.
     """
     if not isinstance(prepared, Prepared):
         raise TypeError(f"prepared is a {type(prepared).__name__}; allowed: what prepare() returns")
+    dtype = "float32" if prepared.activation_bits == FLOAT_BITS else "uint8"
     for name, value in (("x", x), ("residual", residual)):
         if not isinstance(value, np.ndarray) and (value is not None or name == "x"):
-            raise TypeError(f"{name} is a {type(value).__name__}; allowed: a float32 numpy array")
+            raise TypeError(f"{name} is a {type(value).__name__}; allowed: a {dtype} numpy array")
     return prepared._native.run(x, residual)
