@@ -64,8 +64,10 @@ class IntegerConvolution {
       layer_ = make_integer_dense(request);
     } else if (algorithm == "table") {
       layer_ = make_integer_table(request);
+    } else if (algorithm == "lookup") {
+      layer_ = make_integer_lookup(request);
     } else {
-      throw std::invalid_argument("algorithm = '" + algorithm + "' for integers; allowed: dense, table");
+      throw std::invalid_argument("algorithm = '" + algorithm + "' for integers; allowed: dense, table, lookup");
     }
   }
 

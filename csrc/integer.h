@@ -64,6 +64,7 @@ void check_sums_fit(const IntegerRequest& request);
 
 std::unique_ptr<IntegerLayer> make_integer_dense(const IntegerRequest& request);
 std::unique_ptr<IntegerLayer> make_integer_table(const IntegerRequest& request);
+std::unique_ptr<IntegerLayer> make_integer_lookup(const IntegerRequest& request);
 
 // The rounding of one sum in its plainest form, which every kernel equals bit for bit.
 uint8_t rounded(const Rounding& rounding, int64_t filter, int32_t sum, const uint8_t* residual);

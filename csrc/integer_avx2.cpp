@@ -50,6 +50,8 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     0.5,
                                     0.33,
                                     integer_avx2::supported,
-                                    integer_avx2::RunTable};
+                                    integer_avx2::RunTable,
+                                    integer_avx2::supported,
+                                    RunLookupPlain};
 
 }  // namespace sbkit

@@ -56,6 +56,8 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       0.6,
                                       0.5,
                                       integer_avx512::supported,
-                                      integer_avx512::RunTable};
+                                      integer_avx512::RunTable,
+                                      has_lookup_avx512,
+                                      RunLookupAvx512};
 
 }  // namespace sbkit

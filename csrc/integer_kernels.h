@@ -101,6 +101,40 @@ struct IntegerJob {
   int32_t threads;
 };
 
+// `lookup`: lanes are filters. A *quad* is four groups of channels, whose sums of up to 16 masks are the 64 bytes of a
+// table in a register, for each input position. One instruction looks up four masks each of 16 filters (a byte of every
+// group in each 32-bit lane), another adds the four to the filter's 32-bit sum, with a sign each. A mask's non-zeros * M
+// are at most 255, and 32 bits hold the sums: there is nothing else to bound.
+struct LookupItem {  // of the filters of a block: one tap and quad
+  int64_t table;     // its quad's table, in bytes from that of the window's first position
+};
+
+struct LookupBlock {  // 32 filters
+  int32_t first_filter, first_item, items;
+};
+
+struct LookupJob {
+  int64_t N, C, H, W, K, P, Q;
+  int32_t stride, padding, window_h, threads;
+  int32_t group, quads, most_channels;  // most channels of a mask
+  int32_t rows_of_chunk;                // output rows whose tables are made at once
+  int64_t padded_w, pixel_bytes;        // of the activations in channels last: [table rows][padded_w][pixel_bytes]
+  int64_t row_bytes, chunk_rows;        // of the tables: [chunk_rows][padded_w][quads][64]
+  int32_t blocks;
+  bool has_signs;                       // else every filter's are all the same, and sign[] has it
+  const uint8_t* select;                // [most_channels][64]: of a quad's channels, each mask's i-th; 255: none
+  const LookupBlock* block;
+  const LookupItem* items;
+  const uint8_t* codes;  // [item][32 filters][4 groups]: the mask, plus 16 * the group
+  const int8_t* signs;   // as codes
+  const int32_t* sign;   // [blocks * 32]
+  const float *scale, *bias;
+  float residual_scale, most;
+  uint8_t *last, *table;  // [thread], activations in channels last, and tables
+  int32_t* sums;          // [thread][rows_of_chunk * Q rounded up to 16][32]
+  int64_t last_stride, table_stride, sums_stride;  // bytes
+};
+
 struct IntegerKernel {
   const char* isa;
   int32_t vector_bytes;
@@ -108,7 +142,14 @@ struct IntegerKernel {
   double load, add;                          // cycles of a vector load and of a vector addition
   bool (*supported)();
   void (*run_table)(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+  bool (*has_lookup)();
+  void (*run_lookup)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
 };
+
+// Plain C++, for CPUs without the instructions that `lookup` is for.
+void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+bool has_lookup_avx512();  // VBMI and VNNI
+void RunLookupAvx512(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
 
 // Compiled into this library, the widest last. `supported` asks the CPU.
 extern const IntegerKernel* const kIntegerKernels[];

@@ -23,6 +23,8 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       0.5,
                                       0.33,
                                       integer_neon::supported,
-                                      integer_neon::RunTable};
+                                      integer_neon::RunTable,
+                                      integer_neon::supported,
+                                      RunLookupPlain};
 
 }  // namespace sbkit

@@ -23,6 +23,8 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       0.5,
                                       0.33,
                                       integer_scalar::supported,
-                                      integer_scalar::RunTable};
+                                      integer_scalar::RunTable,
+                                      integer_scalar::supported,
+                                      RunLookupPlain};
 
 }  // namespace sbkit

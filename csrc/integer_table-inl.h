@@ -29,6 +29,15 @@ inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 template <int kLaneBits>
 constexpr int kUnits = kBytes / kLaneBits;  // of a vector, of 8 lanes each
 
+// Moves values of type T; the last overlaps the one before.
+template <class T>
+inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += sizeof(T)) {
+    const int64_t at = Min(i, count - static_cast<int64_t>(sizeof(T)));
+    Put(to + at, Get<T>(from + at));
+  }
+}
+
 // x [N][C][H][W], channel `plane` of all -> the padded copy.
 inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
   for (int64_t h = 0; h < job.H; h++) {
@@ -39,13 +48,12 @@ inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
         const int64_t column = w + job.padding;
         row[column % job.stride * job.phase_columns + column / job.stride] = from[w];
       }
-    } else if (job.W < 16) {
-      for (int64_t w = 0; w < job.W; w++) row[job.padding + w] = from[w];
-    } else {  // the last vector overlaps the one before
-      for (int64_t w = 0; w < job.W; w += 16) {
-        const int64_t at = Min(w, job.W - 16);
-        Put(row + job.padding + at, Get<Word8>(from + at));
-      }
+    } else if (job.W >= 16) {
+      CopyRow<Word8>(row + job.padding, from, job.W);
+    } else if (job.W >= 4) {
+      CopyRow<uint32_t>(row + job.padding, from, job.W);
+    } else {
+      CopyRow<uint8_t>(row + job.padding, from, job.W);
     }
   }
 }

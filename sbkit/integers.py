@@ -16,10 +16,8 @@ from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
 from sbkit.way import MOST_CHANNELS
 
-ALGORITHMS = ("dense", "table")
-"""The algorithms that take integer activations."""
-ENCODINGS = ("two_group", "rewritten")
-"""How codes become sums of integers: as in `kernels.prepare`."""
+ENCODINGS_OF = {"dense": ("two_group",), "table": ("two_group", "rewritten"), "lookup": ("two_group",)}
+"""By algorithm that takes integer activations, how codes become sums: as in `kernels.prepare`."""
 LEAST_BITS, MOST_BITS = 2, 8
 FLOAT_BITS = 32
 """What `activation_bits` says of floats."""
@@ -69,8 +67,8 @@ def check_bits(activation_bits: Any) -> None:
 
 def check_options(algorithm: str, weight: QuantizedWeight, encoding: str, rounding: Any, **floats: Any) -> None:
     """Raises an error naming what integer activations do not go with; `floats` are options that only floats have."""
-    choice("algorithm with integer activations", algorithm, ALGORITHMS)
-    choice("encoding with integer activations", encoding, (*ENCODINGS, "auto"))
+    choice("algorithm with integer activations", algorithm, ENCODINGS_OF)
+    choice(f"encoding of {algorithm} with integer activations", encoding, (*ENCODINGS_OF[algorithm], "auto"))
     if encoding == "rewritten" and not weight.codes.all():
         raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
     if not one_scale(weight):
@@ -98,7 +96,7 @@ def pack(
 ) -> Any:
     """The extension's layer. `options` are activation_bits, isa, lane_bits, group and threads."""
     whole("group", options["group"], 0, MOST_CHANNELS["codebook"])
-    choice("lane_bits", options["lane_bits"], (0, 8, 16))
+    choice(f"lane_bits of {algorithm}", options["lane_bits"], (0, 8, 16) if algorithm == "table" else (0,))
     codes = np.ascontiguousarray(weight.codes * weight.channel_sign[None, :, None, None])
     rounded = rounding and (rounding.scale, rounding.bias, rounding.residual_scale, rounding.bits)
     return importlib.import_module("sbkit._kernels").IntegerConvolution(

@@ -18,7 +18,7 @@ ISAS = [
     for isa in kernels.ISAS
 ]
 isas = pytest.mark.parametrize("isa", ISAS)
-WAYS = [("dense", 0), ("table", 0), ("table", 8), ("table", 16)]  # and the bits of a lane
+WAYS = [("dense", 0), ("lookup", 0), ("table", 0), ("table", 8), ("table", 16)]  # and the bits of a lane
 ways = pytest.mark.parametrize("algorithm,lane_bits", WAYS, ids=lambda value: str(value))
 SCHEMES = ("binary", "ternary", "zero_one", "signed_binary", "random_signs", "masks", "channel_signs", "empty")
 SHAPES = [
@@ -120,7 +120,7 @@ def test_all_activations_at_their_most(algorithm, lane_bits, isa, bits):
     x = np.full((1, 40, 9, 7), 2**bits - 1, np.uint8)
     codes = np.ones((8, 40, 3, 3), np.int8)
     codes[1], codes[2, 20:], codes[3], codes[4, ::2] = -1, -1, 0, 0
-    for encoding in ("two_group", "rewritten"):
+    for encoding in integers.ENCODINGS_OF[algorithm]:
         weight = QuantizedWeight(codes if encoding == "two_group" else np.where(codes, codes, -1))
         assert_exact(
             weight, shape, bits, x, algorithm=algorithm, lane_bits=lane_bits, isa=isa, encoding=encoding, threads=2
@@ -163,6 +163,23 @@ def test_many_channels_flush(bits, isa):
         assert_exact(weight_of(scheme, shape), shape, bits, isa=isa)
     for sign in (1, -1):
         assert_exact(QuantizedWeight(np.full((6, 512, 3, 3), sign, np.int8)), shape, bits, x, isa=isa, group=4)
+
+
+@isas
+@pytest.mark.parametrize("bits,group", [(2, 4), (6, 4), (7, 2), (8, 1), (6, 8), (7, 16)])
+def test_lookup_of_every_group(bits, group, isa):
+    """Masks of 8 and 16 channels with at most two of them, so that a sum fits a byte."""
+    shape = ConvShape(48, 9, 18, 40)
+    rng = np.random.default_rng(5)
+    masks = np.zeros((16, group), np.int8)
+    for mask in masks[1:]:
+        mask[rng.integers(0, group, 2)] = 1
+    regions = (40, 48 // group, 3, 3)
+    drawn = masks[rng.integers(16, size=regions)] * rng.choice([-1, 1], (*regions, 1))  # (K, regions, R, S, group)
+    codes = drawn.transpose(0, 1, 4, 2, 3).reshape(40, 48, 3, 3).astype(np.int8)
+    for signed in (codes, np.abs(codes)):
+        prepared = assert_exact(QuantizedWeight(signed), shape, bits, algorithm="lookup", group=group, isa=isa)
+        assert prepared.group == group
 
 
 @isas
@@ -223,7 +240,7 @@ ROUNDING = Rounding(np.ones(3), np.zeros(3))
             ValueError,
             "algorithm with integer activations = 'dataflow'; allowed: dense, table",
         ),
-        ({"encoding": "signed"}, ValueError, "encoding with integer activations = 'signed'; allowed: two_group"),
+        ({"encoding": "signed"}, ValueError, "encoding of table with integer activations = 'signed'; allowed"),
         ({"encoding": "rewritten"}, ValueError, "'rewritten' with codes that hold 0"),
         ({"weight": QuantizedWeight(WEIGHT.codes, negative_scale=np.full(3, 2))}, ValueError, "two scales"),
         ({"bias": np.zeros(3, np.float32)}, ValueError, "bias = .* with integer activations; allowed: None"),
@@ -231,7 +248,7 @@ ROUNDING = Rounding(np.ones(3), np.zeros(3))
         ({"tune": True}, ValueError, "tune = True with integer activations; allowed: False"),
         ({"skip_zeros": False}, ValueError, "skip_zeros = False with integer activations; allowed: True"),
         ({"group": 17}, ValueError, "group = 17; allowed: an integer from 0 to 16"),
-        ({"lane_bits": 32}, ValueError, "lane_bits = 32; allowed: 0, 8, 16"),
+        ({"lane_bits": 32}, ValueError, "lane_bits of table = 32; allowed: 0, 8, 16"),
         ({"rounding": 3}, TypeError, "rounding is a int; allowed: Rounding"),
         ({"rounding": Rounding(np.ones(2), np.ones(2))}, ValueError, "scale of the rounding has 2 values; allowed: 3"),
         ({"activation_bits": 32, "lane_bits": 8}, ValueError, "lane_bits = 8 with float activations; allowed: 0"),
@@ -285,4 +302,4 @@ def test_sums_beyond_32_bits_are_refused():
 
 
 def test_the_lists_of_algorithms_agree():
-    assert {algorithm for algorithm, _ in WAYS} == set(integers.ALGORITHMS)
+    assert {algorithm for algorithm, _ in WAYS} == set(integers.ENCODINGS_OF)
