@@ -118,6 +118,7 @@ struct LookupJob {
   int32_t stride, padding, window_h, threads;
   int32_t group, quads, most_channels;  // most channels of a mask
   int32_t rows_of_chunk;                // output rows whose tables are made at once
+  int32_t rows_at_once;                 // of these, rows whose sums are finished at once, from the first-level cache
   int64_t padded_w, pixel_bytes;        // of the activations in channels last: [table rows][padded_w][pixel_bytes]
   int64_t row_bytes, chunk_rows;        // of the tables: [chunk_rows][padded_w][quads][64]
   int32_t blocks;
@@ -131,7 +132,7 @@ struct LookupJob {
   const float *scale, *bias;
   float residual_scale, most;
   uint8_t *last, *table;  // [thread], activations in channels last, and tables
-  int32_t* sums;          // [thread][rows_of_chunk * Q rounded up to 16][32]
+  int32_t* sums;          // [thread][rows_at_once * Q rounded up to 16][32]
   int64_t last_stride, table_stride, sums_stride;  // bytes
 };
 

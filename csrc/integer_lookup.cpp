@@ -1,6 +1,7 @@
 // `lookup`, offline: the masks of a group, and the codes of the filters.
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "integer_kernels.h"
 #include "integer_masks.h"
@@ -75,6 +76,9 @@ void IntegerLookup::lay_out() {
   const int64_t fitting = (int64_t{1} << 19) / job.row_bytes - s.R;
   const int64_t shared = ceil_div(job.P, int64_t{job.threads});
   job.rows_of_chunk = narrow(std::max<int64_t>(1, std::min({fitting / s.stride, shared, job.P})));
+  // 16 positions are finished together, so a multiple of 16 wastes none.
+  const int64_t whole = 16 / std::gcd(job.Q, int64_t{16});
+  job.rows_at_once = narrow(std::min<int64_t>(job.rows_of_chunk, whole * ceil_div(64, whole * job.Q)));
   job.chunk_rows = (job.rows_of_chunk - 1) * s.stride + s.R;
   select_.assign(static_cast<size_t>(std::max(1, job.most_channels)) * 64, 255);
   for (int g = 0; g < kGroups; g++) {
@@ -142,7 +146,7 @@ void IntegerLookup::set_pointers() {
   };
   last_ = buffer(job.padded_w * job.pixel_bytes, &job.last_stride);
   tables_ = buffer(job.chunk_rows * job.row_bytes, &job.table_stride);
-  sums_ = buffer(ceil_div(job.rows_of_chunk * job.Q, 16) * 16 * kFilters * 4, &job.sums_stride);
+  sums_ = buffer(ceil_div(job.rows_at_once * job.Q, 16) * 16 * kFilters * 4, &job.sums_stride);
   job.last = reinterpret_cast<uint8_t*>(last_.get()), job.table = reinterpret_cast<uint8_t*>(tables_.get());
   job.sums = reinterpret_cast<int32_t*>(sums_.get());
   job.select = select_.data(), job.block = blocks_.data(), job.blocks = narrow(blocks_.size());

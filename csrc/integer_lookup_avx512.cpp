@@ -133,9 +133,11 @@ inline void Transpose16(const int32_t* from, __m512i* v) {
   }
 }
 
-// `rounded` of integer_reference.cpp for 16 sums of a filter: the same operations in the same order.
+// `rounded` of integer_reference.cpp for 16 sums of a filter: the same operations in the same order, but that the
+// filter's sign is applied to the scale, which is exact.
 inline __m128i Rounded(const LookupJob& job, int64_t k, __m512i sum, const uint8_t* residual, __mmask16 some) {
-  __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(job.scale[k]));
+  const float scale = job.scale[k] * static_cast<float>(job.sign[k]);
+  __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(scale));
   value = _mm512_add_ps(value, _mm512_set1_ps(job.bias[k]));
   if (residual) {
     const __m512 added = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(some, residual)));
@@ -145,8 +147,8 @@ inline __m128i Rounded(const LookupJob& job, int64_t k, __m512i sum, const uint8
   return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value));
 }
 
-// The sums of a chunk of rows, in output order -> y.
-void FinishChunk(const LookupJob& job, const LookupBlock& block, int64_t n, int64_t first, int64_t count,
+// The sums of some rows, in output order -> y.
+void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64_t first, int64_t count,
                  const int32_t* sums, const uint8_t* residual, void* y) {
   const int64_t filters = Min(32, job.K - block.first_filter);
   for (int64_t i = 0; i < count; i += 16) {
@@ -156,11 +158,12 @@ void FinishChunk(const LookupJob& job, const LookupBlock& block, int64_t n, int6
       Transpose16(sums + i * 32 + half, v);
       for (int64_t f = 0; f < Min(16, filters - half); f++) {
         const int64_t k = block.first_filter + half + f, to = (n * job.K + k) * job.P * job.Q + first + i;
-        const __m512i sum = _mm512_mullo_epi32(v[f], _mm512_set1_epi32(job.sign[k]));
         if (job.scale) {
-          const __m128i bytes = Rounded(job, k, sum, residual ? residual + to : nullptr, some);
+          const __m128i bytes = Rounded(job, k, v[f], residual ? residual + to : nullptr, some);
           _mm_mask_storeu_epi8(static_cast<uint8_t*>(y) + to, some, bytes);
         } else {
+          const __m512i sign = _mm512_set1_epi32((1 - job.sign[k]) / 2);  // 0 or 1: -x is ~x + 1
+          const __m512i sum = _mm512_add_epi32(_mm512_xor_si512(v[f], _mm512_sub_epi32(__m512i{}, sign)), sign);
           _mm512_mask_storeu_epi32(static_cast<int32_t*>(y) + to, some, sum);
         }
       }
@@ -191,16 +194,19 @@ void RunChunk(const LookupJob& job, int64_t n, int64_t p0, int64_t thread, const
   }
   const int positions = static_cast<int>(Min(kMostPositions, job.Q));
   for (int b = 0; b < job.blocks; b++) {
-    for (int64_t p = 0; p < rows; p++) {
-      for (int64_t q = 0; q < job.Q; q += positions) {  // the last tile overlaps the one before
-        const int64_t at = Min(q, job.Q - positions);
-        const uint8_t* from = table + p * job.stride * job.row_bytes + at * job.stride * job.quads * 64;
-        int32_t* to = sums + (p * job.Q + at) * 32;
-        job.has_signs ? AnyTile<true>(positions, job, job.block[b], from, to)
-                      : AnyTile<false>(positions, job, job.block[b], from, to);
+    for (int64_t p = 0; p < rows; p += job.rows_at_once) {
+      const int64_t count = Min(job.rows_at_once, rows - p);
+      for (int64_t i = 0; i < count; i++) {
+        for (int64_t q = 0; q < job.Q; q += positions) {  // the last tile overlaps the one before
+          const int64_t at = Min(q, job.Q - positions);
+          const uint8_t* from = table + (p + i) * job.stride * job.row_bytes + at * job.stride * job.quads * 64;
+          int32_t* to = sums + (i * job.Q + at) * 32;
+          job.has_signs ? AnyTile<true>(positions, job, job.block[b], from, to)
+                        : AnyTile<false>(positions, job, job.block[b], from, to);
+        }
       }
+      FinishRows(job, job.block[b], n, (p0 + p) * job.Q, count * job.Q, sums, residual, y);
     }
-    FinishChunk(job, job.block[b], n, p0 * job.Q, rows * job.Q, sums, residual, y);
   }
 }
 
