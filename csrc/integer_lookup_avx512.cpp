@@ -160,7 +160,12 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
         const int64_t k = block.first_filter + half + f, to = (n * job.K + k) * job.P * job.Q + first + i;
         if (job.scale) {
           const __m128i bytes = Rounded(job, k, v[f], residual ? residual + to : nullptr, some);
-          _mm_mask_storeu_epi8(static_cast<uint8_t*>(y) + to, some, bytes);
+          uint8_t* at = static_cast<uint8_t*>(y) + to;
+          if (some == 0xffff) {  // masked stores of narrowed vectors are slow
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(at), bytes);
+          } else {
+            _mm_mask_storeu_epi8(at, some, bytes);
+          }
         } else {
           const __m512i sign = _mm512_set1_epi32((1 - job.sign[k]) / 2);  // 0 or 1: -x is ~x + 1
           const __m512i sum = _mm512_add_epi32(_mm512_xor_si512(v[f], _mm512_sub_epi32(__m512i{}, sign)), sign);
