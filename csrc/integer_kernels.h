@@ -115,13 +115,14 @@ struct LookupBlock {  // 32 filters
 
 struct LookupJob {
   int64_t N, C, H, W, K, P, Q;
-  int32_t stride, padding, window_h, threads;
+  int32_t stride, padding, window_h, window_w, threads;
   int32_t group, quads, most_channels;  // most channels of a mask
   int32_t rows_of_chunk;                // output rows whose tables are made at once
   int32_t rows_at_once;                 // of these, rows whose sums are finished at once, from the first-level cache
   int64_t padded_w, pixel_bytes;        // of the activations in channels last: [table rows][padded_w][pixel_bytes]
   int64_t row_bytes, chunk_rows;        // of the tables: [chunk_rows][padded_w][quads][64]
   int32_t blocks;
+  bool shared;                          // y = 2 * sum - sum of all activations under the window
   bool has_signs;                       // else every filter's are all the same, and sign[] has it
   const uint8_t* select;                // [most_channels][64]: of a quad's channels, each mask's i-th; 255: none
   const LookupBlock* block;
@@ -133,7 +134,8 @@ struct LookupJob {
   float residual_scale, most;
   uint8_t *last, *table;  // [thread], activations in channels last, and tables
   int32_t* sums;          // [thread][rows_at_once * Q rounded up to 16][32]
-  int64_t last_stride, table_stride, sums_stride;  // bytes
+  int32_t* totals;        // [thread], with `shared`: of the chunk's input positions, then of its output positions
+  int64_t last_stride, table_stride, sums_stride, totals_stride;  // bytes
 };
 
 struct IntegerKernel {

@@ -58,15 +58,15 @@ class IntegerLookup : public IntegerLayer {
   std::vector<LookupBlock> blocks_;
   std::vector<LookupItem> items_;
   std::vector<float> scale_, bias_;  // padded to whole blocks
-  AlignedBuffer last_, tables_, sums_;
+  AlignedBuffer last_, tables_, sums_, totals_;
 };
 
 void IntegerLookup::lay_out() {
   const ConvShape& s = request_.shape;
   LookupJob& job = job_;
   job.N = s.N, job.C = s.C, job.H = s.H, job.W = s.W, job.K = s.K, job.P = s.P(), job.Q = s.Q();
-  job.stride = narrow(s.stride), job.padding = narrow(s.padding), job.window_h = narrow(s.R);
-  job.threads = request_.threads;
+  job.stride = narrow(s.stride), job.padding = narrow(s.padding), job.window_h = narrow(s.R), job.window_w = narrow(s.S);
+  job.threads = request_.threads, job.shared = request_.rewritten;
   job.group = masks_.group, job.quads = narrow(ceil_div(masks_.groups, kGroups));
   for (uint32_t mask : occurring_) job.most_channels = std::max(job.most_channels, __builtin_popcount(mask));
   job.padded_w = s.W + 2 * s.padding;
@@ -91,7 +91,7 @@ void IntegerLookup::lay_out() {
   // Whether every filter has codes of one sign, so that it may be applied at the end.
   sign_.assign(ceil_div(s.K, kFilters) * kFilters, 1);
   const int64_t per_filter = s.C * s.R * s.S;
-  for (int64_t k = 0; k < s.K; k++) {
+  for (int64_t k = 0; k < s.K && !job.shared; k++) {
     const auto first = request_.codes.begin() + k * per_filter, last = first + per_filter;
     const bool plus = std::find(first, last, 1) != last, minus = std::find(first, last, -1) != last;
     job.has_signs |= plus && minus;
@@ -117,7 +117,7 @@ void IntegerLookup::list_block(int first_filter) {
             uint32_t mask[2] = {0, 0};
             for (int i : {0, 1}) {
               if (f < filters && quad * kGroups + g < masks_.groups)
-                mask[i] = masks_.at(first_filter + f, quad * kGroups + g, tap, i);
+                mask[i] = masks_.at(first_filter + f + job_.shared, quad * kGroups + g, tap, i);
             }
             const bool minus = second || !mask[0];  // the second item has what the first has no room for
             const uint32_t chosen = second ? (mask[0] ? mask[1] : 0) : mask[0] ? mask[0] : mask[1];
@@ -147,6 +147,8 @@ void IntegerLookup::set_pointers() {
   last_ = buffer(job.padded_w * job.pixel_bytes, &job.last_stride);
   tables_ = buffer(job.chunk_rows * job.row_bytes, &job.table_stride);
   sums_ = buffer(ceil_div(job.rows_at_once * job.Q, 16) * 16 * kFilters * 4, &job.sums_stride);
+  const int64_t totals = job.shared ? job.chunk_rows * job.padded_w + job.rows_of_chunk * job.Q + 16 : 0;
+  totals_ = buffer(totals * 4, &job.totals_stride), job.totals = reinterpret_cast<int32_t*>(totals_.get());
   job.last = reinterpret_cast<uint8_t*>(last_.get()), job.table = reinterpret_cast<uint8_t*>(tables_.get());
   job.sums = reinterpret_cast<int32_t*>(sums_.get());
   job.select = select_.data(), job.block = blocks_.data(), job.blocks = narrow(blocks_.size());
@@ -167,6 +169,7 @@ void IntegerLookup::describe() {
   int64_t table_adds = 0, entries = 0;
   for (uint32_t mask : occurring_) table_adds += std::max(0, __builtin_popcount(mask) - 1);
   for (uint32_t mask : masks_.all()) entries += mask != 0;
+  facts_.operations.combine_adds = job.shared ? job.K * job.P * job.Q : 0;
   const ConvShape& s = request_.shape;
   facts_.operations.table_adds =
       table_adds * masks_.groups * ((job.P - 1) * s.stride + s.R) * ((job.Q - 1) * s.stride + s.S);
@@ -177,7 +180,6 @@ void IntegerLookup::describe() {
 
 std::unique_ptr<IntegerLayer> make_integer_lookup(const IntegerRequest& request) {
   check_sums_fit(request);
-  if (request.rewritten) throw std::invalid_argument("encoding 'rewritten' with algorithm 'lookup'; allowed: two_group");
   for (int group : {16, 8, 4, 3, 2, 1}) {  // the largest group whose masks fit
     if (request.group ? request.group != group : group > 4 && group > request.shape.C) continue;
     const FilterMasks masks(request, group);

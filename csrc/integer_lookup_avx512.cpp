@@ -73,6 +73,31 @@ void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
   }
 }
 
+// The sums of a padded row's channels, from its activations in channels last.
+void SumChannels(const LookupJob& job, const uint8_t* last, int32_t* totals) {
+  for (int64_t w = 0; w < job.padded_w; w++, last += job.pixel_bytes) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int64_t c = 0; c < job.C; c += 64) {
+      const __mmask64 some = job.C - c >= 64 ? ~__mmask64{0} : (__mmask64{1} << (job.C - c)) - 1;
+      sum = _mm512_dpbusd_epi32(sum, _mm512_maskz_loadu_epi8(some, last + c), _mm512_set1_epi8(1));
+    }
+    totals[w] = _mm512_reduce_add_epi32(sum);
+  }
+}
+
+// The sums under the windows of a chunk's output positions, from those of its input positions.
+void SumWindows(const LookupJob& job, int64_t rows, const int32_t* pixels, int32_t* totals) {
+  for (int64_t p = 0; p < rows; p++, totals += job.Q) {
+    for (int64_t q = 0; q < job.Q; q++) totals[q] = 0;
+    for (int64_t r = 0; r < job.window_h; r++) {
+      for (int64_t s = 0; s < job.window_w; s++) {
+        const int32_t* from = pixels + (p * job.stride + r) * job.padded_w + s;
+        for (int64_t q = 0; q < job.Q; q++) totals[q] += from[q * job.stride];
+      }
+    }
+  }
+}
+
 // Sums of 32 filters at kPositions neighbouring output positions.
 template <int kPositions, bool kSigns>
 inline void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* table, int32_t* sums) {
@@ -149,14 +174,16 @@ inline __m128i Rounded(const LookupJob& job, int64_t k, __m512i sum, const uint8
 
 // The sums of some rows, in output order -> y.
 void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64_t first, int64_t count,
-                 const int32_t* sums, const uint8_t* residual, void* y) {
+                const int32_t* sums, const int32_t* totals, const uint8_t* residual, void* y) {
   const int64_t filters = Min(32, job.K - block.first_filter);
   for (int64_t i = 0; i < count; i += 16) {
     const __mmask16 some = static_cast<__mmask16>(count - i >= 16 ? 0xffff : (1 << (count - i)) - 1);
     for (int64_t half = 0; half < filters; half += 16) {
       __m512i v[16];
       Transpose16(sums + i * 32 + half, v);
+      const __m512i total = job.shared ? _mm512_loadu_si512(totals + i) : __m512i{};
       for (int64_t f = 0; f < Min(16, filters - half); f++) {
+        if (job.shared) v[f] = _mm512_sub_epi32(_mm512_add_epi32(v[f], v[f]), total);
         const int64_t k = block.first_filter + half + f, to = (n * job.K + k) * job.P * job.Q + first + i;
         if (job.scale) {
           const __m128i bytes = Rounded(job, k, v[f], residual ? residual + to : nullptr, some);
@@ -181,15 +208,19 @@ void RunChunk(const LookupJob& job, int64_t n, int64_t p0, int64_t thread, const
   uint8_t* last = job.last + thread * job.last_stride;
   uint8_t* table = job.table + thread * job.table_stride;
   int32_t* sums = job.sums + thread * job.sums_stride / 4;
+  int32_t* pixels = job.totals + thread * job.totals_stride / 4;
+  int32_t* totals = pixels + (job.shared ? job.chunk_rows * job.padded_w : 0);
   const int64_t rows = Min(job.rows_of_chunk, job.P - p0);
   for (int64_t i = 0; i < (rows - 1) * job.stride + job.window_h; i++) {
     const int64_t h = p0 * job.stride + i - job.padding;
     uint8_t* row = table + i * job.row_bytes;
     if (h < 0 || h >= job.H) {
       __builtin_memset(row, 0, static_cast<size_t>(job.row_bytes));
+      for (int64_t w = 0; job.shared && w < job.padded_w; w++) pixels[i * job.padded_w + w] = 0;
       continue;
     }
     TransposeRow(job, x + (n * job.C * job.H + h) * job.W, last);
+    if (job.shared) SumChannels(job, last, pixels + i * job.padded_w);
     switch (job.most_channels) {
       case 1: FillRow<1>(job, last, row); break;
       case 2: FillRow<2>(job, last, row); break;
@@ -197,6 +228,7 @@ void RunChunk(const LookupJob& job, int64_t n, int64_t p0, int64_t thread, const
       default: FillRow<0>(job, last, row);
     }
   }
+  if (job.shared) SumWindows(job, rows, pixels, totals);
   const int positions = static_cast<int>(Min(kMostPositions, job.Q));
   for (int b = 0; b < job.blocks; b++) {
     for (int64_t p = 0; p < rows; p += job.rows_at_once) {
@@ -210,7 +242,7 @@ void RunChunk(const LookupJob& job, int64_t n, int64_t p0, int64_t thread, const
                         : AnyTile<false>(positions, job, job.block[b], from, to);
         }
       }
-      FinishRows(job, job.block[b], n, (p0 + p) * job.Q, count * job.Q, sums, residual, y);
+      FinishRows(job, job.block[b], n, (p0 + p) * job.Q, count * job.Q, sums, totals + p * job.Q, residual, y);
     }
   }
 }

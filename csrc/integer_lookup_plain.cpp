@@ -41,6 +41,17 @@ int32_t sum_of(const LookupJob& job, const uint8_t* table, int64_t k) {
   return sum * job.sign[k];
 }
 
+int32_t total_of(const LookupJob& job, const uint8_t* image, int64_t p, int64_t q) {
+  int32_t total = 0;
+  for (int64_t r = 0; r < job.window_h; r++) {
+    for (int64_t s = 0; s < job.window_w; s++) {
+      for (int64_t c = 0; c < job.C; c++)
+        total += activation(job, image, c, p * job.stride + r - job.padding, q * job.stride + s - job.padding);
+    }
+  }
+  return total;
+}
+
 }  // namespace
 
 void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y) {
@@ -53,7 +64,8 @@ void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* resid
       for (int64_t k = 0; k < job.K; k++) {
         for (int64_t q = 0; q < job.Q; q++) {
           const int64_t at = ((n * job.K + k) * job.P + p) * job.Q + q;
-          const int32_t sum = sum_of(job, job.table + q * job.stride * job.quads * 64, k);
+          int32_t sum = sum_of(job, job.table + q * job.stride * job.quads * 64, k);
+          if (job.shared) sum = 2 * sum - total_of(job, x + n * job.C * job.H * job.W, p, q);
           if (job.scale) {
             static_cast<uint8_t*>(y)[at] = rounded(rounding, k, sum, residual ? residual + at : nullptr);
           } else {

@@ -162,9 +162,9 @@ def prepare(
               second; without it the model decides, and the same input gives the same plan
     activation_bits  a = 2 to 8: `conv2d` takes unsigned a-bit integers, uint8 from 0 to 2^a - 1, and returns exact
               sums over the codes times the channels' signs, int32, to which no scale was applied; 32: floats. Integers
-              go with `dense`, `table`, and `lookup` (tables of 16 masks in registers, filters as lanes); the encoding
-              "two_group" and, with `table`, "rewritten" ("auto": the cheaper); groups to 16; and weights of one scale;
-              not with bias, relu, tune, or skip_zeros off
+              go with `dense`, `table`, and `lookup` (tables of 16 masks in registers, filters as lanes); the encodings
+              "two_group" and, but with `dense`, "rewritten" ("auto": the cheaper); groups to 16; weights of one
+              scale; not with bias, relu, tune, or skip_zeros off
     rounding  with integers: return the next layer's activations, uint8, instead of sums
     lane_bits with integers and `table`: 8 or 16 bits a position in a vector; 0: the cheaper by a cost model
 

@@ -99,6 +99,9 @@ def test_equals_an_independent_convolution(algorithm, lane_bits, isa, shape):
         weight = weight_of(scheme, shape, i)
         for bits in {2, 6, 8} if scheme in ("signed_binary", "masks") else {2 + i % 7}:
             assert_exact(weight, shape, bits, algorithm=algorithm, lane_bits=lane_bits, isa=isa)
+    for encoding in integers.ENCODINGS_OF[algorithm]:
+        options = {"algorithm": algorithm, "lane_bits": lane_bits, "isa": isa, "encoding": encoding}
+        assert_exact(weight_of("binary", shape), shape, 5, **options)
 
 
 @isas
