@@ -177,11 +177,8 @@ def prepare(
     relu      clamp outputs at 0, after bias and residual
     tune      time the cost model's best choices on this machine and keep the fastest, which takes some tenths of a
               second; without it the model decides, and the same input gives the same plan
-    activation_bits  a = 2 to 8: `conv2d` takes unsigned a-bit integers, uint8 from 0 to 2^a - 1, and returns exact
-              sums over the codes times the channels' signs, int32, to which no scale was applied; 32: floats. Integers
-              go with `dense`, `table`, and `lookup` (tables of 16 masks in registers, filters as lanes); the encodings
-              "two_group" and, but with `dense`, "rewritten" ("auto": the cheaper); groups to 16; weights of one
-              scale; not with bias, relu, tune, or skip_zeros off
+    activation_bits  32: floats. 2 to 8: `conv2d` takes unsigned integers, uint8 below 2^activation_bits, and returns
+              exact sums over codes times channel signs, int32 without scale; what goes with them is in `integers`
     rounding  with integers: return the next layer's activations, uint8, instead of sums
     lane_bits with integers and `table`: 8 or 16 bits a position in a vector; 0: the cheaper by a cost model
 
@@ -200,16 +197,21 @@ def prepare(
         if value != allowed:
             raise ValueError(f"{name} = {value!r} with float activations; allowed: {allowed}")
     _check_options(algorithm, weight, shape, encoding, group, threads)
-    options = {
-        "isa": "scalar" if algorithm == "dense" else isa,
-        "skip_zeros": skip_zeros,
-        "group": group,
-        "threads": threads,
-        "bias": np.zeros(shape.K, np.float32) if bias is None else np.array(bias),
-        "relu": relu,
-        "tune": tune,
-    }
-    encodings = _automatic(algorithm, weight, group) if encoding == "auto" else (encoding,)
+    isa = "scalar" if algorithm == "dense" else isa
+    options = {"isa": isa, "skip_zeros": skip_zeros, "group": group, "threads": threads, "relu": relu, "tune": tune}
+    return _cheapest(algorithm, weight, shape, encoding, bias, options)
+
+
+def _cheapest(
+    algorithm: str,
+    weight: QuantizedWeight,
+    shape: ConvShape,
+    encoding: str,
+    bias: np.ndarray | None,
+    options: dict[str, Any],
+) -> Prepared:
+    options["bias"] = np.zeros(shape.K, np.float32) if bias is None else np.array(bias)
+    encodings = _automatic(algorithm, weight, options["group"]) if encoding == "auto" else (encoding,)
     found = [_pack(algorithm, weight, shape, encoding, options) for encoding in encodings]
     return min(found, key=lambda prepared: prepared._native.cost)
 
