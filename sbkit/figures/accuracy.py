@@ -88,7 +88,7 @@ def fig_accuracy(table: DataFrame) -> Figure:
     forest(axis, heights - 0.12, groups["top1_mean_percent"], groups["top1_half_width_percent"], looks, size=5)
     percent_axis(axis, "x")
     axis.set(xlabel="top-1 accuracy, %", ylabel="")
-    head(figure, "How accurate each design is: top-1 of every seed, and the mean")
+    head(figure, "How accurate each design is: seeds and mean")
     return figure
 
 
@@ -257,5 +257,5 @@ def fig_curves(table: DataFrame) -> Figure:
     axis.set(xlabel="epoch", ylabel="top-1 accuracy, %")
     low, high = axis.get_ylim()  # names may need more room than percentages have
     axis.set_yticks([place for place in axis.get_yticks() if low <= place <= min(high, 100)])
-    head(figure, "How accuracy grows with training, design by design")
+    head(figure, "How accuracy grows with training")
     return figure

@@ -39,7 +39,7 @@ def fig_density(table: DataFrame) -> Figure:
     ends = seed_lines(axis, table, "depth", "density", markers=True)
     axis.set(xlabel="quantized layer", ylabel="density (non-zero fraction)", ylim=(0, 1.04))
     label_ends(axis, ends)
-    head(figure, "How many weights each layer keeps, from the first layer to the last")
+    head(figure, "How many weights each layer keeps")
     return figure
 
 
