@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "algorithm.h"
+#include "bindings.h"
 #include "dataflow.h"
 #include "limits.h"
 #include "peaks.h"
@@ -22,26 +23,6 @@ const std::vector<EncodingRow> kEncodings = {{"two_group", Encoding::kTwoGroup},
                                              {"rewritten", Encoding::kRewritten},
                                              {"signed", Encoding::kSigned},
                                              {"codebook", Encoding::kCodebook}};
-
-// A C-contiguous, aligned array of exactly this dtype and shape, or an exception that names what came instead.
-template <typename T>
-const T* checked(const py::array& array, const char* name, const std::vector<int64_t>& shape) {
-  if (!array.dtype().is(py::dtype::of<T>())) {
-    throw py::type_error(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) +
-                         "; allowed: " + std::string(py::str(py::dtype::of<T>())));
-  }
-  bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
-  for (size_t i = 0; same && i < shape.size(); i++) same = array.shape(static_cast<py::ssize_t>(i)) == shape[i];
-  if (!same) {
-    throw py::value_error(std::string(name) + " has shape " + std::string(py::str(array.attr("shape"))) +
-                          "; allowed: " + std::string(py::str(py::tuple(py::cast(shape)))));
-  }
-  if (!(array.flags() & py::array::c_style) || reinterpret_cast<uintptr_t>(array.data()) % alignof(T) != 0) {
-    throw py::value_error(std::string(name) + " is not C-contiguous and aligned; allowed: numpy.ascontiguousarray(" +
-                          name + ")");
-  }
-  return static_cast<const T*>(array.data());
-}
 
 const Kernel& kernel_named(const std::string& isa) {
   std::string allowed;
@@ -62,20 +43,6 @@ const Row& chosen(const char* name, const std::string& value, const std::vector<
     allowed += (allowed.empty() ? "" : ", ") + row.*key;
   }
   throw py::value_error(std::string(name) + " = '" + value + "'; allowed: " + allowed);
-}
-
-ConvShape checked_shape(const std::vector<int64_t>& dims) {
-  if (dims.size() != 9) throw py::value_error("dims are N, C, H, W, K, R, S, stride, padding");
-  for (int i = 0; i < 9; i++) {
-    if (dims[i] < (i == 8 ? 0 : 1) || dims[i] > 1 << 24)
-      throw py::value_error("dims hold " + std::to_string(dims[i]) + "; allowed: 1 (padding: 0) to 2^24");
-  }
-  const ConvShape shape{dims[0], dims[1], dims[2], dims[3], dims[4], dims[5], dims[6], dims[7], dims[8]};
-  if (shape.H + 2 * shape.padding < shape.R || shape.W + 2 * shape.padding < shape.S)
-    throw py::value_error("the window does not fit the padded input");
-  checked_product({shape.N, shape.C, shape.H, shape.W});
-  checked_product({shape.N, shape.K, shape.P(), shape.Q()});
-  return shape;
 }
 
 Weights checked_weights(const ConvShape& shape, const py::array& codes, const py::array& scale,
@@ -231,6 +198,7 @@ PYBIND11_MODULE(_kernels, m) {
         return py::make_tuple(graph.nodes, graph.sums);
       },
       py::arg("inputs"), py::arg("sets"), "Data-flow graph of these sets: its nodes and its sums (dataflow.h).");
+  bind_integer(m);
   py::class_<Convolution>(m, "Convolution")
       .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,
                     const std::vector<int64_t>&, const std::string&, bool, const std::string&, int, int,

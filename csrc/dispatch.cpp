@@ -1,4 +1,5 @@
 // Chooses at run time, by asking the CPU, through one table.
+#include "integer_kernels.h"
 #include "kernels.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -17,6 +18,17 @@ const Kernel* const kKernels[] = {
 #endif
 };
 const int kKernelCount = sizeof(kKernels) / sizeof(kKernels[0]);
+
+const IntegerKernel* const kIntegerKernels[] = {
+    &kIntegerScalar,
+#if defined(SBKIT_X86)
+    &kIntegerAvx2,
+    &kIntegerAvx512,
+#elif defined(SBKIT_AARCH64)
+    &kIntegerNeon,
+#endif
+};
+const int kIntegerKernelCount = sizeof(kIntegerKernels) / sizeof(kIntegerKernels[0]);
 
 int64_t l1_bytes() {
 #if defined(_SC_LEVEL1_DCACHE_SIZE)

@@ -35,9 +35,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sbkit import integers
 from sbkit.checks import choice, whole
 from sbkit.conv import ConvShape, QuantizedWeight, mixes_signs
 from sbkit.encodings import check_encoding, largest_group, one_scale
+from sbkit.integers import FLOAT_BITS, Rounding, check_bits
 from sbkit.way import ENCODINGS, MOST_CHANNELS
 
 with contextlib.suppress(ImportError):
@@ -93,6 +95,8 @@ class Prepared:
     relu: bool = field(repr=False)
     _native: object = field(repr=False)
     _forks: int = field(repr=False)  # how often this process's ancestors had forked when `_native` was packed
+    activation_bits: int = FLOAT_BITS
+    rounding: Rounding | None = field(default=None, repr=False)
 
 
 def isas() -> tuple[str, ...]:
@@ -110,9 +114,11 @@ def build_info() -> dict:
     return _kernels.build_info()
 
 
-def _usable_isa(isa: str) -> str:
+def _usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
     """The ISA of this name, or the widest for "auto". Raises ValueError for one that is not usable here."""
     usable = isas()
+    if activation_bits < FLOAT_BITS:
+        usable = tuple(each for each in usable if each in _kernels.integer_isas())
     choice("isa", isa, ("auto", *usable))
     return usable[-1] if isa == "auto" else isa
 
@@ -149,6 +155,9 @@ def prepare(
     bias: np.ndarray | None = None,
     relu: bool = False,
     tune: bool = False,
+    activation_bits: int = FLOAT_BITS,
+    rounding: Rounding | None = None,
+    lane_bits: int = 0,
 ) -> Prepared:
     """Pack a layer's codes into the lists that an algorithm walks.
 
@@ -168,22 +177,41 @@ def prepare(
     relu      clamp outputs at 0, after bias and residual
     tune      time the cost model's best choices on this machine and keep the fastest, which takes some tenths of a
               second; without it the model decides, and the same input gives the same plan
+    activation_bits  32: floats. 2 to 8: `conv2d` takes unsigned integers, uint8 below 2^activation_bits, and returns
+              exact sums over codes times channel signs, int32 without scale; what goes with them is in `integers`
+    rounding  with integers: return the next layer's activations, uint8, instead of sums
+    lane_bits with integers and `table`: 8 or 16 bits a position in a vector; 0: the cheaper by a cost model
 
     Raises ValueError naming the argument, its value and what is allowed, TypeError for a wrong type.
     """
     _check_types(weight, shape, skip_zeros=skip_zeros, relu=relu, tune=tune)
-    isa = _usable_isa(isa)
+    check_bits(activation_bits)
+    isa = _usable_isa(isa, activation_bits)
+    if activation_bits < FLOAT_BITS:
+        floats = {"bias": (bias, None), "relu": (relu, False), "tune": (tune, False), "skip_zeros": (skip_zeros, True)}
+        integers.check_options(algorithm, weight, encoding, rounding, **floats)
+        _check_shared(weight, shape, threads)
+        options = {"isa": isa, "activation_bits": activation_bits, "lane_bits": lane_bits, "group": group}
+        return _pack_integers(algorithm, weight, shape, encoding, rounding, options | {"threads": threads})
+    for name, value, allowed in (("rounding", rounding, None), ("lane_bits", lane_bits, 0)):
+        if value != allowed:
+            raise ValueError(f"{name} = {value!r} with float activations; allowed: {allowed}")
     _check_options(algorithm, weight, shape, encoding, group, threads)
-    options = {
-        "isa": "scalar" if algorithm == "dense" else isa,
-        "skip_zeros": skip_zeros,
-        "group": group,
-        "threads": threads,
-        "bias": np.zeros(shape.K, np.float32) if bias is None else np.array(bias),
-        "relu": relu,
-        "tune": tune,
-    }
-    encodings = _automatic(algorithm, weight, group) if encoding == "auto" else (encoding,)
+    isa = "scalar" if algorithm == "dense" else isa
+    options = {"isa": isa, "skip_zeros": skip_zeros, "group": group, "threads": threads, "relu": relu, "tune": tune}
+    return _cheapest(algorithm, weight, shape, encoding, bias, options)
+
+
+def _cheapest(
+    algorithm: str,
+    weight: QuantizedWeight,
+    shape: ConvShape,
+    encoding: str,
+    bias: np.ndarray | None,
+    options: dict[str, Any],
+) -> Prepared:
+    options["bias"] = np.zeros(shape.K, np.float32) if bias is None else np.array(bias)
+    encodings = _automatic(algorithm, weight, options["group"]) if encoding == "auto" else (encoding,)
     found = [_pack(algorithm, weight, shape, encoding, options) for encoding in encodings]
     return min(found, key=lambda prepared: prepared._native.cost)
 
@@ -204,6 +232,10 @@ def _check_options(
     check_encoding(algorithm, "two_group" if encoding == "auto" else encoding, weight)
     most = {"table": largest_group(weight.codes, encoding), "dataflow": MOST_CHANNELS["dataflow"]}
     whole(f"group of {algorithm}", group, 0, most.get(algorithm, 0))
+    _check_shared(weight, shape, threads)
+
+
+def _check_shared(weight: QuantizedWeight, shape: ConvShape, threads: int) -> None:
     whole("threads", threads, 1, MOST_THREADS)
     if _forks and threads > 1:
         raise ValueError(f"threads = {threads} in a forked process; allowed: 1, or a process started by 'spawn'")
@@ -245,6 +277,45 @@ def _pack(
     )
 
 
+def _pack_integers(
+    algorithm: str,
+    weight: QuantizedWeight,
+    shape: ConvShape,
+    encoding: str,
+    rounding: Rounding | None,
+    options: dict[str, Any],
+) -> Prepared:
+    started = time.perf_counter()
+    encodings = (encoding,)
+    if encoding == "auto":
+        encodings = integers.ENCODINGS_OF[algorithm] if weight.codes.all() else ("two_group",)
+    found = {each: integers.pack(algorithm, weight, shape, each, rounding, **options) for each in encodings}
+    encoding, native = min(found.items(), key=lambda item: item[1].cost)
+    counts = native.operations
+    adds = {purpose: counts.get(purpose, 0) for purpose in ("table", "node", "entry", "combine")}
+    return Prepared(
+        algorithm=algorithm,
+        isa="scalar" if algorithm == "dense" else options["isa"],
+        shape=shape,
+        group=native.group,
+        encoding=encoding,
+        skip_zeros=True,
+        threads=options["threads"],
+        plan_seconds=time.perf_counter() - started,
+        weight_bytes=native.weight_bytes,
+        operations=Operations(sum(adds.values()), counts["multiplies"]),
+        adds=adds,
+        geometry=native.geometry,
+        weight=weight,
+        bias=np.zeros(shape.K, np.float32),
+        relu=False,
+        _native=native,
+        _forks=_forks,
+        activation_bits=options["activation_bits"],
+        rounding=rounding,
+    )
+
+
 def _convolution(
     algorithm: str, weight: QuantizedWeight, shape: ConvShape, encoding: str, options: dict[str, Any]
 ) -> Any:
@@ -262,9 +333,14 @@ def _convolution(
 
 def _repack(prepared: Prepared) -> None:
     """Replace what a parent process packed, whose lock may be held and whose threads are gone."""
-    options = {name: getattr(prepared, name) for name in ("isa", "skip_zeros", "group", "bias", "relu")}
     layer = prepared.algorithm, prepared.weight, prepared.shape, prepared.encoding
-    native = _convolution(*layer, options | {"threads": 1, "tune": False})
+    options = {"isa": prepared.isa, "group": prepared.group, "threads": 1}
+    if prepared.activation_bits < FLOAT_BITS:
+        options |= {"activation_bits": prepared.activation_bits, "lane_bits": 0}
+        native = integers.pack(*layer, prepared.rounding, **options)
+    else:
+        floats = {name: getattr(prepared, name) for name in ("skip_zeros", "bias", "relu")}
+        native = _convolution(*layer, options | floats | {"tune": False})
     for name, value in (("_native", native), ("_forks", _forks), ("threads", 1)):
         object.__setattr__(prepared, name, value)
 
@@ -273,12 +349,16 @@ def conv2d(prepared: Prepared, x: np.ndarray, residual: np.ndarray | None = None
     """Convolve activations x, float32 (N, C, H, W), C-contiguous, into a new float32 (N, K, P, Q).
 
     `residual`, float32 (N, K, P, Q), C-contiguous, is added to the outputs before the ReLU.
+
+    A layer prepared for integers takes x as uint8 and returns its raw sums, int32 (N, K, P, Q). With a rounding it
+    returns uint8, and takes a residual of uint8. Raises ValueError for an activation above 2^activation_bits - 1.
     """
     if not isinstance(prepared, Prepared):
         raise TypeError(f"prepared is a {type(prepared).__name__}; allowed: what prepare() returns")
+    dtype = "float32" if prepared.activation_bits == FLOAT_BITS else "uint8"
     for name, value in (("x", x), ("residual", residual)):
         if not isinstance(value, np.ndarray) and (value is not None or name == "x"):
-            raise TypeError(f"{name} is a {type(value).__name__}; allowed: a float32 numpy array")
+            raise TypeError(f"{name} is a {type(value).__name__}; allowed: a {dtype} numpy array")
     if prepared._forks != _forks:
         _repack(prepared)
     return prepared._native.run(x, residual)

@@ -1,5 +1,7 @@
+import functools
 import gzip
 import hashlib
+import http.server
 import io
 import json
 import os
@@ -8,6 +10,7 @@ import signal
 import struct
 import subprocess
 import tarfile
+import threading
 import zlib
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from forked import forked
 from PIL import Image
 
 from sbkit import data
-from sbkit.data import cifar10, fashion_mnist, image_folder
+from sbkit.data import cifar10, fashion_mnist, image_folder, published
 from sbkit.data.__main__ import main
 from sbkit.data.batches import _draw_resized_crop
 from sbkit.data.dataset import with_margin, without_margin
@@ -683,3 +686,14 @@ def test_the_command_line_reports_and_fails_plainly(capsys):
     assert "x_train (1438, 1, 8, 8)" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="allowed: digits"):
         main(["mnist"])
+
+
+def test_torchvision_downloads_what_is_missing(tmp_path):
+    """Beside a CPU torch, a torchvision built for CUDA needs the import guard of sbkit.data.torchvision."""
+    (tmp_path / "there").write_bytes(b"published bytes")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = published.download(f"http://127.0.0.1:{server.server_port}/there")
+        server.shutdown()
+    assert found == b"published bytes"

@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "training": {"checks", "conv", "cpu", "data", "models", "quantizers", "records", "robustness"},
     "encodings": {"checks", "conv", "way"},
     "repetition": {"checks", "conv", "encodings", "schemes"},
-    "kernels": {"checks", "conv", "encodings", "way", "_kernels"},
+    "integers": {"checks", "conv", "encodings", "way", "_kernels"},
+    "kernels": {"checks", "conv", "encodings", "integers", "way", "_kernels"},
     "inference": {"checks", "conv", "kernels", "models"},
     "bench": BOTTOM | {"cpu", "inference", "kernels", "models", "quantizers", "repetition"},
     "energy": {"checks", "conv", "schemes"},
@@ -73,7 +74,7 @@ def test_import_graph(path):
     source, own = path.read_text(), unit(path)
     assert own in MAY_IMPORT, f"add {own} to the import graph"
     assert own_imports(source) - {own} <= MAY_IMPORT[own]
-    if own not in TORCH_SIDE | {"kernels"}:
+    if own not in TORCH_SIDE | {"kernels", "integers"}:
         assert not {name for name in imported_names(source) if re.match(r"torch(vision)?(\.|$)", name)}
 
 
@@ -136,7 +137,9 @@ sys.meta_path.insert(0, Missing)
 
 
 def test_readers_need_neither_torch_nor_the_extension():
-    readers = [path for path in SOURCES if unit(path) not in TORCH_SIDE | {"kernels"} and path.stem != "__main__"]
+    readers = [
+        path for path in SOURCES if unit(path) not in TORCH_SIDE | {"kernels", "integers"} and path.stem != "__main__"
+    ]
     parts = [path.relative_to(ROOT).with_suffix("").parts for path in readers]
     modules = ", ".join(".".join(names).removesuffix(".__init__") for names in parts)
     program = f"{WITHOUT}\nimport papermill\nimport {modules}\nprint('loaded')"  # the engine wants papermill first
@@ -150,9 +153,9 @@ def test_only_bindings_include_pybind11_and_only_isa_files_include_intrinsics():
     assert sources
     for path in sources:
         includes = re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)', path.read_text(), re.MULTILINE)
-        if path.name != "bindings.cpp":
+        if not path.name.startswith("bindings"):
             assert not [name for name in includes if "pybind11" in name or name == "Python.h"], path.name
-        if not re.fullmatch(r"kernels_\w+\.cpp", path.name):
+        if not re.fullmatch(r"(kernels|integer)_\w*(avx2|avx512|neon|scalar)\.cpp", path.name):
             assert not [name for name in includes if re.search(r"intrin\.h|arm_neon|arm_sve", name)], path.name
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
-import urllib.request
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sbkit.data.torchvision import import_torchvision
 from sbkit.records import write_atomic
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ def _verified(name: str, content: bytes, sha256: str) -> bytes:
 
 
 def download(url: str) -> bytes:
-    log.info("downloading %s", url)
-    with urllib.request.urlopen(url, timeout=60) as response:
-        return response.read()
+    """What torchvision's downloader finds at a URL; it shows its progress."""
+    utils = import_torchvision().datasets.utils
+    with tempfile.TemporaryDirectory() as folder:
+        utils.download_url(url, folder, filename="file")
+        return Path(folder, "file").read_bytes()

@@ -185,22 +185,6 @@ def headline_table(claims: Iterable[Mapping[str, Any]], table: DataFrame) -> Dat
     return rows.assign(claim=rows["id"].map(words))[columns].reset_index(drop=True)
 
 
-HEADINGS = {
-    "claim": "claim",
-    "paper": "paper",
-    "ours": "here",
-    "margin": "margin",
-    "unit": "unit",
-    "verdict": "verdict",
-}
-
-
-def headline_markdown(headline: DataFrame, scale: str) -> str:
-    """The headline table as Markdown with the scale of the records and the rule, for page, README and gallery."""
-    bold = headline.assign(verdict=[f"**{word}**" for word in headline["verdict"]])
-    return f"{tables.markdown(bold, HEADINGS)}\n*Records:* {scale}.\n\n{RULE}"
-
-
 # Statements that need no experiment, and the paper's figures and tables
 
 

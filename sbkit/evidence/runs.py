@@ -169,6 +169,12 @@ def paired(ours: DataFrame, theirs: DataFrame, metric: str = "top1_percent") -> 
     return measured(differences, names)
 
 
+def difference_columns(found: Measured) -> dict[str, Any]:
+    """The columns of tables that hold a difference in top-1: n, the text for people, and two numbers in points."""
+    numbers = {"difference_mean_points": found.value, "difference_half_width_points": found.half_width}
+    return {"n": found.n, "difference": str(found)} | numbers
+
+
 def history(path: str) -> dict[str, Any]:
     """The history of a record, read again only where the file has changed. It is shared: change nothing in it."""
     return _history(path, os.stat(path).st_mtime_ns)

@@ -71,9 +71,8 @@ def ablation_table(train: DataFrame) -> DataFrame:
         found.append(
             {"question": [question for question, options in QUESTIONS.items() if changed & set(options)][-1]}
             | {"change": min(label, setting, key=len), "label": label, "quantizer": "signed_binary"}
-            | {"n": difference.n, "difference": str(difference), "over_binary": _text(group, binary)}
-            | {"density": group["density"].mean(), "setting": setting}
-            | {"difference_mean_points": difference.value, "difference_half_width_points": difference.half_width}
+            | runs.difference_columns(difference)
+            | {"over_binary": _text(group, binary), "density": group["density"].mean(), "setting": setting}
         )
     if not found:
         return DataFrame()
@@ -151,11 +150,10 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         )  # the benchmark has the sparsest masks
         timed = (scheme, bits, channels if bits else 4 * (channels > 0))
         time, ran = (None, "") if denser else times.get(timed, (None, ""))
-        difference = runs.paired(group, binary)
         found.append(
-            {"label": label, "quantizer": scheme, "channels": channels, "masks": _masks(config), "n": difference.n}
+            {"label": label, "quantizer": scheme, "channels": channels, "masks": _masks(config)}
             | {"weight_bits": first["weight_bits"], "density": group["density"].mean()}
-            | {"difference_mean_points": difference.value, "difference_half_width_points": difference.half_width}
+            | runs.difference_columns(runs.paired(group, binary))
             | {"time": time.value if time else math.nan, "time_half_width": time.half_width if time else math.nan}
             | {"ran": ran}
         )

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
 from sbkit.checks import choice, tables
@@ -27,9 +25,10 @@ from sbkit.figures.layout import (
     rows,
     rows_height,
     scheme_handles,
+    seed_lines,
     short,
 )
-from sbkit.figures.style import COLUMN, LOOKS, MARKERS, PAGE, PALETTE, ROW, drawn, schemes
+from sbkit.figures.style import COLUMN, LOOKS, PAGE, PALETTE, ROW, drawn, schemes
 from sbkit.schemes import SCHEMES
 
 # Top-1 and sizes
@@ -83,13 +82,13 @@ def fig_accuracy(table: DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(COLUMN, 0.4 + 1.6 * rows_height(names)))
     heights = rows(axis, names)
     runs_at = table["label"].map(dict(zip(groups["label"], heights, strict=True)))
-    look = {"hue": "quantizer", "style": "quantizer", "palette": PALETTE, "markers": MARKERS, "legend": False}
-    seaborn.scatterplot(table, x="top1_percent", y=runs_at + 0.22, **look, s=9, alpha=0.5, linewidth=0, ax=axis)
+    colors = table["quantizer"].map(PALETTE)
+    axis.scatter(table["top1_percent"], runs_at + 0.22, s=9, c=colors, alpha=0.5, linewidth=0)
     looks = [LOOKS[scheme] for scheme in groups["quantizer"]]
     forest(axis, heights - 0.12, groups["top1_mean_percent"], groups["top1_half_width_percent"], looks, size=5)
     percent_axis(axis, "x")
     axis.set(xlabel="top-1 accuracy, %", ylabel="")
-    head(figure, "How accurate each design is: top-1 of every seed, and the mean")
+    head(figure, "How accurate each design is: seeds and mean")
     return figure
 
 
@@ -131,10 +130,7 @@ def paired_table(train: DataFrame) -> DataFrame:
     `effectual_ratio` that of effectual weights, `differs` the options that differ. Groups without a common seed are
     left out. Raises MissingRecord without such a binary run.
     """
-    return _differences(train, runs.find(train, "binary"))
-
-
-def _differences(train: DataFrame, base: DataFrame) -> DataFrame:
+    base = runs.find(train, "binary")
     found = []
     for label, group in runs.groups(train).items():
         try:
@@ -143,8 +139,7 @@ def _differences(train: DataFrame, base: DataFrame) -> DataFrame:
             continue
         found.append(
             {"label": label, "quantizer": group["quantizer"].iloc[0], "baseline": base["label"].iloc[0]}
-            | {"n": difference.n, "difference": str(difference)}
-            | {"difference_mean_points": difference.value, "difference_half_width_points": difference.half_width}
+            | runs.difference_columns(difference)
             | {f"{size}_ratio": group[column].mean() / base[column].mean() for size, column in _SIZES.items()}
             | {"differs": ", ".join(runs.changed_options(group["config"].iloc[0], base["config"].iloc[0]))}
         )
@@ -174,11 +169,9 @@ def sizes_table(train: DataFrame) -> DataFrame:
             rival = min(rivals, key=lambda rival: abs(math.log(rival[column].mean() / ours)))
             if not len(runs.paired_differences(group, rival)):
                 continue
-            difference = runs.paired(group, rival)
             found.append(
                 {"label": label, "size": size, "rival": rival["label"].iloc[0], "ratio": ours / rival[column].mean()}
-                | {"n": difference.n, "difference": str(difference)}
-                | {"difference_mean_points": difference.value, "difference_half_width_points": difference.half_width}
+                | runs.difference_columns(runs.paired(group, rival))
             )
     return DataFrame(found)
 
@@ -259,21 +252,10 @@ def curves_table(train: DataFrame) -> DataFrame:
 @drawn
 def fig_curves(table: DataFrame) -> Figure:
     """Top-1 per epoch of `curves_table`: the mean over seeds as a line, every seed faint behind it."""
-    groups = table.drop_duplicates("label").set_index("label")["quantizer"]
-    figure, axis = plt.subplots(figsize=(COLUMN, max(2.3, 0.6 + ROW * len(groups))))
-    lines = {"x": "epoch", "y": "top1_percent", "hue": "label", "palette": groups.map(PALETTE).to_dict()}
-    lines |= {"legend": False, "ax": axis}
-    seaborn.lineplot(table, units="seed", estimator=None, alpha=0.3, linewidth=0.6, **lines)
-    dashes = {label: (2, 1) if again else "" for label, again in groups.duplicated().items()}  # solid: a scheme's first
-    seaborn.lineplot(table, style="label", dashes=dashes, errorbar=None, **lines)
-    last = table[table["epoch"] == table.groupby("label")["epoch"].transform("max")]
-    ends = last.groupby("label", sort=False).agg(epoch=("epoch", "first"), top1=("top1_percent", "mean"))
-    label_ends(
-        axis, [(short(row.Index, 24), PALETTE[groups[row.Index]], row.epoch, row.top1) for row in ends.itertuples()]
-    )
+    figure, axis = plt.subplots(figsize=(COLUMN, max(2.3, 0.6 + ROW * table["label"].nunique())))
+    label_ends(axis, seed_lines(axis, table, "epoch", "top1_percent"))
     axis.set(xlabel="epoch", ylabel="top-1 accuracy, %")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     low, high = axis.get_ylim()  # names may need more room than percentages have
     axis.set_yticks([place for place in axis.get_yticks() if low <= place <= min(high, 100)])
-    head(figure, "How accuracy grows with training, design by design")
+    head(figure, "How accuracy grows with training")
     return figure

@@ -17,6 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from pandas import DataFrame
 
 from sbkit.figures.style import GREY, LOOKS, ROW, Look
 
@@ -237,6 +238,31 @@ def label_ends(axis: Axes, ends: Sequence[tuple[str, Any, float, float]]) -> Non
         axis.annotate(
             name, (x, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7, va="center"
         )
+
+
+# Lines of several seeds
+
+
+def seed_lines(
+    axis: Axes, table: DataFrame, x: str, y: str, markers: bool = False
+) -> list[tuple[str, Any, Any, float]]:
+    """A line of y over x for the mean of each label, and every seed faint behind it; returns the `label_ends`.
+
+    Of several labels of one scheme the first is solid and the others dashed, unless they have markers.
+    """
+    ends, drawn = [], set()
+    for label, own in table.groupby("label", sort=False):
+        look = LOOKS[own["quantizer"].iloc[0]]
+        for _, run in own.groupby("seed"):
+            axis.plot(run[x], run[y], color=look.color, alpha=0.3, linewidth=0.6)
+        mean = own.groupby(x)[y].mean()
+        dashed = look in drawn and not markers
+        shape = {"marker": look.marker if markers else "", "linestyle": "--" if dashed else "-", "markeredgewidth": 0}
+        axis.plot(mean.index, mean, color=look.color, **shape)
+        ends.append((short(label, 24), look.color, mean.index[-1], mean.iloc[-1]))
+        drawn.add(look)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ends
 
 
 # Sliders

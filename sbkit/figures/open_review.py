@@ -90,11 +90,7 @@ TOPICS: dict[tuple[str, str], tuple[Comparison, ...]] = {
         *_each(_RANDOM, "region_channels"),
         *(
             Comparison(
-                Group("random_signs", (("region_channels", n),)),
-                _MASKS,
-                ("codebook",),
-                (),
-                f"random signs of {n} channels",
+                Group("random_signs", (("region_channels", n),)), _MASKS, ("codebook",), name=f"{n}-channel signs"
             )
             for n in (8, 16)
         ),
@@ -138,12 +134,11 @@ def differences_table(train: DataFrame) -> DataFrame:
             changed = set(runs.changed_options(config, base["config"].iloc[0]))
             if not required <= changed <= required | set(comparison.also) or not set(ours["seed"]) & set(base["seed"]):
                 continue
-            difference = runs.paired(ours, base)
             found.append(
                 {"question": question, "topic": topic, "what": _what(config, changed - set(comparison.unsaid))}
                 | {"over": comparison.name or base["label"].iloc[0], "quantizer": ours["quantizer"].iloc[0]}
-                | {"n": difference.n, "difference": str(difference), "difference_mean_points": difference.value}
-                | {"difference_half_width_points": difference.half_width, "differs": ", ".join(sorted(changed))}
+                | runs.difference_columns(runs.paired(ours, base))
+                | {"differs": ", ".join(sorted(changed))}
             )
     return DataFrame(found)
 

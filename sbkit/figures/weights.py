@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -16,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
 from sbkit.evidence import runs
-from sbkit.figures.layout import handle, head, label_ends, short
-from sbkit.figures.style import COLUMN, LOOKS, PAGE, PALETTE, ROW, drawn
+from sbkit.figures.layout import handle, head, label_ends, seed_lines
+from sbkit.figures.style import COLUMN, PAGE, PALETTE, ROW, drawn
 
 # Density
 
@@ -36,20 +35,11 @@ def density_table(train: DataFrame) -> DataFrame:
 @drawn
 def fig_density(table: DataFrame) -> Figure:
     """Density of each quantized layer of `density_table` from first to last: the mean over seeds, every seed faint."""
-    groups = table.drop_duplicates("label").set_index("label")["quantizer"]
-    figure, axis = plt.subplots(figsize=(COLUMN, max(2.1, 0.6 + ROW * len(groups))))
-    lines = {"x": "depth", "y": "density", "hue": "label", "palette": groups.map(PALETTE).to_dict()}
-    lines |= {"legend": False, "ax": axis}
-    seaborn.lineplot(table, units="seed", estimator=None, alpha=0.3, linewidth=0.6, **lines)
-    looks = {"style": "label", "dashes": False, "markers": groups.map(lambda scheme: LOOKS[scheme].marker).to_dict()}
-    seaborn.lineplot(table, errorbar=None, **looks, markeredgewidth=0, **lines)
-    means = table.groupby(["label", "depth"], sort=False)["density"].mean()
-    ends = [(label, means[label].index.max()) for label in groups.index]
-    axis.set_ylim(0, 1.04)
-    label_ends(axis, [(short(name, 24), PALETTE[groups[name]], end, means[name, end]) for name, end in ends])
-    axis.set(xlabel="quantized layer", ylabel="density (non-zero fraction)")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    head(figure, "How many weights each layer keeps, from the first layer to the last")
+    figure, axis = plt.subplots(figsize=(COLUMN, max(2.1, 0.6 + ROW * table["label"].nunique())))
+    ends = seed_lines(axis, table, "depth", "density", markers=True)
+    axis.set(xlabel="quantized layer", ylabel="density (non-zero fraction)", ylim=(0, 1.04))
+    label_ends(axis, ends)
+    head(figure, "How many weights each layer keeps")
     return figure
 
 
@@ -136,17 +126,15 @@ def fig_latent(table: DataFrame) -> Figure:
             if not bins[column].any():
                 continue
             middle, edges = (bins["left"] + bins["right"]) / 2, [*bins["left"], bins["right"].iloc[-1]]
-            look = {"x": middle, "bins": edges, "element": "step", "color": color, "ax": axis}
-            seaborn.histplot(weights=bins[column], fill=False, linewidth=0.8, **look)
+            axis.stairs(bins[column], edges, color=color, linewidth=0.8)
             if column != "ineffectual":
-                seaborn.histplot(weights=bins["effectual"], linewidth=0, **look)
+                axis.stairs(bins["effectual"], edges, fill=True, color=color, alpha=0.6, linewidth=0)
             area = bins[column].sum() * (edges[1] - edges[0])
             for line, family in _LINES.items():
                 values = area * family(middle, *moments(middle, bins[column]))
                 axis.plot(middle, values, "k", linestyle=line, linewidth=0.7)
             axis.xaxis.set_major_locator(MaxNLocator(3))
-            axis.set(xlabel="", ylabel="")
-        row[0].set_ylabel(layer, fontsize=7, visible=True)  # seaborn hides it where there are no ticks
+        row[0].set_ylabel(layer, fontsize=7)
     lines = {family.__name__.capitalize(): line for line, family in _LINES.items()}
     handles = [handle(name, color="black", linestyle=line, linewidth=0.7) for name, line in lines.items()]
     handles.append(Patch(facecolor=color, alpha=0.6, label="effectual"))

@@ -148,12 +148,12 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
         setup.optimizer.step()
         loss_sum += loss.detach()
         bar.update()
-        if step % STEPS_PER_CHECK == 0 or step == (epoch + 1) * steps - 1:
-            if not torch.isfinite(loss_sum):  # the sum keeps a NaN, and the device is rarely waited for
-                raise FloatingPointError(
-                    f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
-                    f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
-                )
+        last = step == (epoch + 1) * steps - 1
+        if (step % STEPS_PER_CHECK == 0 or last) and not torch.isfinite(loss_sum):  # the sum keeps a NaN
+            raise FloatingPointError(
+                f"the loss is {float(loss_sum)} at step {step}: training diverged; lower learning_rate "
+                f"(= {config.learning_rate}) or use precision = 'fp32' (= {config.precision!r})"
+            )
     add_up(loss_sum)
     share_buffers(model)
     return {

@@ -1,0 +1,57 @@
+#include <immintrin.h>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "integer_kernels.h"
+
+#define SBKIT_VECTOR_REGISTER(value) "+x"(value)
+
+namespace sbkit {
+namespace integer_avx2 {
+
+#include "integer_x86.h"
+
+struct Bytes {
+  static constexpr int kVector = 32, kMostRowsBytes = 7, kMostRowsWords = 8;
+  static void Gather(const uint8_t* from, const int64_t* unit, uint8_t* to) {
+    const __m128i low = Two(from + unit[0], from + unit[1]), high = Two(from + unit[2], from + unit[3]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_set_m128i(high, low));
+  }
+  static void GatherWide(const uint8_t* from, const int64_t* unit, uint8_t* to) {
+    const __m256i words = _mm256_cvtepu8_epi16(Two(from + unit[0], from + unit[1]));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words);
+  }
+  // The 16-bit sums of a vector's units, from 64-bit lanes and bytes, or from words.
+  static void SumsOfBytes(const uint8_t* sums, Int8* units) {
+    const __m256i wide = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums));
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + kVector));
+    const __m256i high = _mm256_srli_epi64(_mm256_sub_epi64(wide, low), 8);
+    const __m256i even = _mm256_unpacklo_epi8(low, high), odd = _mm256_unpackhi_epi8(low, high);
+    units[0] = WidenWords(_mm256_castsi256_si128(even)), units[1] = WidenWords(_mm256_castsi256_si128(odd));
+    units[2] = WidenWords(_mm256_extracti128_si256(even, 1)), units[3] = WidenWords(_mm256_extracti128_si256(odd, 1));
+  }
+  static void SumsOfWords(const uint8_t* sums, Int8* units) {
+    for (int i = 0; i < 2; i++) units[i] = WidenWords(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums) + i));
+  }
+};
+
+#include "integer_table-inl.h"
+
+bool supported() { return __builtin_cpu_supports("avx2"); }
+
+}  // namespace integer_avx2
+
+const IntegerKernel kIntegerAvx2 = {"avx2",
+                                    integer_avx2::Bytes::kVector,
+                                    integer_avx2::Bytes::kMostRowsBytes,
+                                    integer_avx2::Bytes::kMostRowsWords,
+                                    0.5,
+                                    0.33,
+                                    integer_avx2::supported,
+                                    integer_avx2::RunTable,
+                                    integer_avx2::supported,
+                                    RunLookupPlain};
+
+}  // namespace sbkit

@@ -1,0 +1,63 @@
+#include <immintrin.h>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "integer_kernels.h"
+
+#define SBKIT_VECTOR_REGISTER(value) "+v"(value)
+
+namespace sbkit {
+namespace integer_avx512 {
+
+#include "integer_x86.h"
+
+struct Bytes {
+  static constexpr int kVector = 64, kMostRowsBytes = 8, kMostRowsWords = 8;
+  static __m256i Four(const uint8_t* from, const int64_t* unit) {
+    return _mm256_set_m128i(Two(from + unit[2], from + unit[3]), Two(from + unit[0], from + unit[1]));
+  }
+  static void Gather(const uint8_t* from, const int64_t* unit, uint8_t* to) {
+    const __m512i low = _mm512_castsi256_si512(Four(from, unit));
+    _mm512_storeu_si512(to, _mm512_inserti64x4(low, Four(from, unit + 4), 1));
+  }
+  static void GatherWide(const uint8_t* from, const int64_t* unit, uint8_t* to) {
+    _mm512_storeu_si512(to, _mm512_cvtepu8_epi16(Four(from, unit)));
+  }
+  // The 16-bit sums of a vector's units, from 64-bit lanes and bytes, or from words.
+  static void SumsOfBytes(const uint8_t* sums, Int8* units) {
+    const __m512i low = _mm512_loadu_si512(sums + kVector);
+    const __m512i high = _mm512_srli_epi64(_mm512_sub_epi64(_mm512_loadu_si512(sums), low), 8);
+    const __m512i even = _mm512_unpacklo_epi8(low, high), odd = _mm512_unpackhi_epi8(low, high);
+    units[0] = WidenWords(_mm512_castsi512_si128(even)), units[1] = WidenWords(_mm512_castsi512_si128(odd));
+    units[2] = WidenWords(_mm512_extracti32x4_epi32(even, 1)), units[3] = WidenWords(_mm512_extracti32x4_epi32(odd, 1));
+    units[4] = WidenWords(_mm512_extracti32x4_epi32(even, 2)), units[5] = WidenWords(_mm512_extracti32x4_epi32(odd, 2));
+    units[6] = WidenWords(_mm512_extracti32x4_epi32(even, 3)), units[7] = WidenWords(_mm512_extracti32x4_epi32(odd, 3));
+  }
+  static void SumsOfWords(const uint8_t* sums, Int8* units) {
+    for (int i = 0; i < 4; i++) units[i] = WidenWords(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums) + i));
+  }
+};
+
+#include "integer_table-inl.h"
+
+bool supported() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+}  // namespace integer_avx512
+
+const IntegerKernel kIntegerAvx512 = {"avx512",
+                                      integer_avx512::Bytes::kVector,
+                                      integer_avx512::Bytes::kMostRowsBytes,
+                                      integer_avx512::Bytes::kMostRowsWords,
+                                      0.6,
+                                      0.5,
+                                      integer_avx512::supported,
+                                      integer_avx512::RunTable,
+                                      has_lookup_avx512,
+                                      RunLookupAvx512};
+
+}  // namespace sbkit

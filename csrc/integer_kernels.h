@@ -1,0 +1,163 @@
+// What the offline side of `table` for integers hands to the ISA files.
+//
+// Lanes are output positions. A lane has 8 or 16 bits, eight neighbouring lanes are a *unit*: up to 8 consecutive
+// positions of one row of one image. Units are independent of each other: a *tile* is as many as a vector holds, each
+// with up to `rows` rows below one another, whose accumulators stay in registers.
+//
+// For each group of channels a table holds the sums of the masks of channels that occur, one *slot* each. A slot has
+// lines, one for each input row that the tile's windows touch, and a line has two vectors in neighbouring memory, the
+// *copies*, which differ in the input column they begin with. Each tap of a window is one load at a fixed offset from
+// the slot, for any window and stride; the line of the row below is the next one.
+//
+// 16-bit lanes: an entry is loaded and added. Units have 8, 7 or 6 positions; with fewer than 8 a copy serves several
+// taps, at offsets of a lane each.
+//
+// 8-bit lanes, 7 positions a unit: the entries of a *chain* are added as bytes, which the packer sees to not to
+// overflow. The chain's sum is then added twice: to bytes, which keep the sum modulo 256, and to 64-bit lanes, one per
+// unit, where carries run on into the next byte. The second minus the first leaves the carries, which are the high
+// bytes of 16-bit sums. So widening costs one instruction a chain. The eighth byte, nobody's position, takes the last
+// carry.
+//
+// Bounds, with M = 2^a - 1:
+//   chain          its non-zeros * M <= 255;
+//   16-bit sums    of a filter between two flushes to 32 bits: (codes +1 and -1) * M <= 65535. A filter's accumulators
+//                  begin at its (codes -1) * M, so the true sums never leave 0 to 65535, and the flush subtracts it;
+//   32-bit sums    2 * C*R*S*M < 2^31 (integer.h).
+// The packer decides all of them from each filter's actual codes.
+#pragma once
+
+#include <cstdint>
+
+namespace sbkit {
+
+struct IntegerUnit {
+  int64_t from;       // of its first row's first column in the padded activations, channel 0
+  int64_t to;         // of its first position in y, filter 0
+  int32_t rows, columns;  // that are stored
+};
+
+struct IntegerCopy {
+  int64_t from;  // from a unit's first column; -1: unused
+};
+
+struct IntegerLine {
+  int64_t from;        // from a unit's first row
+  int32_t least_rows;  // needed by tiles of so many rows and more
+};
+
+struct IntegerStep {  // slot[to] = slot[a] + slot[b], in bytes from the group's table
+  int32_t to, a, b;
+};
+
+struct IntegerPass {
+  int32_t first_group, groups;
+  bool fill;            // make the tables of these groups; else they stand since the pass before
+  bool begin, flush;    // of 16-bit sums
+  int32_t first_row;    // its part of IntegerJob::rows
+  int64_t first_entry;  // its part of IntegerJob::entries
+};
+
+struct IntegerRow {
+  int32_t filter;            // of its block; the shared sum is filter 0 where there is one
+  uint16_t adds, subtracts;  // in loads of four entries, first those to add
+  uint16_t start;            // where accumulators begin
+};
+
+struct IntegerBlock {  // consecutive filters with lists of their own, so that threads can share filters out
+  int32_t first_filter, filters, first_pass;
+};
+
+struct IntegerJob {
+  int64_t N, C, H, W, K, P, Q;
+  int32_t stride, padding;
+  // Padded activations [N][C][padded_h][pitch], columns sorted by their remainder modulo the stride
+  int64_t padded_h, pitch, phase_columns;
+  // Geometry
+  int32_t lane_bits, chain;   // chain: entries of one
+  int32_t tiles, rows_of_tile;  // most rows of a tile
+  int32_t group, slot_bytes, group_bytes;
+  int32_t lines, pairs, phases;  // pairs of copies; remainders modulo the stride that rows of a window have
+  int32_t passes, blocks, steps;
+  bool shared;  // y = 2 * sum - shared sum
+  const IntegerUnit* unit;       // [tiles][units of a vector]
+  const int32_t* rows_in_tile;   // [tiles]
+  const IntegerLine* line;       // [lines]
+  const IntegerCopy* copy;       // [2 * pairs]
+  const int32_t* channel_slot;   // [group], in bytes from the group's table; -1: no entry has the channel
+  const IntegerStep* step;
+  const IntegerBlock* block;
+  const IntegerPass* pass;  // [blocks][passes]
+  const IntegerRow* rows;
+  const uint16_t* entries;  // in bytes from the pass's tables
+  // Rounding; scale is null for raw sums
+  const float *scale, *bias;
+  float residual_scale, most;
+  // Buffers, 64-byte aligned; strides in bytes
+  uint8_t* padded;
+  uint8_t* table;  // [thread], zeros where nothing is filled in
+  uint8_t* sums;   // [thread][filter][rows_of_tile]: vectors of 16-bit sums, or pairs of 64-bit lanes and of bytes
+  uint8_t* wide;   // [thread][filter][rows_of_tile][units]: 8 sums of 32 bits
+  int64_t table_stride, sums_stride, wide_stride;
+  int32_t threads;
+};
+
+// `lookup`: lanes are filters. A *quad* is four groups of channels, whose sums of up to 16 masks are the 64 bytes of a
+// table in a register, for each input position. One instruction looks up four masks each of 16 filters (a byte of every
+// group in each 32-bit lane), another adds the four to the filter's 32-bit sum, with a sign each. A mask's non-zeros * M
+// are at most 255, and 32 bits hold the sums: there is nothing else to bound.
+struct LookupItem {  // of the filters of a block: one tap and quad
+  int64_t table;     // its quad's table, in bytes from that of the window's first position
+};
+
+struct LookupBlock {  // 32 filters
+  int32_t first_filter, first_item, items;
+};
+
+struct LookupJob {
+  int64_t N, C, H, W, K, P, Q;
+  int32_t stride, padding, window_h, window_w, threads;
+  int32_t group, quads, most_channels;  // most channels of a mask
+  int32_t rows_of_chunk;                // output rows whose tables are made at once
+  int32_t rows_at_once;                 // of these, rows whose sums are finished at once, from the first-level cache
+  int64_t padded_w, pixel_bytes;        // of the activations in channels last: [table rows][padded_w][pixel_bytes]
+  int64_t row_bytes, chunk_rows;        // of the tables: [chunk_rows][padded_w][quads][64]
+  int32_t blocks;
+  bool shared;                          // y = 2 * sum - sum of all activations under the window
+  bool has_signs;                       // else every filter's are all the same, and sign[] has it
+  const uint8_t* select;                // [most_channels][64]: of a quad's channels, each mask's i-th; 255: none
+  const LookupBlock* block;
+  const LookupItem* items;
+  const uint8_t* codes;  // [item][32 filters][4 groups]: the mask, plus 16 * the group
+  const int8_t* signs;   // as codes
+  const int32_t* sign;   // [blocks * 32]
+  const float *scale, *bias;
+  float residual_scale, most;
+  uint8_t *last, *table;  // [thread], activations in channels last, and tables
+  int32_t* sums;          // [thread][rows_at_once * Q rounded up to 16][32]
+  int32_t* totals;        // [thread], with `shared`: of the chunk's input positions, then of its output positions
+  int64_t last_stride, table_stride, sums_stride, totals_stride;  // bytes
+};
+
+struct IntegerKernel {
+  const char* isa;
+  int32_t vector_bytes;
+  int32_t most_rows_bytes, most_rows_words;  // of a tile: what registers hold
+  double load, add;                          // cycles of a vector load and of a vector addition
+  bool (*supported)();
+  void (*run_table)(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+  bool (*has_lookup)();
+  void (*run_lookup)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+};
+
+// Plain C++, for CPUs without the instructions that `lookup` is for.
+void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+bool has_lookup_avx512();  // VBMI and VNNI
+void RunLookupAvx512(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+
+// Compiled into this library, the widest last. `supported` asks the CPU.
+extern const IntegerKernel* const kIntegerKernels[];
+extern const int kIntegerKernelCount;
+
+extern const IntegerKernel kIntegerScalar, kIntegerAvx2, kIntegerAvx512, kIntegerNeon;  // each in its own file
+
+}  // namespace sbkit

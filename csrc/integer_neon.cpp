@@ -1,0 +1,30 @@
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "integer_kernels.h"
+
+#define SBKIT_VECTOR_REGISTER(value) "+w"(value)
+
+namespace sbkit {
+namespace integer_neon {
+
+#include "integer_portable.h"
+#include "integer_table-inl.h"
+
+bool supported() { return true; }
+
+}  // namespace integer_neon
+
+const IntegerKernel kIntegerNeon = {"neon",
+                                      integer_neon::Bytes::kVector,
+                                      integer_neon::Bytes::kMostRowsBytes,
+                                      integer_neon::Bytes::kMostRowsWords,
+                                      0.5,
+                                      0.33,
+                                      integer_neon::supported,
+                                      integer_neon::RunTable,
+                                      integer_neon::supported,
+                                      RunLookupPlain};
+
+}  // namespace sbkit

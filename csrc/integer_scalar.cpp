@@ -1,0 +1,30 @@
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "integer_kernels.h"
+
+#define SBKIT_VECTOR_REGISTER(value) "+m"(value)
+
+namespace sbkit {
+namespace integer_scalar {
+
+#include "integer_portable.h"
+#include "integer_table-inl.h"
+
+bool supported() { return true; }
+
+}  // namespace integer_scalar
+
+const IntegerKernel kIntegerScalar = {"scalar",
+                                      integer_scalar::Bytes::kVector,
+                                      integer_scalar::Bytes::kMostRowsBytes,
+                                      integer_scalar::Bytes::kMostRowsWords,
+                                      0.5,
+                                      0.33,
+                                      integer_scalar::supported,
+                                      integer_scalar::RunTable,
+                                      integer_scalar::supported,
+                                      RunLookupPlain};
+
+}  // namespace sbkit

@@ -1,0 +1,112 @@
+"""Integer activations: what `kernels.prepare` needs for them, and how raw sums become the next layer's activations.
+
+Activations are unsigned a-bit integers, a = 2 to 8, which a layer's scale turns into floats. Sums of them are exact.
+They go with the algorithms `dense`, `table` and `lookup` (tables of 16 masks in registers, with filters as lanes), the
+encodings "two_group" and, but with `dense`, "rewritten" ("auto": the cheaper), groups to 16 and weights of one scale;
+not with bias, relu, tune, or skip_zeros off.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sbkit.checks import choice, number, whole
+from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.encodings import one_scale
+from sbkit.way import MOST_CHANNELS
+
+ENCODINGS_OF = {"dense": ("two_group",), "table": ("two_group", "rewritten"), "lookup": ("two_group", "rewritten")}
+"""By algorithm that takes integer activations, how codes become sums: as in `kernels.prepare`."""
+LEAST_BITS, MOST_BITS = 2, 8
+FLOAT_BITS = 32
+"""What `activation_bits` says of floats."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rounding:
+    """How a layer's sums become unsigned `bits`-bit integers, the next layer's activations:
+
+        y = clamp(round(scale[k] * sum + bias[k] + residual_scale * residual), 0, 2**bits - 1)
+
+    in float32, from left to right, rounding half to even. The clamp at 0 is a ReLU. Batch normalisation, the scales of
+    weights and of both layers' activations are folded into scale and bias, float32 (K,).
+    """
+
+    scale: np.ndarray
+    bias: np.ndarray
+    residual_scale: float = 0.0
+    bits: int = 8
+
+    def __post_init__(self):
+        whole("bits", self.bits, LEAST_BITS, MOST_BITS)
+        number("residual_scale", self.residual_scale, -3e38, 3e38)
+        for name in ("scale", "bias"):
+            value = np.ascontiguousarray(getattr(self, name), np.float32)
+            if value.ndim != 1 or not np.isfinite(value).all():
+                raise ValueError(f"{name} has shape {value.shape} or is not finite; allowed: finite, (K,)")
+            object.__setattr__(self, name, value)
+
+    def apply(self, sums: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
+        """Round sums, int32 (N, K, P, Q), to uint8; residual is uint8 of the same shape. Kernels equal it exactly."""
+        scale, bias = self.scale[:, None, None], self.bias[:, None, None]
+        y = sums.astype(np.float32) * scale + bias
+        if residual is not None:
+            y = y + residual.astype(np.float32) * np.float32(self.residual_scale)
+        return np.rint(np.clip(y, 0, 2**self.bits - 1)).astype(np.uint8)
+
+
+def check_bits(activation_bits: Any) -> None:
+    """Raises ValueError unless it is 2 to 8, or 32 for floats."""
+    if type(activation_bits) is not int or activation_bits not in (*range(LEAST_BITS, MOST_BITS + 1), FLOAT_BITS):
+        raise ValueError(
+            f"activation_bits = {activation_bits!r}; allowed: an integer from {LEAST_BITS} to {MOST_BITS}, "
+            f"or {FLOAT_BITS} for floats"
+        )
+
+
+def check_options(algorithm: str, weight: QuantizedWeight, encoding: str, rounding: Any, **floats: Any) -> None:
+    """Raises an error naming what integer activations do not go with; `floats` are options that only floats have."""
+    choice("algorithm with integer activations", algorithm, ENCODINGS_OF)
+    choice(f"encoding of {algorithm} with integer activations", encoding, (*ENCODINGS_OF[algorithm], "auto"))
+    if encoding == "rewritten" and not weight.codes.all():
+        raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
+    if not one_scale(weight):
+        raise ValueError("a weight of two scales with integer activations; allowed: scale equal to negative_scale")
+    for name, (value, only) in floats.items():
+        if value is not only:
+            raise ValueError(f"{name} = {value!r} with integer activations; allowed: {only}")
+    if rounding is None:
+        return
+    if not isinstance(rounding, Rounding):
+        raise TypeError(f"rounding is a {type(rounding).__name__}; allowed: Rounding")
+    for name in ("scale", "bias"):
+        length = len(getattr(rounding, name))
+        if length != len(weight.codes):
+            raise ValueError(f"{name} of the rounding has {length} values; allowed: {len(weight.codes)}, one a filter")
+
+
+def pack(
+    algorithm: str,
+    weight: QuantizedWeight,
+    shape: ConvShape,
+    encoding: str,
+    rounding: Rounding | None,
+    **options: Any,
+) -> Any:
+    """The extension's layer. `options` are activation_bits, isa, lane_bits, group and threads."""
+    whole("group", options["group"], 0, MOST_CHANNELS["codebook"])
+    choice(f"lane_bits of {algorithm}", options["lane_bits"], (0, 8, 16) if algorithm == "table" else (0,))
+    codes = np.ascontiguousarray(weight.codes * weight.channel_sign[None, :, None, None])
+    rounded = rounding and (rounding.scale, rounding.bias, rounding.residual_scale, rounding.bits)
+    return importlib.import_module("sbkit._kernels").IntegerConvolution(
+        algorithm=algorithm,
+        codes=codes,
+        dims=(shape.N, shape.C, shape.H, shape.W, shape.K, shape.R, shape.S, shape.stride, shape.padding),
+        rewritten=encoding == "rewritten",
+        rounding=rounded,
+        **options,
+    )

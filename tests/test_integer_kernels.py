@@ -1,0 +1,308 @@
+"""Every integer kernel against an independent convolution with `==`, at the bounds of its sums and beyond them."""
+
+import numpy as np
+import pytest
+
+from sbkit import integers, kernels
+from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.integers import Rounding
+
+ISAS = [
+    pytest.param(
+        isa,
+        marks=pytest.mark.skipif(
+            isa not in kernels.isas() or isa not in kernels._kernels.integer_isas(),
+            reason=f"this machine cannot run {isa}",
+        ),
+    )
+    for isa in kernels.ISAS
+]
+isas = pytest.mark.parametrize("isa", ISAS)
+WAYS = [("dense", 0), ("lookup", 0), ("table", 0), ("table", 8), ("table", 16)]  # and the bits of a lane
+ways = pytest.mark.parametrize("algorithm,lane_bits", WAYS, ids=lambda value: str(value))
+SCHEMES = ("binary", "ternary", "zero_one", "signed_binary", "random_signs", "masks", "channel_signs", "empty")
+SHAPES = [
+    ConvShape(1, 1, 1, 1, name="one pixel"),
+    ConvShape(5, 9, 9, 6, N=2, name="odd channels, two images"),
+    ConvShape(3, 8, 8, 4, stride=2, name="stride 2"),
+    ConvShape(8, 14, 14, 12, name="14x14"),
+    ConvShape(9, 7, 7, 33, name="7x7"),
+    ConvShape(17, 8, 16, 5, name="16 wide"),
+    ConvShape(3, 17, 33, 3, name="33 wide"),
+    ConvShape(12, 1, 1, 10, 1, 1, padding=0, N=19, name="linear, batch"),
+    ConvShape(33, 5, 6, 7, 1, 1, padding=0, name="1x1"),
+    ConvShape(1, 23, 19, 5, 7, 7, stride=2, padding=3, name="7x7 window, stride 2"),
+    ConvShape(3, 13, 12, 2, 6, 5, padding=2, name="6x5 window"),
+    ConvShape(4, 11, 13, 2, 5, 3, stride=3, padding=4, N=3, name="5x3 window, stride 3, padding 4"),
+    ConvShape(17, 5, 5, 3, 1, 1, stride=2, padding=0, name="1x1, stride 2 beyond the window"),
+    ConvShape(2, 2, 9, 2, 2, 7, padding=0, name="one output row"),
+    ConvShape(3, 4, 4, 2, padding=7, name="padding wider than the image"),
+    ConvShape(2, 40, 40, 2, 37, 37, padding=0, name="a window too large for tables"),
+]
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+
+
+def weight_of(scheme: str, shape: ConvShape, seed: int = 0) -> QuantizedWeight:
+    rng = np.random.default_rng(seed)
+    size = (shape.K, shape.C, shape.R, shape.S)
+    codes = (rng.random(size) < 0.35).astype(np.int8)
+    regions = (shape.K, -(-shape.C // 4), shape.R, shape.S)
+    if scheme in ("binary", "ternary"):
+        codes = rng.integers(0, 2, size) * 2 - 1 if scheme == "binary" else rng.integers(-1, 2, size)
+    elif scheme == "signed_binary":
+        codes[shape.K // 2 :] *= -1
+    elif scheme == "random_signs":  # one a filter, tap and four channels
+        codes *= (rng.integers(0, 2, regions) * 2 - 1).repeat(4, axis=1)[:, : shape.C].astype(np.int8)
+    elif scheme == "masks":  # 16 masks of 8 channels
+        masks = rng.random((16, 8)) < 0.25
+        drawn = masks[rng.integers(16, size=(shape.K, -(-shape.C // 8), shape.R, shape.S))]  # (K, regions, R, S, 8)
+        codes = drawn.transpose(0, 1, 4, 2, 3).reshape(shape.K, -1, shape.R, shape.S)[:, : shape.C]
+    elif scheme == "empty":
+        codes *= 0
+    sign = rng.choice([-1, 1], shape.C) if scheme == "channel_signs" else None
+    return QuantizedWeight(codes.astype(np.int8), channel_sign=sign, scheme=scheme)
+
+
+def activations(shape: ConvShape, bits: int, seed: int = 1) -> np.ndarray:
+    x = np.random.default_rng(seed).integers(0, 2**bits, (shape.N, shape.C, shape.H, shape.W)).astype(np.uint8)
+    x.flat[0] = 2**bits - 1
+    return x
+
+
+def convolve(weight: QuantizedWeight, x: np.ndarray, shape: ConvShape) -> np.ndarray:
+    """An independent convolution: padded windows and one einsum in double precision, which is exact here."""
+    codes = weight.codes.astype(np.float64) * weight.channel_sign[None, :, None, None]
+    pad = shape.padding
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (shape.R, shape.S), axis=(2, 3))
+    return np.einsum("kcrs,ncpqrs->nkpq", codes, windows[:, :, :: shape.stride, :: shape.stride], optimize=True)
+
+
+def assert_exact(weight, shape, bits, x=None, residual=None, **options) -> kernels.Prepared:
+    algorithm = options.pop("algorithm", "table")
+    prepared = kernels.prepare(algorithm, weight, shape, activation_bits=bits, **options)
+    x = activations(shape, bits) if x is None else x
+    y = kernels.conv2d(prepared, x, residual)
+    expected = convolve(weight, x, shape).astype(np.int32)
+    if prepared.rounding:
+        expected = prepared.rounding.apply(expected, residual)
+    assert y.dtype == (np.uint8 if prepared.rounding else np.int32) and y.shape == expected.shape
+    assert (y == expected).all(), prepared
+    return prepared
+
+
+@isas
+@ways
+@shapes
+def test_equals_an_independent_convolution(algorithm, lane_bits, isa, shape):
+    for i, scheme in enumerate(SCHEMES):
+        weight = weight_of(scheme, shape, i)
+        for bits in {2, 6, 8} if scheme in ("signed_binary", "masks") else {2 + i % 7}:
+            assert_exact(weight, shape, bits, algorithm=algorithm, lane_bits=lane_bits, isa=isa)
+    for encoding in integers.ENCODINGS_OF[algorithm]:
+        options = {"algorithm": algorithm, "lane_bits": lane_bits, "isa": isa, "encoding": encoding}
+        assert_exact(weight_of("binary", shape), shape, 5, **options)
+
+
+@isas
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("lane_bits", (8, 16))
+def test_every_group_and_width(bits, lane_bits, isa):
+    shape = ConvShape(20, 10, 15, 6)
+    for group in (1, 2, 3, 4, 5, 6, 7, 8, 11, 16):
+        scheme = "masks" if group >= 7 else "random_signs"
+        prepared = assert_exact(weight_of(scheme, shape), shape, bits, group=group, lane_bits=lane_bits, isa=isa)
+        assert prepared.group == group and prepared.geometry.startswith(f"{lane_bits}-bit lanes")
+
+
+@isas
+@ways
+@pytest.mark.parametrize("bits", (2, 5, 6, 7, 8))
+def test_all_activations_at_their_most(algorithm, lane_bits, isa, bits):
+    shape = ConvShape(40, 9, 7, 8)
+    x = np.full((1, 40, 9, 7), 2**bits - 1, np.uint8)
+    codes = np.ones((8, 40, 3, 3), np.int8)
+    codes[1], codes[2, 20:], codes[3], codes[4, ::2] = -1, -1, 0, 0
+    for encoding in integers.ENCODINGS_OF[algorithm]:
+        weight = QuantizedWeight(codes if encoding == "two_group" else np.where(codes, codes, -1))
+        assert_exact(
+            weight, shape, bits, x, algorithm=algorithm, lane_bits=lane_bits, isa=isa, encoding=encoding, threads=2
+        )
+
+
+@isas
+@pytest.mark.parametrize("lane_bits", (8, 16))
+@pytest.mark.parametrize("signs", ("plus", "minus", "both"))
+@pytest.mark.parametrize("beyond", (0, 1))
+def test_sixteen_bits_at_their_bound_and_one_above(beyond, signs, lane_bits, isa):
+    """Sums of 65,535 = 257 * 255 need no flush; one more non-zero code does, and both are exact."""
+    shape = ConvShape(512, 4, 8, 3, 1, 1, padding=0)
+    codes = np.zeros((3, 512, 1, 1), np.int8)
+    codes[1, : 257 + beyond] = {"plus": 1, "minus": -1, "both": 1}[signs]
+    codes[1, ::2] *= -1 if signs == "both" else 1
+    codes[2, 0] = 1
+    x = np.full((1, 512, 4, 8), 255, np.uint8)
+    assert_exact(QuantizedWeight(codes), shape, 8, x, lane_bits=lane_bits, isa=isa)
+
+
+@isas
+@pytest.mark.parametrize("bits,capacity", [(2, 85), (4, 17), (5, 8), (6, 4), (7, 2), (8, 1)])
+def test_bytes_at_their_bound_and_one_above(bits, capacity, isa):
+    """A mask of as many channels as a chain of bytes holds, and of one more, which is split."""
+    for group in {min(capacity, 16), min(capacity + 1, 16)}:
+        shape = ConvShape(16, 5, 9, 4)
+        x = np.full((1, 16, 5, 9), 2**bits - 1, np.uint8)
+        codes = np.zeros((4, 16, 3, 3), np.int8)
+        codes[0], codes[1], codes[2, :group], codes[3, group - 1 :] = 1, -1, 1, -1
+        assert_exact(QuantizedWeight(codes), shape, bits, x, lane_bits=8, group=group, isa=isa)
+
+
+@isas
+@pytest.mark.parametrize("bits", (6, 8))
+def test_many_channels_flush(bits, isa):
+    shape = ConvShape(512, 7, 7, 6)
+    x = np.full((1, 512, 7, 7), 2**bits - 1, np.uint8)
+    for scheme in ("binary", "zero_one", "random_signs"):
+        assert_exact(weight_of(scheme, shape), shape, bits, isa=isa)
+    for sign in (1, -1):
+        assert_exact(QuantizedWeight(np.full((6, 512, 3, 3), sign, np.int8)), shape, bits, x, isa=isa, group=4)
+
+
+@isas
+@pytest.mark.parametrize("bits,group", [(2, 4), (6, 4), (7, 2), (8, 1), (6, 8), (7, 16)])
+def test_lookup_of_every_group(bits, group, isa):
+    """Masks of 8 and 16 channels with at most two of them, so that a sum fits a byte."""
+    shape = ConvShape(48, 9, 18, 40)
+    rng = np.random.default_rng(5)
+    masks = np.zeros((16, group), np.int8)
+    for mask in masks[1:]:
+        mask[rng.integers(0, group, 2)] = 1
+    regions = (40, 48 // group, 3, 3)
+    drawn = masks[rng.integers(16, size=regions)] * rng.choice([-1, 1], (*regions, 1))  # (K, regions, R, S, group)
+    codes = drawn.transpose(0, 1, 4, 2, 3).reshape(40, 48, 3, 3).astype(np.int8)
+    for signed in (codes, np.abs(codes)):
+        prepared = assert_exact(QuantizedWeight(signed), shape, bits, algorithm="lookup", group=group, isa=isa)
+        assert prepared.group == group
+
+
+@isas
+@ways
+@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[4], SHAPES[6], SHAPES[9]], ids=lambda shape: shape.name)
+def test_rounds_like_the_formula(algorithm, lane_bits, isa, shape):
+    rng = np.random.default_rng(3)
+    for threads, bits in ((1, 4), (2, 8)):
+        scale = rng.normal(0, 0.1, shape.K)
+        scale[0] = 0.5  # halves are rounded to even
+        rounding = Rounding(scale, np.where(np.arange(shape.K) == 0, 0, rng.normal(3, 5, shape.K)), 0.75, bits)
+        residual = rng.integers(0, 256, (shape.N, shape.K, shape.P, shape.Q)).astype(np.uint8)
+        for added in (None, residual):
+            weight = weight_of("signed_binary", shape)
+            options = {"algorithm": algorithm, "lane_bits": lane_bits, "isa": isa, "threads": threads}
+            assert_exact(weight, shape, 6, residual=added, rounding=rounding, **options)
+
+
+@isas
+def test_threads_share_filters_and_tiles(isa):
+    for shape in (ConvShape(16, 7, 7, 19), ConvShape(8, 30, 30, 5)):
+        for threads in (2, 3, 7):
+            assert_exact(weight_of("random_signs", shape), shape, 6, threads=threads, isa=isa)
+
+
+@isas
+def test_a_layer_runs_again_on_other_activations(isa):
+    shape = ConvShape(7, 12, 12, 5, stride=2)
+    weight = weight_of("ternary", shape)
+    prepared = kernels.prepare("table", weight, shape, activation_bits=6, isa=isa)
+    for seed in range(3):
+        x = activations(shape, 6, seed)
+        assert (kernels.conv2d(prepared, x) == convolve(weight, x, shape)).all()
+
+
+def test_counts_are_what_a_hand_count_gives():
+    shape = ConvShape(8, 6, 6, 2, 1, 1, padding=0)
+    codes = np.zeros((2, 8, 1, 1), np.int8)
+    codes[0, :3], codes[1, 4], codes[1, 5] = 1, 1, -1  # entries: one; and one to add, one to subtract
+    prepared = kernels.prepare("table", QuantizedWeight(codes), shape, activation_bits=6, group=4)
+    assert prepared.adds["entry"] == 3 * 36  # the masks 1111 of 3 channels: 2 additions, for both groups
+    assert prepared.adds["table"] == 2 * 2 * 36
+
+
+SHAPE = ConvShape(4, 5, 5, 3)
+WEIGHT = weight_of("signed_binary", SHAPE)
+ROUNDING = Rounding(np.ones(3), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "options,error,message",
+    [
+        ({"activation_bits": 1}, ValueError, "activation_bits = 1; allowed: an integer from 2 to 8, or 32"),
+        ({"activation_bits": 9}, ValueError, "activation_bits = 9; allowed"),
+        ({"activation_bits": 6.0}, ValueError, "activation_bits = 6.0; allowed"),
+        (
+            {"algorithm": "dataflow"},
+            ValueError,
+            "algorithm with integer activations = 'dataflow'; allowed: dense, table",
+        ),
+        ({"encoding": "signed"}, ValueError, "encoding of table with integer activations = 'signed'; allowed"),
+        ({"encoding": "rewritten"}, ValueError, "'rewritten' with codes that hold 0"),
+        ({"weight": QuantizedWeight(WEIGHT.codes, negative_scale=np.full(3, 2))}, ValueError, "two scales"),
+        ({"bias": np.zeros(3, np.float32)}, ValueError, "bias = .* with integer activations; allowed: None"),
+        ({"relu": True}, ValueError, "relu = True with integer activations; allowed: False"),
+        ({"tune": True}, ValueError, "tune = True with integer activations; allowed: False"),
+        ({"skip_zeros": False}, ValueError, "skip_zeros = False with integer activations; allowed: True"),
+        ({"group": 17}, ValueError, "group = 17; allowed: an integer from 0 to 16"),
+        ({"lane_bits": 32}, ValueError, "lane_bits of table = 32; allowed: 0, 8, 16"),
+        ({"rounding": 3}, TypeError, "rounding is a int; allowed: Rounding"),
+        ({"rounding": Rounding(np.ones(2), np.ones(2))}, ValueError, "scale of the rounding has 2 values; allowed: 3"),
+        ({"activation_bits": 32, "lane_bits": 8}, ValueError, "lane_bits = 8 with float activations; allowed: 0"),
+        ({"activation_bits": 32, "rounding": ROUNDING}, ValueError, "rounding = .* with float activations"),
+        ({"threads": 0}, ValueError, "threads = 0; allowed"),
+        ({"shape": ConvShape(4, 5, 5, 2)}, ValueError, "codes have shape"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, error, message):
+    options = {"algorithm": "table", "weight": WEIGHT, "shape": SHAPE, "activation_bits": 6} | options
+    with pytest.raises(error, match=message):
+        kernels.prepare(options.pop("algorithm"), options.pop("weight"), options.pop("shape"), **options)
+
+
+@pytest.mark.parametrize(
+    "x,residual,error,message",
+    [
+        (np.zeros((1, 4, 5, 5), np.float32), None, TypeError, "x has dtype float32; allowed: uint8"),
+        (np.zeros((1, 4, 5, 5), np.int8), None, TypeError, "x has dtype int8; allowed: uint8"),
+        (np.full((1, 4, 5, 5), 64, np.uint8), None, ValueError, "x holds 64; allowed: 0 to 63"),
+        (np.zeros((1, 4, 5, 4), np.uint8), None, ValueError, "x has shape .*; allowed"),
+        (np.zeros((1, 4, 5, 10), np.uint8)[..., ::2], None, ValueError, "x is not C-contiguous"),
+        ([[1]], None, TypeError, "x is a list; allowed: a uint8 numpy array"),
+        (np.zeros((1, 4, 5, 5), np.uint8), np.zeros((1, 3, 5, 5), np.uint8), ValueError, "without a rounding"),
+    ],
+)
+def test_activations_that_do_not_fit_are_refused(x, residual, error, message):
+    prepared = kernels.prepare("table", WEIGHT, SHAPE, activation_bits=6)
+    with pytest.raises(error, match=message):
+        kernels.conv2d(prepared, x, residual)
+
+
+@pytest.mark.parametrize(
+    "values,message",
+    [
+        ({"bits": 9}, "bits = 9; allowed: an integer from 2 to 8"),
+        ({"scale": np.array([np.nan] * 3)}, "scale has shape .* not finite"),
+        ({"bias": np.zeros((3, 1))}, r"bias has shape \(3, 1\)"),
+        ({"residual_scale": float("inf")}, "residual_scale = inf; allowed"),
+    ],
+)
+def test_a_rounding_that_cannot_be_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Rounding(**({"scale": np.ones(3), "bias": np.zeros(3)} | values))
+
+
+def test_sums_beyond_32_bits_are_refused():
+    shape = ConvShape(470_000, 3, 3, 1)
+    with pytest.raises(ValueError, match=r"C \* R \* S = 4230000 with 8-bit activations; allowed: at most 4210752"):
+        kernels.prepare("table", QuantizedWeight(np.ones((1, 470_000, 3, 3), np.int8)), shape, activation_bits=8)
+
+
+def test_the_lists_of_algorithms_agree():
+    assert {algorithm for algorithm, _ in WAYS} == set(integers.ENCODINGS_OF)
