@@ -233,6 +233,21 @@ def test_drawn_only_beside_a_run_of_a_design(root, design, runs):
         assert ("figures/curve" in drawn(catalogue, ["train"], runs)) == (named == design)
 
 
+def test_drawn_beside_several_designs_or_variants_of_a_scheme(root):
+    designs = ("signed_binary", "learned_signs", "binary")
+    plain, learned, binary = ({"quantizer": "signed_binary"} | DESIGNS[name].options for name in designs)
+    for needs, runs, expected in [
+        ({"design": ["signed_binary", "binary"]}, [plain], False),
+        ({"design": ["signed_binary", "binary"]}, [binary, plain], True),
+        ({"design": "signed_binary", "variant": "signed_binary"}, [plain, binary], False),
+        ({"design": "signed_binary", "variant": "signed_binary"}, [plain, learned], True),
+        ({"design": "signed_binary", "variant": "signed_binary"}, [learned], False),
+    ]:
+        catalogue = load_catalogue()
+        catalogue["figures/curve"]["needs"] = needs
+        assert ("figures/curve" in drawn(catalogue, ["train"], runs)) == expected, (needs, runs)
+
+
 @pytest.mark.parametrize(
     "old, new, message",
     [

@@ -24,7 +24,8 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
 
     Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
     empty), caption, reads (of READS), needs (options that a run of the profile must have, and `design`, whose options
-    it must have, or a list of designs, each of which some run must have).
+    it must have, or a list of designs, each of which some run must have; `variant`: a scheme of which some run must
+    have another form than the plain one).
     Raises ValueError naming the entry and what is wrong with it.
     """
     catalogue = toml((root or find_root()) / "notebooks" / "catalogue.toml")
@@ -57,7 +58,7 @@ def drawn(
         for name, entry in catalogue.items()
         if entry["notebook"] in readers
         and (not entry["reads"] or kinds.intersection(entry["reads"]))
-        and all(any(_has(run, need) for run in runs) for need in _needs(entry["needs"]))
+        and _met(entry["needs"], runs)
     }
 
 
@@ -66,17 +67,13 @@ def _designs(needs: Mapping[str, Any]) -> list[Any]:
     return design if isinstance(design, list) else [design]
 
 
-def _needs(needs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What single runs must have: the options, and at most one design."""
-    options = {name: value for name, value in needs.items() if name != "design"}
-    return [options | {"design": design} for design in _designs(needs)] or ([options] if options else [])
-
-
-def _has(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
-    """Whether a run has these options and, where a design is named, that design's options and no other design's."""
-    options = {name: value for name, value in needs.items() if name != "design"}
-    if "design" in needs:
-        own = {name: value for name, value in run.items() if name in QUANTIZER_OPTIONS}
-        if own != DEFAULT | DESIGNS[needs["design"]].options:
-            return False
-    return options.items() <= run.items()
+def _met(needs: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> bool:
+    """Whether some run has the options, some run each of the designs, and some run a variant of the scheme."""
+    options = {name: value for name, value in needs.items() if name not in ("design", "variant")}
+    forms = [{name: value for name, value in run.items() if name in QUANTIZER_OPTIONS} for run in runs]
+    scheme = needs.get("variant")
+    return (
+        (not options or any(options.items() <= run.items() for run in runs))
+        and all(DEFAULT | DESIGNS[design].options in forms for design in _designs(needs))
+        and (not scheme or any(form.get("quantizer") == scheme and len(form) > 1 for form in forms))
+    )
