@@ -268,7 +268,8 @@ def test_failed_notebook_is_kept_with_its_traceback(finished, make):
     assert f"failed, kept with its traceback: {RESULTS}/executed/08_speed.ipynb\n" in output
     kept = nbformat.read(finished / RESULTS / "executed" / "08_speed.ipynb", 4)
     assert kept.metadata.papermill.exception is True
-    [error] = kept.cells[first + 1].outputs  # papermill's cell of parameters stands before it
+    outputs = [output for cell in kept.cells for output in cell.get("outputs", ())]
+    [error] = [output for output in outputs if output.output_type == "error"]
     assert (error.ename, error.evalue) == ("RuntimeError", "on purpose")
 
 
