@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def tracked_files(tmp_path_factory):
     for command in (["git", "init", "--quiet", repository], [*git, "ls-files", "--others", "--exclude-standard", "-z"]):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return [ROOT / name for name in done.stdout.split("\0") if name]
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    """A figure that a test drew goes with it."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(autouse=True)

@@ -364,6 +364,6 @@ def test_bad_options_are_refused(options, message):
 
 @pytest.mark.parametrize("name", ["../../evil", "a b", "x" * 101])
 def test_a_name_is_one_word(tmp_path, name):
-    with pytest.raises(ValueError, match="name = .*; allowed: up to 100 letters"):
+    with pytest.raises(ValueError, match=r"name = .*; allowed: up to 100 letters"):
         run(TINY, tmp_path, name=name)
     assert list(tmp_path.iterdir()) == []

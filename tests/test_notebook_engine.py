@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill  # noqa: F401  before the engine, which papermill loads through its entry point
 import pytest
 
 from sbkit.notebook import engine

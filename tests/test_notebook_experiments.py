@@ -1,12 +1,9 @@
 """Experiments and catalogue: their forms, what they expand to, and the committed records that they answer for."""
 
-import ast
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from test_notebooks import declared_by
 
@@ -295,28 +292,3 @@ def test_a_run_stands_beside_the_committed_ones_of_its_configuration(quick):
     assert several["runs"] == 3
     other = Record("train", "x", committed.config | {"epochs": 77}, committed.metrics, {}, {})
     assert len(quick.beside_reference(other)) == 1
-
-
-def test_commands_train_what_the_records_hold(quick):
-    """The options of a command, with the notebook's defaults for the others, are the recorded ones."""
-    frame = quick.records("train")
-    frame["label"] = frame["name"].str.replace(r"-s\d+$", "", regex=True)
-    table = quick.commands(frame).set_index("label")["command"]
-    declared = declared_by(ROOT / "notebooks" / "02_train.ipynb")
-    assert set(table.index) == set(frame["label"])
-    for label, command in table.items():
-        words = shlex.split(command)
-        assert words[:5] == ["papermill", "--engine", "sbkit", "notebooks/02_train.ipynb", "out.ipynb"]
-        options = {name: parameter.default for name, parameter in declared.items()}
-        for flag, name, text in zip(words[5::3], words[6::3], words[7::3], strict=True):
-            options[name] = text if flag == "-r" else declared[name].checked(ast.literal_eval(text))
-        path = Path(frame[frame["label"] == label]["path"].iloc[0])
-        recorded = records.load(path).provenance["options"]
-        assert {name: options[name] for name in recorded} == recorded
-
-
-def test_a_command_names_the_file_that_a_checkpoint_is(quick):
-    config = {"distill_from": "full_precision", "dataset": "image_folder:pictures"}
-    (command,) = quick.commands(pd.DataFrame({"label": ["a"], "config": [config], "seed": [3]}))["command"]
-    assert "-r distill_from results/quick/checkpoints/full_precision-s3.pt" in command
-    assert "-r dataset image_folder:data/pictures -p seed 3" in command

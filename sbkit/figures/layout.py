@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -253,12 +254,12 @@ def seed_lines(
     ends, drawn = [], set()
     for label, own in table.groupby("label", sort=False):
         look = LOOKS[own["quantizer"].iloc[0]]
-        for _, run in own.groupby("seed"):
-            axis.plot(run[x], run[y], color=look.color, alpha=0.3, linewidth=0.6)
+        line = {"data": own, "x": x, "y": y, "color": look.color, "legend": False, "ax": axis}
+        seaborn.lineplot(units="seed", estimator=None, alpha=0.3, linewidth=0.6, **line)
         mean = own.groupby(x)[y].mean()
         dashed = look in drawn and not markers
         shape = {"marker": look.marker if markers else "", "linestyle": "--" if dashed else "-", "markeredgewidth": 0}
-        axis.plot(mean.index, mean, color=look.color, **shape)
+        seaborn.lineplot(errorbar=None, **shape, **line)
         ends.append((short(label, 24), look.color, mean.index[-1], mean.iloc[-1]))
         drawn.add(look)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

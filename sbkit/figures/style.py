@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import matplotlib
+import seaborn
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -35,16 +36,20 @@ class Look(NamedTuple):
     label: str
 
 
+# Place in seaborn's palette "colorblind", marker and hatch.
+_LOOKS = {
+    "full_precision": (None, "P", ""),
+    "binary": (0, "s", "///"),
+    "ternary_twn": (2, "^", "\\\\\\"),
+    "ternary_ttq": (9, "v", "xxx"),
+    "zero_one": (1, "D", "..."),
+    "signed_binary": (4, "o", ""),
+}
+_COLORS = seaborn.color_palette("colorblind").as_hex()
+
 LOOKS: dict[str, Look] = {
-    key: Look(*look, SCHEMES[key].label)
-    for key, look in {
-        "full_precision": (GREY, "P", ""),
-        "binary": ("#0173b2", "s", "///"),
-        "ternary_twn": ("#029e73", "^", "\\\\\\"),
-        "ternary_ttq": ("#56b4e9", "v", "xxx"),
-        "zero_one": ("#de8f05", "D", "..."),
-        "signed_binary": ("#cc78bc", "o", ""),
-    }.items()
+    key: Look(GREY if place is None else _COLORS[place], marker, hatch, SCHEMES[key].label)
+    for key, (place, marker, hatch) in _LOOKS.items()
 }
 """By scheme, in the order in which figures show them."""
 
@@ -65,7 +70,6 @@ ABOVE_LINES: dict[str, Any] = {"facecolor": "white", "linewidth": 0, "pad": 0.3,
 _OWN = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 150,
-    **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "legend.title_fontsize"), 8),
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
@@ -82,10 +86,6 @@ _OWN = {
     "ytick.major.size": 3.5,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
-    "lines.solid_capstyle": "round",
-    "axes.axisbelow": True,
-    "patch.edgecolor": "white",
-    "patch.linewidth": 0.8,
     "grid.color": "0.9",
     "grid.linewidth": 0.5,
     "hatch.linewidth": 0.5,
@@ -96,11 +96,12 @@ _OWN = {
 
 
 def styled() -> AbstractContextManager[None]:
-    """The style as a context: seaborn's theme "ticks", and our sizes. A user's matplotlibrc changes nothing in it.
+    """The style as a context: matplotlib's defaults, seaborn's theme "ticks" in its context "paper", and our sizes.
 
-    Matplotlib has a copy of the theme, which spares figures that need no function of seaborn its slow import.
+    A user's matplotlibrc changes nothing in it.
     """
-    return matplotlib.style.context(["seaborn-v0_8-ticks", _OWN], after_reset=True)
+    theme = seaborn.axes_style("ticks") | seaborn.plotting_context("paper", font_scale=8 / 9.6)  # of 9.6 points
+    return matplotlib.style.context(theme | _OWN, after_reset=True)
 
 
 def drawn(draw: Callable[..., Figure]) -> Callable[..., Figure]:

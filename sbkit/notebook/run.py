@@ -7,7 +7,6 @@ import gc
 import os
 import random
 import re
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -235,28 +234,6 @@ class Run:
         if len(same := committed[configs == _without_seed(record.config)]):
             rows.append((f"committed, {REFERENCE}", same["top1_percent"].mean(), len(same)))
         return DataFrame(rows, columns=["run", "top1_percent", "runs"])
-
-    def commands(self, groups: DataFrame) -> DataFrame:
-        """What trains each group of runs again, its first seed: columns label, command.
-
-        `groups` has one row a run, with the columns label, config (the options that differ from their defaults) and
-        seed.
-        """
-        from pandas import DataFrame
-
-        rows = []
-        for label, runs in groups.groupby("label", sort=False):
-            first = runs.iloc[0]
-            options = _without_seed(first["config"]) | ({"seed": int(first["seed"])} if first["seed"] else {})
-            words = ["papermill --engine sbkit", f"notebooks/{NOTEBOOKS['train']}", "out.ipynb"]
-            for name, value in options.items():
-                if name in CHECKPOINTS:  # the record names the run, the option what it left
-                    value = f"results/{self.table_name}/checkpoints/{value}-s{first['seed']}.pt"
-                elif name == "dataset":  # the record names a folder, which should lie in data/
-                    value = value.replace("image_folder:", "image_folder:data/")
-                words.append(f"-{'r' if isinstance(value, str) else 'p'} {name} {shlex.quote(str(value))}")
-            rows.append({"label": label, "command": " ".join(words)})
-        return DataFrame(rows, columns=["label", "command"])
 
     def figure(self, draw: Callable[..., Figure], table: DataFrame, stem: str, **options: Any) -> None:
         """Show `draw(table, **options)` with the catalogue's caption below it, 96 pixels of the screen an inch.
