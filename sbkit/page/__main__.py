@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     run = Run(chosen.profile or chosen.verdicts, name="", save=True, configs=(), root=find_root())
     if chosen.verdicts:
-        print(*verdicts.as_lines(verdicts.compared(run)), sep="\n")
+        for line in verdicts.as_lines(verdicts.compared(run)):
+            print(line)
         return
     html.write_notebooks(run.folder)
     write_atomic(run.folder / "index.html", html.page(run).encode())
