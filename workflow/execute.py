@@ -25,20 +25,36 @@ from papermill.engines import papermill_engines  # noqa: E402
 from sbkit.notebook.engine import Engine  # noqa: E402
 
 
+def clean_up() -> None:
+    """End the kernel, then remove the folder of its sockets: a kernel that lives could still put a file there."""
+    kernels = psutil.Process().children(recursive=True)  # one that has just started does not watch papermill
+    for kernel in kernels:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            kernel.kill()
+    psutil.wait_procs(kernels, timeout=10)
+    if Engine.folder:
+        shutil.rmtree(Engine.folder, ignore_errors=True)
+
+
 def end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    if Engine.folder:
-        shutil.rmtree(Engine.folder, ignore_errors=True)
-    for child in psutil.Process().children(recursive=True):  # a kernel that has just started does not watch papermill
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+    clean_up()
     os._exit(1)
 
 
+def terminate(*_) -> None:
+    """Leave by way of `finally`, once: whoever ends a batch may send the signal twice."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave by way of what is to be cleaned up
+    signal.signal(signal.SIGTERM, terminate)
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     papermill_engines.register("sbkit", Engine)
     # A kernel that starts from a cold or shared disk can need more than papermill's 60 seconds.
-    papermill(default_map={"engine": "sbkit", "progress_bar": False, "log_level": "WARNING", "start_timeout": 600})
+    try:
+        papermill(default_map={"engine": "sbkit", "progress_bar": False, "log_level": "WARNING", "start_timeout": 600})
+    finally:
+        clean_up()

@@ -9,6 +9,7 @@ papermill loads this module through its entry point; code that imports it direct
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -75,13 +76,15 @@ class Engine(NBClientEngine):
             return cls._execute(nb_man, kernel_name, **kwargs)
         # A socket's path is limited to 104 bytes on macOS, where $TMPDIR is long: then /tmp.
         short = len(os.fsencode(tempfile.gettempdir())) + len("/sbkit-12345678/k-5") < 104
-        with tempfile.TemporaryDirectory(prefix="sbkit-", dir=None if short else "/tmp") as folder:
-            cls.folder = folder
-            config = Config()
-            config.KernelManager.transport = "ipc"
-            config.KernelManager.ip = f"{folder}/k"
-            config.KernelManager.connection_file = f"{folder}/kernel.json"  # a folder of Jupyter's may not be writable
+        cls.folder = folder = tempfile.mkdtemp(prefix="sbkit-", dir=None if short else "/tmp")
+        config = Config()
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = f"{folder}/k"
+        config.KernelManager.connection_file = f"{folder}/kernel.json"  # a folder of Jupyter's may not be writable
+        try:
             return cls._execute(nb_man, kernel_name, config=config, **kwargs)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @classmethod
     def _execute(cls, nb_man, kernel_name: str, **kwargs: Any) -> None:
