@@ -122,12 +122,6 @@ class Convolution {
   }
 
   const Facts& facts() const { return layer_->facts(); }
-  py::dict operations() const {
-    const Operations& o = facts().operations;
-    return py::dict(py::arg("table_adds") = o.table_adds, py::arg("node_adds") = o.node_adds,
-                    py::arg("entry_adds") = o.entry_adds, py::arg("combine_adds") = o.combine_adds,
-                    py::arg("multiplies") = o.multiplies);
-  }
 
  private:
   ConvShape shape_;
@@ -211,5 +205,5 @@ PYBIND11_MODULE(_kernels, m) {
       .def_property_readonly("cost", [](const Convolution& c) { return c.facts().cost; })
       .def_property_readonly("weight_bytes", [](const Convolution& c) { return c.facts().weight_bytes; })
       .def_property_readonly("geometry", [](const Convolution& c) { return c.facts().geometry; })
-      .def_property_readonly("operations", &Convolution::operations);
+      .def_property_readonly("operations", [](const Convolution& c) { return counted(c.facts().operations); });
 }

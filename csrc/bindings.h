@@ -36,6 +36,12 @@ const T* checked(const py::array& array, const char* name, const std::vector<int
   return static_cast<const T*>(array.data());
 }
 
+inline py::dict counted(const Operations& o) {
+  return py::dict(py::arg("table_adds") = o.table_adds, py::arg("node_adds") = o.node_adds,
+                  py::arg("entry_adds") = o.entry_adds, py::arg("combine_adds") = o.combine_adds,
+                  py::arg("multiplies") = o.multiplies);
+}
+
 inline ConvShape checked_shape(const std::vector<int64_t>& dims) {
   if (dims.size() != 9) throw py::value_error("dims are N, C, H, W, K, R, S, stride, padding");
   for (int i = 0; i < 9; i++) {

@@ -125,11 +125,7 @@ void bind_integer(py::module_& m) {
       .def_property_readonly("cost", [](const IntegerConvolution& c) { return c.facts().cost; })
       .def_property_readonly("weight_bytes", [](const IntegerConvolution& c) { return c.facts().weight_bytes; })
       .def_property_readonly("geometry", [](const IntegerConvolution& c) { return c.facts().geometry; })
-      .def_property_readonly("operations", [](const IntegerConvolution& c) {
-        const Operations& o = c.facts().operations;
-        return py::dict(py::arg("table") = o.table_adds, py::arg("entry") = o.entry_adds,
-                        py::arg("combine") = o.combine_adds, py::arg("multiplies") = o.multiplies);
-      });
+      .def_property_readonly("operations", [](const IntegerConvolution& c) { return counted(c.facts().operations); });
 }
 
 }  // namespace sbkit

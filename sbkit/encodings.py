@@ -10,7 +10,7 @@ import numpy as np
 
 from sbkit.checks import choice
 from sbkit.conv import QuantizedWeight, mixes_signs
-from sbkit.way import ENCODINGS, KERNELS, MOST_CHANNELS
+from sbkit.way import ENCODINGS, MOST_CHANNELS
 
 ENCODINGS_OF = {
     "dense": ("two_group",),
@@ -18,7 +18,7 @@ ENCODINGS_OF = {
     "table": tuple(ENCODINGS),
     "dataflow": ("two_group", "rewritten"),
 }
-"""By algorithm, the encodings it has."""
+"""By algorithm of float activations, the encodings it has."""
 
 
 def one_scale(weight: QuantizedWeight) -> bool:
@@ -32,7 +32,7 @@ def check_encoding(algorithm: str, encoding: str, weight: QuantizedWeight) -> No
     "rewritten" needs codes without zeros and scales with which its two sums over activations up to 1 stay finite; every
     encoding but "two_group" needs both scales to be equal.
     """
-    choice("algorithm", algorithm, KERNELS)
+    choice("algorithm", algorithm, ENCODINGS_OF)
     choice("encoding", encoding, ENCODINGS)
     choice(f"encoding of {algorithm}", encoding, ENCODINGS_OF[algorithm])
     if encoding == "rewritten" and not weight.codes.all():

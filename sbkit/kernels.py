@@ -257,24 +257,8 @@ def _pack(
 ) -> Prepared:
     started = time.perf_counter()
     native = _convolution(algorithm, weight, shape, encoding, options)
-    seconds = time.perf_counter() - started
-    counts = native.operations
-    adds = {purpose: counts[f"{purpose}_adds"] for purpose in ("table", "node", "entry", "combine")}
-    return Prepared(
-        algorithm=algorithm,
-        shape=shape,
-        group=native.group,
-        encoding=encoding,
-        plan_seconds=seconds,
-        weight_bytes=native.weight_bytes,
-        operations=Operations(sum(adds.values()), counts["multiplies"]),
-        adds=adds,
-        geometry=native.geometry,
-        weight=weight,
-        _native=native,
-        _forks=_forks,
-        **{name: options[name] for name in ("isa", "skip_zeros", "threads", "bias", "relu")},
-    )
+    own = {name: options[name] for name in ("isa", "skip_zeros", "threads", "bias", "relu")}
+    return _prepared(algorithm, weight, shape, encoding, native, started, **own)
 
 
 def _pack_integers(
@@ -291,28 +275,37 @@ def _pack_integers(
         encodings = integers.ENCODINGS_OF[algorithm] if weight.codes.all() else ("two_group",)
     found = {each: integers.pack(algorithm, weight, shape, each, rounding, **options) for each in encodings}
     encoding, native = min(found.items(), key=lambda item: item[1].cost)
-    counts = native.operations
-    adds = {purpose: counts.get(purpose, 0) for purpose in ("table", "node", "entry", "combine")}
+    own = {name: options[name] for name in ("threads", "activation_bits")} | {"rounding": rounding, "skip_zeros": True}
+    own |= {"bias": np.zeros(shape.K, np.float32), "relu": False}
+    isa = "scalar" if algorithm == "dense" else options["isa"]
+    return _prepared(algorithm, weight, shape, encoding, native, started, isa=isa, **own)
+
+
+def _prepared(
+    algorithm: str,
+    weight: QuantizedWeight,
+    shape: ConvShape,
+    encoding: str,
+    native: Any,
+    started: float,
+    **options: Any,
+) -> Prepared:
+    seconds, counts = time.perf_counter() - started, native.operations
+    adds = {purpose: counts[f"{purpose}_adds"] for purpose in ("table", "node", "entry", "combine")}
     return Prepared(
         algorithm=algorithm,
-        isa="scalar" if algorithm == "dense" else options["isa"],
         shape=shape,
         group=native.group,
         encoding=encoding,
-        skip_zeros=True,
-        threads=options["threads"],
-        plan_seconds=time.perf_counter() - started,
+        plan_seconds=seconds,
         weight_bytes=native.weight_bytes,
         operations=Operations(sum(adds.values()), counts["multiplies"]),
         adds=adds,
         geometry=native.geometry,
         weight=weight,
-        bias=np.zeros(shape.K, np.float32),
-        relu=False,
         _native=native,
         _forks=_forks,
-        activation_bits=options["activation_bits"],
-        rounding=rounding,
+        **options,
     )
 
 

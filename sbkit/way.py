@@ -15,8 +15,8 @@ from typing import Any
 from sbkit.checks import choice, whole
 from sbkit.schemes import CODED, SCHEMES
 
-KERNELS = ("dense", "sparse", "table", "dataflow")
-"""The algorithms of `sbkit.kernels`; a layer's codes are data to all of them."""
+KERNELS = ("dense", "sparse", "table", "dataflow", "lookup")
+"""The algorithms of `sbkit.kernels`; a layer's codes are data to all of them. `lookup` takes integers alone."""
 
 PEERS = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """By key, the name of what a user would run instead."""

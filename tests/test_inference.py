@@ -10,10 +10,10 @@ from torch import nn
 
 from sbkit import inference, kernels
 from sbkit.conv import load_weights, save_weights
+from sbkit.encodings import ENCODINGS_OF
 from sbkit.inference import LOGIT_BOUND, compile, fold
 from sbkit.models import NONLINEARITIES, build_model, quant_layers, quantized_weights
 from sbkit.quantizers import QuantizerConfig
-from sbkit.way import KERNELS
 
 SCHEMES = {
     "binary": QuantizerConfig("binary", scale="mean"),
@@ -126,7 +126,7 @@ def test_a_norm_behind_a_pool_folds_unless_a_factor_is_negative(least, left):
     assert_agree(network(x), model(x))
 
 
-@pytest.mark.parametrize("algorithm", KERNELS)
+@pytest.mark.parametrize("algorithm", ENCODINGS_OF)
 @pytest.mark.parametrize("encoding", ["auto", "two_group", "rewritten"])
 def test_every_algorithm(algorithm, encoding):
     model, x = settled("resnet8", SCHEMES["binary"]), images("resnet8")

@@ -25,7 +25,7 @@ ISAS = [
     pytest.param(isa, marks=pytest.mark.skipif(isa not in kernels.isas(), reason=f"this machine cannot run {isa}"))
     for isa in kernels.ISAS
 ]
-PACKED = way.KERNELS[1:]  # all but the reference
+PACKED = [algorithm for algorithm in ENCODINGS_OF if algorithm != "dense"]  # all but the reference
 SCHEMES = (
     "binary",
     "zero_one",
@@ -194,7 +194,7 @@ def layers(draw):
     weight = QuantizedWeight(
         codes, scale, negative_scale if draw(st.booleans()) else None, rng.choice([-1, 1], shape.C)
     )
-    algorithm = draw(st.sampled_from(way.KERNELS))
+    algorithm = draw(st.sampled_from(list(ENCODINGS_OF)))
     encoding = draw(st.sampled_from(encodings_of(algorithm, weight)))
     options, residual = some_epilogue(shape, rng)
     options |= {
@@ -247,7 +247,7 @@ def test_random_floats_stay_within_the_rounding_bound(algorithm, encoding, isa):
     assert (error <= bound).all()
 
 
-@pytest.mark.parametrize("algorithm", way.KERNELS)
+@pytest.mark.parametrize("algorithm", ENCODINGS_OF)
 @pytest.mark.parametrize("shape", [ConvShape(9, 13, 12, 11, N=3), ConvShape(16, 7, 7, 64)], ids=["batch", "one strip"])
 def test_threads_do_not_change_the_result(shape, algorithm):
     """Threads share out filters where an image has too few strips for all."""
@@ -263,7 +263,7 @@ def test_threads_do_not_change_the_result(shape, algorithm):
     assert blocks or algorithm in ("dense", "dataflow") or shape.K < 64
 
 
-@pytest.mark.parametrize("algorithm", way.KERNELS)
+@pytest.mark.parametrize("algorithm", ENCODINGS_OF)
 def test_tuning_does_not_change_the_result(algorithm):
     shape = ConvShape(17, 9, 10, 12, stride=2)
     weight, x = weight_of("binary", shape), integers(shape)
@@ -335,7 +335,7 @@ def test_a_forked_child_runs_on_one_thread():
     """After threads of the parent ran, and while another of its threads runs the plan and holds the plan's lock."""
     shape = ConvShape(8, 20, 20, 16)
     weight, x = weight_of("ternary_ttq", shape), integers(shape)
-    plans = [kernels.prepare(algorithm, weight, shape, threads=n) for algorithm in way.KERNELS for n in (1, 3)]
+    plans = [kernels.prepare(algorithm, weight, shape, threads=n) for algorithm in ENCODINGS_OF for n in (1, 3)]
     expected = convolve(weight.dense(), x, shape)
 
     def right() -> int:
@@ -427,7 +427,7 @@ def test_rewritten_stays_finite_at_the_largest_scale_that_it_takes(algorithm):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("algorithm", way.KERNELS)
+@pytest.mark.parametrize("algorithm", ENCODINGS_OF)
 def test_relu_of_nan_is_that_of_torch(algorithm, isa):
     torch = pytest.importorskip("torch")
     weight = weight_of("binary", NINE)
@@ -676,7 +676,7 @@ def test_peaks_are_ordered_as_the_caches_are(isa):
 
 def test_the_extension_has_the_limits_that_python_states():
     assert kernels._kernels.limits() == {
-        "algorithms": list(way.KERNELS),
+        "algorithms": list(ENCODINGS_OF),
         "encodings": list(way.ENCODINGS),
         "channels": way.MOST_CHANNELS,
         "patterns": way.MOST_PATTERNS,

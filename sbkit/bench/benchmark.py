@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,10 +22,14 @@ from sbkit import kernels, records
 from sbkit.bench import ours
 from sbkit.bench.config import BenchConfig
 from sbkit.bench.contender import Contender, Subject
+from sbkit.bench.libraries import HELD_TO
 from sbkit.bench.studies import STUDIES
 from sbkit.bench.subjects import SUBJECTS
 from sbkit.checks import stem
 from sbkit.way import PEERS, Way
+
+HELD = {"avx2": "AVX2", "avx512": "AVX512_CORE_VNNI"}
+"""By ISA of the kernels that was asked for, what oneDNN is held to; "avx512" leaves out the matrix unit (AMX)."""
 
 BASELINE: dict[str, Any] = {
     **{"model": "", "chosen_group": 0, "isa": "", "geometry": "", "plan_seconds": 0.0},
@@ -90,7 +95,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     if STUDIES[config.study].subject == "operations":
         rows, peaks, skipped = list(ours.operations(config)), {}, []
     else:
-        rows, peaks, skipped = (_timed if config.processes == 1 else _pooled)(config)
+        rows, peaks, skipped = (_pooled if config.processes > 1 or config.isa in HELD else _timed)(config)
         for row in rows:
             bound = row["bound_adds"] and row["bound_adds"] / (peaks["l1_gadds"] * 1e6 * config.threads)
             row |= {"bound_ms": bound, "roofline_fraction": bound and bound / row["median_ms"]}
@@ -123,11 +128,18 @@ def _pooled(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float]
     """What `_timed` returns, of all processes."""
     found = []
     for i in range(config.processes):
-        found.append(in_own_process(_timed, replace(config, processes=1, seed=config.seed + i)))
+        found.append(in_own_process(_held, replace(config, processes=1, seed=config.seed + i)))
         print(f"process {i + 1} of {config.processes}: {len(found[-1][0])} timings", flush=True)
     rows, peaks, skipped = zip(*found, strict=True)
     most = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
     return [_together(alike) for alike in zip(*rows, strict=True)], most, sorted({*itertools.chain(*skipped)})
+
+
+def _held(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """What `_timed` returns, in a process in which oneDNN has not run yet and can be held to an ISA."""
+    if config.isa in HELD:
+        os.environ[HELD_TO] = HELD[config.isa]
+    return _timed(config)
 
 
 def in_own_process(function: Callable, *arguments: Any) -> Any:

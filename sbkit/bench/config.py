@@ -10,6 +10,7 @@ from sbkit.bench.studies import STUDIES
 from sbkit.checks import choice, number, whole
 from sbkit.conv import NETWORK_SHAPES, ConvShape
 from sbkit.schemes import SCHEMES
+from sbkit.way import KERNELS
 
 
 class Network(NamedTuple):
@@ -38,11 +39,11 @@ NETWORKS: dict[str, Network] = {
 class BenchConfig:
     """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
 
-    study: str = "layers"  # layers | threads | density | codebooks | network | training | operations
+    study: str = "layers"  # layers | threads | density | codebooks | integers | network | training | operations
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
-    algorithms: str = "sparse table dataflow"  # of the kernels, on layers and at many densities; a network takes table
+    algorithms: str = "sparse table dataflow lookup"  # of the kernels, on layers and at many densities
     peers: bool = True  # ONNX Runtime and OpenVINO as well, where installed; in the studies of layers and networks
     rounds: int = 7  # times every contender is timed, all in turn
     processes: int = 1  # one after the other; each draws codes with the next seed, plans them and times all rounds
@@ -50,7 +51,7 @@ class BenchConfig:
     threads: int = 1  # of the kernels, of torch and of its peers; in the study of threads, what one is compared with
     batch: int = 1  # images
     seed: int = 0  # of codes and activations, and of the contenders' order in each round
-    isa: str = "auto"  # of the kernels; auto: the widest usable
+    isa: str = "auto"  # of the kernels; auto: the widest usable. avx2 and avx512 hold torch and OpenVINO as well
 
     def __post_init__(self):
         choice("study", self.study, STUDIES)
@@ -58,7 +59,7 @@ class BenchConfig:
         for name in ("density", "ternary_density"):
             number(name, getattr(self, name), 0.001, 1)
         for algorithm in self.algorithms.split() or [""]:
-            choice("a word of algorithms", algorithm, ("sparse", "table", "dataflow"))
+            choice("a word of algorithms", algorithm, [each for each in KERNELS if each != "dense"])
         choice("peers", self.peers, (True, False))
         number("min_run_ms", self.min_run_ms, 0.001)
         for name in ("rounds", "processes", "threads", "batch"):

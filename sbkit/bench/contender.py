@@ -32,13 +32,18 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What every library computes: a torch module without gradients, on one batch of images."""
+    """What every library computes: a torch module without gradients, on one batch of images.
+
+    With an `output_scale` it is a layer of 8-bit integers from end to end: x and y are uint8, the module's weights are
+    integers, and y is the sum over `output_scale`, rounded and clamped to 0 to 255.
+    """
 
     module: nn.Module  # in evaluation mode, float32, contiguous
     x: Tensor  # float32 (N, C, H, W), contiguous
     y: np.ndarray  # the right result, float32
     weights: int  # number of its quantized weights
     threads: int
+    output_scale: float = 0.0  # 0: floats
 
 
 class Unusable(RuntimeError):
@@ -54,7 +59,9 @@ def skip(reason: str, skipped: list[str]) -> None:
 
 def check(what: str, result: Any, expected: np.ndarray, tolerance: float) -> None:
     """Raises AssertionError if the result is further from the expected one than this fraction of its largest value."""
-    difference = np.abs(torch.as_tensor(result).float().numpy() - expected).max()
+    result = torch.as_tensor(result)
+    result = result.int_repr() if result.is_quantized else result
+    difference = np.abs(result.float().numpy() - expected).max()
     allowed = tolerance * np.abs(expected).max()
     if not difference <= allowed:
         raise AssertionError(f"{what} differs from the reference by {difference:.3g}; allowed: {allowed:.3g}")

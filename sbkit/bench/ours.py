@@ -17,6 +17,7 @@ from sbkit.bench.config import NETWORKS, BenchConfig
 from sbkit.bench.contender import Contender, check
 from sbkit.bench.studies import STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.integers import FLOAT_BITS, Rounding
 from sbkit.quantizers import random_patterns, sparsest_masks
 from sbkit.way import Way
 
@@ -58,20 +59,43 @@ def _codes_of_a_codebook(config: BenchConfig, shape: ConvShape, way: Way) -> Qua
     return QuantizedWeight(codes, scheme=way.scheme)
 
 
+def exact_sums(weight: QuantizedWeight, shape: ConvShape, x: np.ndarray) -> np.ndarray:
+    """The layer's sums over integers x, by torch in double precision, which holds every one of them exactly."""
+    values, codes = (torch.from_numpy(np.asarray(array, np.float64)) for array in (x, weight.dense()))
+    return nn.functional.conv2d(values, codes, stride=shape.stride, padding=shape.padding).numpy()
+
+
+def rounding_of(sums: np.ndarray, bits: int) -> Rounding:
+    """The rounding by which the largest of these sums (N, K, P, Q) becomes the largest integer of so many bits."""
+    scale = np.full(sums.shape[1], (2**bits - 1) / max(1, sums.max()), np.float32)
+    return Rounding(scale, np.zeros_like(scale), bits=bits)
+
+
 def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray, threads: int, lanes: int) -> Iterator[Contender]:
-    """A contender for each of the study's ways. Raises AssertionError if one computes anything else than `dense`."""
+    """A contender for each of the study's ways. Raises AssertionError if one computes anything else than integers do.
+
+    Ways of a-bit activations read the a highest bits of x, which then holds integers from 0 to 255, as uint8, and round
+    their sums to uint8 of as many bits.
+    """
     known: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
     for way, density in STUDIES[config.study].kernels(config.algorithms):
-        key = way.scheme, density, way.regions, way.codebook_bits
+        bits = way.activation_bits
+        floats = bits == FLOAT_BITS
+        inputs = x if floats else x.astype(np.uint8) >> (8 - bits)
+        key = way.scheme, density, way.regions, way.codebook_bits, bits
         if key not in known:
             weight = random_codes(config, shape, way, density)
-            known[key] = weight, kernels.conv2d(kernels.prepare("dense", weight, shape), x)
+            known[key] = weight, exact_sums(weight, shape, inputs)
         weight, expected = known[key]
-        coding = {"encoding": way.encoding, "skip_zeros": way.skip_zeros, "group": way.group}
-        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=threads, tune=True, **coding)
-        check(f"{way.label()} on {shape}", kernels.conv2d(prepared, x), expected, 0)
+        options = {"encoding": way.encoding, "skip_zeros": way.skip_zeros, "group": way.group, "tune": floats}
+        if not floats:
+            rounding = rounding_of(expected, bits)
+            options |= {"activation_bits": bits, "rounding": rounding}
+            expected = rounding.apply(expected.astype(np.int32))
+        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=threads, **options)
+        check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), expected, 0)
         columns = _columns(config, way, prepared, lanes)
-        yield Contender(way, functools.partial(kernels.conv2d, prepared, x), threads, columns)
+        yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), threads, columns)
 
 
 def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared, lanes: int) -> dict[str, Any]:

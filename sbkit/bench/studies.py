@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from sbkit.designs import DESIGNS
@@ -12,7 +13,7 @@ from sbkit.way import PEERS, Way
 class Study(NamedTuple):
     """What a study times, and on what."""
 
-    subject: str  # what every contender computes: layer, network or training (a row of SUBJECTS), or operations
+    subject: str  # what every contender computes, a row of SUBJECTS, or operations
     ways: tuple[Way, ...]  # of our kernels, on random codes of the configuration's density, or of training steps
     at_density: tuple[tuple[Way, float], ...] = ()  # further ways of our kernels, each with the density of its codes
     torch: tuple[Way, ...] = ()
@@ -94,6 +95,23 @@ CODEBOOKS = (
 # Any mask may occur in a region: what codebooks compare with, at the density that a threshold of mean|w| gives.
 ANY_MASK = (Way("table", "signed_binary", regions=4, group=4), 0.21)
 
+# Binary in both encodings that integers have. A sum of `lookup` has 8 bits, so with activations of 8 bits only masks of
+# single channels fit, which is one weight a time: no way to be fast, and left out.
+INTEGERS = tuple(
+    replace(way, algorithm=algorithm, activation_bits=bits)
+    for bits in (4, 6, 8)
+    for way in (
+        Way("table", "signed_binary"),
+        Way("table", "binary"),
+        Way("table", "binary", "rewritten"),
+        Way("table", "ternary_twn"),
+        Way("table", "signed_binary", regions=4),
+        Way("table", "signed_binary", regions=8, codebook_bits=4),
+    )
+    for algorithm in (("table", "lookup") if bits < 8 else ("table",))
+)
+TORCH_INT8 = tuple(Way("torch", precision="int8", variant=engine) for engine in ("onednn", "fbgemm"))
+
 STEPS = (
     "full_precision", "binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary", "random_signs",
     "learned_signs", "masks_16_of_8",
@@ -111,6 +129,14 @@ STUDIES: dict[str, Study] = {
     ),
     # few patterns a region
     "codebooks": Study("layer", CODEBOOKS, (ANY_MASK,), TORCH, best_group=False),
+    # 8-bit integers in and out of a layer, by our kernels with fewer bits as well; floats beside them
+    "integers": Study(
+        "integers",
+        (*FAST_TABLES, *INTEGERS),
+        torch=(Way("torch", variant="channels_last"), *TORCH_INT8),
+        peers=("fp32", "int8"),
+        best_group=False,
+    ),
     # a whole network, batch norms folded, through `sbkit.inference`
     "network": Study(
         "network",

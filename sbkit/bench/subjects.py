@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sbkit import inference, kernels
+from sbkit import inference
 from sbkit.bench import libraries, ours
 from sbkit.bench.config import NETWORKS, BenchConfig
 from sbkit.bench.contender import Contender, Subject, Work, skip
@@ -37,14 +37,37 @@ def layers(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subj
         # Activations are small integers: every order of summation gives the same floats.
         x = generator.integers(-4, 5, (shape.N, shape.C, shape.H, shape.W)).astype(np.float32)
         binary = ours.random_codes(config, shape, Way("dense", "binary"))  # to a library all weights are alike
-        y = kernels.conv2d(kernels.prepare("dense", binary, shape), x)
+        y = ours.exact_sums(binary, shape, x)
         contenders = []
         for threads in (1, config.threads) if study.beside_one_thread else (config.threads,):
             work = Work(convolution(shape, binary.dense()), torch.from_numpy(x), y, shape.weights, threads)
             contenders += libraries.contenders(work, study.libraries(config.peers), skipped)
             contenders += ours.on_layer(config, shape, x, threads, lanes)
-        place = {"layer": f"{shape.C}→{shape.K} @{shape.H}", "C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K}
-        yield Subject(place | _dense([shape], shape.N), shape.macs, contenders)
+        yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
+
+
+def integers(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subject]:
+    """Single layers of a network on unsigned 8-bit integers; whatever computes in floats gets the same values."""
+    ways = STUDIES[config.study].libraries(config.peers)
+    for shape in NETWORKS[config.shapes].layers:
+        shape = shape.with_batch(config.batch)
+        x = np.random.default_rng(config.seed).integers(0, 256, (shape.N, shape.C, shape.H, shape.W), np.uint8)
+        binary = ours.random_codes(config, shape, Way("dense", "binary"))  # to a library all weights are alike
+        sums = ours.exact_sums(binary, shape, x).astype(np.int32)
+        rounding = ours.rounding_of(sums, 8)
+        module, floats = convolution(shape, binary.dense()), x.astype(np.float32)
+        size = shape.weights, config.threads
+        of_floats = Work(module, torch.from_numpy(floats), sums.astype(np.float32), *size)
+        of_integers = Work(module, torch.from_numpy(x), rounding.apply(sums), *size, 1 / float(rounding.scale[0]))
+        contenders = []
+        for work, precision in ((of_floats, "fp32"), (of_integers, "int8")):
+            contenders += libraries.contenders(work, [way for way in ways if way.precision == precision], skipped)
+        contenders += ours.on_layer(config, shape, floats, config.threads, lanes)
+        yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
+
+
+def _place(shape: ConvShape) -> dict[str, Any]:
+    return {"layer": f"{shape.C}→{shape.K} @{shape.H}", "C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K}
 
 
 def convolution(shape: ConvShape, weight: np.ndarray) -> nn.Conv2d:
@@ -120,6 +143,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tens
 
 SUBJECTS: dict[str, Callable[[BenchConfig, int, list[str]], Iterator[Subject]]] = {
     "layer": layers,
+    "integers": integers,
     "network": network,
     "training": training,
 }

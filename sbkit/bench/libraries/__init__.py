@@ -5,6 +5,7 @@ A new library is a file with a function `load`, a row of LIBRARIES, and its name
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,11 @@ LIBRARIES: dict[str, Callable[[Work, Way], Callable[[], Any]]] = {
 # How far a library may be off, as a fraction of the largest output, and what it reads for each weight.
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.05, "int8": 0.05}
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+ONE_STEP = 1 / 255
+"""The tolerance of integers, the largest of which is 255: libraries round a value midway either up or down."""
+
+HELD_TO = "ONEDNN_MAX_CPU_ISA"
+"""The environment variable that oneDNN reads once. torch and OpenVINO compute convolutions by it, FBGEMM does not."""
 
 
 def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[Contender]:
@@ -42,5 +48,7 @@ def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[
             skip(f"{way.algorithm} {way.precision}: {error}", skipped)
             continue
         with torch.inference_mode():
-            check(way.label(), call(), work.y, TOLERANCE[way.precision])
-        yield Contender(way, call, work.threads, {"weight_bytes": WEIGHT_BYTES[way.precision] * work.weights})
+            check(way.label(), call(), work.y, ONE_STEP if work.output_scale else TOLERANCE[way.precision])
+        held = way.algorithm != "onnxruntime" and way.variant != "fbgemm" and os.environ.get(HELD_TO, "").lower()
+        columns = {"weight_bytes": WEIGHT_BYTES[way.precision] * work.weights, "isa": held or ""}
+        yield Contender(way, call, work.threads, columns)

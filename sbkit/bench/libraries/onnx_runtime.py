@@ -35,6 +35,8 @@ def model(work: Work, precision: str) -> bytes:
     """
     import onnx  # the exporter needs it and would not say so by a ModuleNotFoundError
 
+    if work.output_scale:
+        return _of_integers(work)
     if precision == "int8":
         return _quantized(work, onnx.load_from_string(model(work, "fp32")))
     buffer = io.BytesIO()
@@ -43,6 +45,30 @@ def model(work: Work, precision: str) -> bytes:
         # A version of operators that older releases of the libraries read as well.
         torch.onnx.export(work.module, (work.x,), buffer, dynamo=False, input_names=["x"], opset_version=17)
     return buffer.getvalue()
+
+
+def _of_integers(work: Work) -> bytes:
+    """A convolution with input, weights and output in 8 bits: what such a layer is inside a quantized network."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    module, filters = work.module, len(work.module.weight)
+    place = {"pads": 2 * [*module.padding], "strides": [*module.stride], "kernel_shape": [*module.kernel_size]}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "one", "zero"], ["x_float"]),
+        helper.make_node("DequantizeLinear", ["weight", "ones", "zeros"], ["weight_float"], axis=0),
+        helper.make_node("Conv", ["x_float", "weight_float"], ["sum"], **place),
+        helper.make_node("QuantizeLinear", ["sum", "output_scale", "zero"], ["y"]),
+    ]
+    values = {
+        **{"weight": module.weight.numpy().astype(np.int8), "one": np.float32(1), "zero": np.uint8(0)},
+        **{"ones": np.ones(filters, np.float32), "zeros": np.zeros(filters, np.int8)},
+        "output_scale": np.float32(work.output_scale),
+    }
+    ends = zip(("x", "y"), (work.x.shape, work.y.shape), strict=True)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.UINT8, list(shape)) for name, shape in ends)
+    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "layer", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
 def _quantized(work: Work, graph) -> bytes:

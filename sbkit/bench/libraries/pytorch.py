@@ -1,4 +1,4 @@
-"""torch: contiguous or channels_last activations, in float32 or bf16, and a frozen network."""
+"""torch: contiguous or channels_last activations, in float32 or bf16, a frozen network, and its int8 convolutions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from sbkit.bench.contender import Unusable, Work
-from sbkit.cpu import bf16_trouble
+from sbkit.cpu import bf16_trouble, death_in_trial
 from sbkit.way import Way
 
 
 def load(work: Work, way: Way) -> Callable[[], Tensor]:
     """Activations and weights have the way's layout and precision before and after, as inside a network.
 
-    Raises Unusable for bf16 where torch cannot compute in it.
+    Raises Unusable for bf16 where torch cannot compute in it, for int8 where the variant, an engine, does not run.
     """
+    if way.precision == "int8":
+        if trouble := int8_trouble(way.variant):
+            raise Unusable(trouble)
+        return convolution_of_integers(work, way.variant)
     if way.precision == "bf16" and (trouble := bf16_trouble()):
         raise Unusable(trouble)
     if way.variant == "frozen":
@@ -41,3 +45,40 @@ def _frozen(work: Work) -> Callable[[Tensor], Tensor]:
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(work.module, work.x, check_trace=False)
         return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+
+
+_INT8_TRIAL = """
+import sys, warnings, torch
+from torch import nn
+from sbkit.bench.contender import Work
+from sbkit.bench.libraries import pytorch
+warnings.simplefilter("ignore")
+layer = nn.Conv2d(64, 64, 3, padding=1, bias=False).requires_grad_(False)
+x = torch.zeros(1, 64, 8, 8, dtype=torch.uint8)
+pytorch.convolution_of_integers(Work(layer, x, None, 0, 1, 1.0), sys.argv[1])()
+"""
+
+
+@functools.cache
+def int8_trouble(engine: str) -> str:
+    """Why torch cannot convolve integers by an engine here; empty where it can. The first call takes seconds."""
+    if engine not in torch.backends.quantized.supported_engines:
+        return f"torch was built without {engine}"
+    return death_in_trial(_INT8_TRIAL, engine)
+
+
+def convolution_of_integers(work: Work, engine: str) -> Callable[[], Tensor]:
+    """With weights packed by an engine, "onednn" or "fbgemm", and activations in channels_last."""
+    module, before = work.module, torch.backends.quantized.engine
+    scales, zeros = (torch.full((len(module.weight),), value, dtype=torch.double) for value in (1, 0))
+    place = module.stride, module.padding, module.dilation, module.groups
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # their successors need a compiler at run time
+        weight = torch.quantize_per_channel(module.weight, scales, zeros.long(), 0, torch.qint8)
+        x = torch._make_per_tensor_quantized_tensor(work.x, 1.0, 0).contiguous(memory_format=torch.channels_last)
+    try:
+        torch.backends.quantized.engine = engine
+        packed = torch.ops.quantized.conv2d_prepack(weight, None, *place)
+    finally:
+        torch.backends.quantized.engine = before
+    return functools.partial(torch.ops.quantized.conv2d, x, packed, work.output_scale, 0)
