@@ -17,13 +17,11 @@ import numpy as np
 from sbkit.checks import choice, number, whole
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
-from sbkit.way import MOST_CHANNELS
+from sbkit.way import FLOAT_BITS, MOST_CHANNELS
 
 ENCODINGS_OF = {"dense": ("two_group",), "table": ("two_group", "rewritten"), "lookup": ("two_group", "rewritten")}
 """By algorithm that takes integer activations, how codes become sums: as in `kernels.prepare`."""
 LEAST_BITS, MOST_BITS = 2, 8
-FLOAT_BITS = 32
-"""What `activation_bits` says of floats."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -267,6 +267,7 @@ def test_the_best_peak_counts_once_a_thread(monkeypatch, threads):
     ("study", "algorithm", "message"),
     [
         *(("layers", name, f"{name}, signed binary .*by 1; allowed: 0") for name in ("sparse", "table", "dataflow")),
+        ("integers", "lookup", "lookup, signed binary, 4-bit activations .*by 1; allowed: 0"),
         ("network", "table", "the compiled network does not compute what the model does"),
     ],
 )
@@ -276,6 +277,54 @@ def test_a_wrong_kernel_is_not_timed(monkeypatch, study, algorithm, message):
     monkeypatch.setattr(benchmark, "timings", lambda *_: pytest.fail("timed"))
     with pytest.raises((AssertionError, RuntimeError), match=message):
         measure(replace(TINY, study=study))
+
+
+def test_integers_are_rounded_to_their_bits():
+    sums = np.array([[[[-3, 0]], [[10, 5]]]])
+    rounded = ours.rounding_of(sums, 4).apply(sums.astype(np.int32))
+    assert rounded.ravel().tolist() == [0, 0, 15, 8]  # 7.5 to even
+    assert (ours.rounding_of(np.zeros((1, 2, 1, 1)), 8).scale == 255).all()
+
+
+def test_expected_sums_are_those_of_the_reference_kernel():
+    shape = ConvShape(5, 7, 6, 4, stride=2)
+    weight = ours.random_codes(TINY, shape, Way("table", "ternary_twn"))
+    x = np.random.default_rng(0).integers(0, 256, (1, 5, 7, 6)).astype(np.uint8)
+    reference = kernels.conv2d(kernels.prepare("dense", weight, shape, activation_bits=8), x)
+    assert (ours.exact_sums(weight, shape, x) == reference).all() and reference.any()
+
+
+@pytest.mark.parametrize("off", [0, 1, 2])
+def test_a_library_of_integers_may_be_off_by_one_step(monkeypatch, peers, off):
+    (subject,) = itertools.islice(subjects.integers(replace(TINY, study="integers", algorithms="sparse"), 16, []), 1)
+    onednn = next(each for each in subject.contenders if each.way == Way("torch", precision="int8", variant="onednn"))
+    y = onednn.call().int_repr().numpy()
+    assert y.dtype == np.uint8 and y.max() == 255 and np.unique(y).size > 20
+    shape = ConvShape(8, 8, 8, 8)
+    work = Work(subjects.convolution(shape, np.ones((8, 8, 3, 3), np.float32)), None, y, shape.weights, 1, 2.0)
+    wrong = np.clip(y.astype(int) - off, 0, 255).astype(np.uint8)
+    monkeypatch.setitem(libraries.LIBRARIES, "onnxruntime", lambda *_: lambda: wrong)
+    found = libraries.contenders(work, [Way("onnxruntime", precision="int8")], [])
+    if off < 2:
+        assert len(list(found)) == 1
+        return
+    with pytest.raises(AssertionError, match="ONNX Runtime int8 differs from the reference by 2; allowed: 1"):
+        list(found)
+
+
+@pytest.mark.parametrize("isa, held", [("auto", None), ("avx2", "AVX2"), ("avx512", "AVX512_CORE_VNNI")])
+def test_libraries_are_held_to_the_isa_of_the_kernels(monkeypatch, isa, held):
+    if isa not in ("auto", *kernels.isas()):
+        pytest.skip(f"this machine has no {isa}")
+    monkeypatch.setenv(libraries.HELD_TO, "")  # for the test to restore
+    monkeypatch.delenv(libraries.HELD_TO)
+    alone = []
+    monkeypatch.setattr(benchmark, "in_own_process", lambda function, config: alone.append(isa) or function(config))
+    config = replace(TINY, study="integers", rounds=1, min_run_ms=0.01, algorithms="sparse", isa=isa)
+    found = measure(config)["timings"]
+    assert os.environ.get(libraries.HELD_TO) == held and bool(alone) == (held is not None)
+    isas = {row["way"].get("variant"): row["isa"] for row in found if row["way"]["algorithm"] == "torch"}
+    assert isas == {"channels_last": (held or "").lower(), "onednn": (held or "").lower(), "fbgemm": ""}
 
 
 @pytest.fixture
@@ -311,12 +360,12 @@ def peers():
         pytest.importorskip(name)
 
 
-@pytest.mark.parametrize("study", ["layers", "network"])
+@pytest.mark.parametrize("study", ["layers", "integers", "network"])
 def test_libraries_run_where_installed(peers, tmp_path, study):
     found = run(replace(TINY, study=study, peers=True, rounds=1, batch=2, algorithms="sparse"), tmp_path)
     bytes_of = {Way.of(row["way"]): row["weight_bytes"] for row in found.metrics["timings"]}
     assert {way.algorithm for way in bytes_of} >= PEERS.keys()
-    if study == "layers":
+    if study != "network":
         assert bytes_of[Way("onnxruntime")] == 4 * bytes_of[Way("onnxruntime", precision="int8")] > 0
     assert found.provenance["peers"].keys() == {"onnxruntime", "openvino"}
 
@@ -344,10 +393,10 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study": "energy"}, "study = 'energy'; allowed: layers, threads, density, codebooks, network, training, op"),
+        ({"study": "energy"}, "study = 'energy'; allowed: layers, threads, density, codebooks, integers, network, tra"),
         ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
-        ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow"),
+        ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),
         ({"rounds": 0}, "rounds = 0; allowed: an integer >= 1"),
         ({"study": "threads"}, "in the study threads, threads = 1; allowed: an integer >= 2"),

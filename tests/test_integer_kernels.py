@@ -227,6 +227,31 @@ def test_counts_are_what_a_hand_count_gives():
     assert prepared.adds["table"] == 2 * 2 * 36
 
 
+COUNTED = [("signed_binary", algorithm, "two_group") for algorithm in integers.ENCODINGS_OF]
+COUNTED += [("binary", algorithm, encoding) for algorithm, found in integers.ENCODINGS_OF.items() for encoding in found]
+
+
+@pytest.mark.parametrize("scheme,algorithm,encoding", COUNTED)
+def test_operations_are_an_independent_count(scheme, algorithm, encoding):
+    """With so many filters, each of the 16 masks of 4 channels occurs, and 11 of them are sums of two others."""
+    shape = ConvShape(8, 6, 5, 60)
+    weight = weight_of(scheme, shape)
+    options = {} if algorithm == "dense" else {"group": 4, "encoding": encoding}
+    prepared = kernels.prepare(algorithm, weight, shape, activation_bits=4, **options)
+    positions, padded = 6 * 5, 8 * 7
+    if algorithm == "dense":
+        assert prepared.operations == (positions * weight.codes.size, positions * weight.codes.size)
+        return
+    groups = weight.codes.reshape(60, 2, 4, 9)
+    entries = sum((groups == sign).any(axis=2).sum() for sign in ((1,) if encoding == "rewritten" else (1, -1)))
+    entries += 2 * 9 if encoding == "rewritten" else 0  # of the sum that all filters share
+    combined = 60 * positions if encoding == "rewritten" else 0
+    # A table adds once for a mask of two channels and more; `lookup` adds the channels of each mask one by one.
+    built = {"table": 11, "lookup": 6 * 1 + 4 * 2 + 3}[algorithm]
+    assert prepared.adds == {"table": 2 * built * padded, "node": 0, "entry": entries * positions, "combine": combined}
+    assert prepared.operations == (sum(prepared.adds.values()), 0)
+
+
 SHAPE = ConvShape(4, 5, 5, 3)
 WEIGHT = weight_of("signed_binary", SHAPE)
 ROUNDING = Rounding(np.ones(3), np.zeros(3))

@@ -17,9 +17,9 @@ from sbkit.bench.config import NETWORKS, BenchConfig
 from sbkit.bench.contender import Contender, check
 from sbkit.bench.studies import STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.integers import FLOAT_BITS, Rounding
+from sbkit.integers import Rounding
 from sbkit.quantizers import random_patterns, sparsest_masks
-from sbkit.way import Way
+from sbkit.way import FLOAT_BITS, Way
 
 
 def random_codes(config: BenchConfig, shape: ConvShape, way: Way, density: float | None = None) -> QuantizedWeight:

@@ -1,0 +1,172 @@
+"""Layers of integers on one CPU, ours beside int8 libraries: a table and a figure of notebook 08."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from sbkit.evidence import benchmarks
+from sbkit.evidence.stats import interval, shown
+from sbkit.figures import layout, style
+from sbkit.way import FLOAT_BITS
+
+MAY_USE = {"auto": "all instructions", "avx512": "AVX-512 without AMX", "avx2": "AVX2 alone"}
+"""By the option `isa` of a benchmark, the instructions that our kernels and the libraries may use.
+
+Our kernels have none for a matrix unit. Libraries built on oneDNN are held to the same; the others are not.
+"""
+
+FORMS = {
+    ("signed_binary", 8, 4): "signed binary, 16 masks of 8 channels",
+    ("signed_binary", 0, 0): "signed binary",
+    ("signed_binary", 4, 0): "signed binary, a sign for 4 channels",
+    ("binary", 0, 0): "binary",
+    ("ternary_twn", 0, 0): "ternary",
+}
+"""By scheme, regions and codebook_bits of a way, the form of its codes."""
+
+ALIKE, ANY, BINARY = "best int8, same instructions", "best int8, any instructions", "best binary"
+
+
+def integers_table(bench: DataFrame) -> DataFrame:
+    """Timings of the newest benchmark of integers for each of MAY_USE, with two more columns:
+
+    may_use  a value of MAY_USE
+    form     ours: a value of FORMS; libraries in 8 bits: ALIKE, or ANY where they may use more; all floats: ""
+
+    Empty without such a benchmark.
+    """
+    if bench.empty or not (bench["study"] == "integers").any():
+        return DataFrame()
+    bench = bench[bench["study"] == "integers"]
+    bench = bench.assign(may_use=[MAY_USE.get(config.get("isa", "auto"), "") for config in bench["config"]])
+    parts = [benchmarks.find(bench[bench["may_use"] == use], "integers") for use in MAY_USE.values()]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    form = [FORMS.get((way.scheme, way.regions, way.codebook_bits), "") for way in table["way"]]
+    libraries = np.where((table["may_use"] == MAY_USE["auto"]) | (table["isa"] != ""), ALIKE, ANY)
+    table["form"] = np.where(table["precision"] == "int8", libraries, form)
+    floats = (table["activation_bits"] == FLOAT_BITS) & (table["precision"] != "int8")
+    return table.assign(form=table["form"].where(~floats, ""))
+
+
+def _fastest(table: DataFrame, *forms: str) -> DataFrame:
+    """The fastest timing of each layer among these forms."""
+    return benchmarks.fastest(table[table["form"].isin(forms)])
+
+
+def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, DataFrame]]:
+    """`may_use`, bits, the reference's name, and the fastest timings of a form of ours and of the reference."""
+    for (may_use, bits, form), _ in table[table["form"].isin(FORMS.values())].groupby(
+        ["may_use", "activation_bits", "form"], sort=False
+    ):
+        alike = table[table["may_use"] == may_use]
+        ours = alike[alike["activation_bits"] == bits]
+        yield may_use, bits, ALIKE, _fastest(ours, form), _fastest(alike, ALIKE)
+        if (alike["form"] == ANY).any():
+            yield may_use, bits, ANY, _fastest(ours, form), _fastest(alike, ALIKE, ANY)
+        if form.startswith("signed binary"):
+            yield may_use, bits, BINARY, _fastest(ours, form), _fastest(ours, "binary")
+
+
+def times_table(table: DataFrame) -> DataFrame:
+    """How many times as fast as a reference ours are, the geometric mean of the layers, from `integers_table`.
+
+    A row for each of `may_use`, activation bits, form and reference (`over`): ALIKE, the fastest library in 8 bits of
+    those with the same instructions; ANY, of all; BINARY, the fastest way of binary with as many
+    bits. Ours is the fastest of its ways in each layer. Mean and 95 % half width are over rounds, each round's ratio
+    taken within the round.
+    """
+    rows = []
+    for may_use, bits, over, ours, reference in _contests(table):
+        mine, best = benchmarks.rounds(ours), benchmarks.rounds(reference)
+        ratios = np.exp(np.mean([np.log(best[layer] / mine[layer]) for layer in mine], axis=0))
+        mean, half_width = interval(ratios)
+        rows.append(
+            {"may_use": may_use, "over": over, "form": ours["form"].iloc[0], "activation_bits": bits, "n": len(ratios)}
+            | {"times": mean, "times_half_width": half_width}
+        )
+    return DataFrame(rows)
+
+
+def times_summary(times: DataFrame) -> DataFrame:
+    """`times_table` for people: a column for each number of activation bits."""
+    texts = [shown(row.times, row.times_half_width, row.n) for row in times.itertuples()]
+    bits = [f"{bits} bits" for bits in times["activation_bits"]]
+    wide = times.assign(text=texts, bits=bits).pivot(index=["may_use", "over", "form"], columns="bits", values="text")
+    order = list(dict.fromkeys(zip(times["may_use"], times["over"], times["form"], strict=True)))
+    order.sort(key=lambda row: (list(MAY_USE.values()).index(row[0]), [ALIKE, ANY, BINARY].index(row[1])))
+    return wide.loc[order].reset_index().rename_axis(columns=None)
+
+
+def throughput_table(table: DataFrame) -> DataFrame:
+    """The fastest of each form, layer and number of bits, from `integers_table`: dense-equivalent GMAC/s, and its way.
+
+    Libraries have a row for each layer: ALIKE; ANY where there are libraries with more instructions; the fastest of
+    all in floats, ours included, with the form "".
+    """
+    parts = []
+    for (_, form, bits), timings in table.groupby(["may_use", "form", "activation_bits"], sort=False):
+        parts.append(benchmarks.fastest(timings))
+        if form == ANY:
+            alike = table[(table["may_use"] == timings["may_use"].iloc[0]) & (table["activation_bits"] == bits)]
+            parts[-1] = _fastest(alike, ANY, ALIKE).assign(form=ANY)
+    columns = ["may_use", "layer", "form", "scheme", "activation_bits", "label", "gmacs", "median_ms", "flagged"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+@style.drawn
+def fig_integers(table: DataFrame) -> Figure:
+    """Throughput against activation bits, from `throughput_table`: a row of panels for what contenders may use.
+
+    Lines are the forms of our codes. Libraries and floats have no choice of bits: they are horizontal lines.
+    """
+    uses, layers = (list(dict.fromkeys(table[column])) for column in ("may_use", "layer"))
+    size = (style.PAGE, 0.4 + 1.5 * len(uses))
+    figure, axes = plt.subplots(len(uses), len(layers), figsize=size, sharex=True, sharey="row", squeeze=False)
+    for row, may_use in zip(axes, uses, strict=True):
+        for axis, layer in zip(row, layers, strict=True):
+            _panel(axis, table[(table["may_use"] == may_use) & (table["layer"] == layer)])
+            axis.set_title(layer)
+        row[0].set_ylabel(may_use)
+        row[0].set_ylim(0)
+    figure.supxlabel("activation bits", fontsize=8)
+    figure.supylabel("dense-equivalent GMAC/s", fontsize=8)
+    forms = [form for form in FORMS.values() if form in set(table["form"])]
+    handles = [layout.handle(form, **(_look(form) | {"linestyle": "-"})) for form in forms]
+    handles += [layout.handle(name, **look) for name, (_, look) in _LINES.items() if _present(table, name)]
+    layout.head(figure, "How fast integers are: ours by form and bits, and the best that int8 libraries reach", handles)
+    return figure
+
+
+_LINES = {
+    "best int8 library with the same instructions": (ALIKE, {"color": "black", "linestyle": "--", "linewidth": 0.9}),
+    "best int8 library with any instructions": (ANY, {"color": "black", "linestyle": "-.", "linewidth": 0.7}),
+    "fastest in floats": ("", {"color": style.GREY, "linestyle": ":", "linewidth": 0.9}),
+}
+
+
+def _present(table: DataFrame, name: str) -> bool:
+    return bool((table["form"] == _LINES[name][0]).any())
+
+
+def _look(form: str) -> dict:
+    schemes, markers = {label: key[0] for key, label in FORMS.items()}, {"16 masks": "D", "a sign": "P"}
+    look = style.LOOKS[schemes[form]]
+    own = [marker for words, marker in markers.items() if words in form]
+    return {"color": look.color, "marker": own[0] if own else look.marker, "markersize": 4, "linewidth": 0.8}
+
+
+def _panel(axis: Axes, found: DataFrame) -> None:
+    for form in FORMS.values():
+        line = found[found["form"] == form].sort_values("activation_bits")
+        axis.plot(line["activation_bits"], line["gmacs"], **_look(form))
+    for form, look in _LINES.values():
+        if (best := found.loc[found["form"] == form, "gmacs"]).size:
+            axis.axhline(best.max(), **look)
+    axis.set_xticks(sorted(set(found.loc[found["scheme"] != "", "activation_bits"]) - {FLOAT_BITS}))

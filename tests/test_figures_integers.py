@@ -1,0 +1,88 @@
+"""Integers beside int8 libraries, against ratios done by hand on two layers and two rounds."""
+
+import numpy as np
+import pytest
+from drawing import check
+from pandas import DataFrame
+
+from sbkit.evidence import benchmarks
+from sbkit.figures import integers
+from sbkit.figures.integers import ALIKE, ANY, BINARY
+from sbkit.way import Way
+
+ONEDNN, FBGEMM = (Way("torch", precision="int8", variant=engine) for engine in ("onednn", "fbgemm"))
+FLOATS = Way("torch", variant="channels_last")
+SIGNED, TABLE, REWRITTEN = (
+    Way("lookup", "signed_binary", activation_bits=6),
+    Way("table", "binary", activation_bits=6),
+    Way("lookup", "binary", "rewritten", activation_bits=6),
+)
+MILLISECONDS = {  # of two rounds in the layers "one" and "two"
+    ONEDNN: ((8.0, 8.0), (2.0, 4.0)),
+    FBGEMM: ((4.0, 4.0), (9.0, 9.0)),
+    FLOATS: ((16.0, 16.0), (16.0, 16.0)),
+    SIGNED: ((2.0, 2.0), (2.0, 2.0)),
+    TABLE: ((4.0, 4.0), (9.0, 9.0)),
+    REWRITTEN: ((8.0, 8.0), (8.0, 8.0)),
+}
+
+
+def bench(*isas):
+    rows = [
+        {"name": f"a-{isa}", "study": "integers", "shapes": "resnet18", "threads": 1, "batch": 1, "layer": layer}
+        | {"config": {"isa": isa} if isa != "auto" else {}, "way": way.options(), "round_ms": list(rounds)}
+        | {"isa": isa if way is ONEDNN and isa != "auto" else "", "median_ms": float(np.median(rounds))}
+        | {"gmacs": 100 / float(np.median(rounds)), "flagged": False, "provenance_cpu": "x"}
+        | {"provenance_isa": isa, "provenance_started_utc": "2026-01-01"}
+        for isa in isas
+        for way, layers in MILLISECONDS.items()
+        for layer, rounds in zip(("one", "two"), layers, strict=True)
+    ]
+    return benchmarks.timed(DataFrame(rows))
+
+
+@pytest.fixture
+def table():
+    return integers.integers_table(bench("auto", "avx2"))
+
+
+def test_ratios_are_of_the_fastest_in_each_layer_and_round(table):
+    times = integers.times_table(table).set_index(["may_use", "over", "form"])["times"]
+    best = np.mean([np.sqrt(4 / 2 * 2 / 2), np.sqrt(4 / 2 * 4 / 2)])  # FBGEMM in layer one, oneDNN in layer two
+    held = np.mean([np.sqrt(8 / 2 * 2 / 2), np.sqrt(8 / 2 * 4 / 2)])  # oneDNN alone
+    assert times["all instructions", ALIKE, "signed binary"] == pytest.approx(best)
+    assert times["AVX2 alone", ALIKE, "signed binary"] == pytest.approx(held)
+    assert times["AVX2 alone", ANY, "signed binary"] == pytest.approx(best)
+    assert times["AVX2 alone", BINARY, "signed binary"] == pytest.approx(np.sqrt(4 / 2 * 8 / 2))
+    assert ("all instructions", ANY, "signed binary") not in times.index
+    assert not any(over == BINARY and form == "binary" for _, over, form in times.index)
+
+
+def test_people_see_a_column_for_each_number_of_bits(table):
+    found = integers.times_summary(integers.times_table(table))
+    assert list(found) == ["may_use", "over", "form", "6 bits"]
+    assert list(found["over"]) == [ALIKE, ALIKE, BINARY, ALIKE, ALIKE, ANY, ANY, BINARY]
+    assert found["6 bits"].iloc[2] == "2.83 ± 0.00 (n=2)"
+
+
+def test_throughput_is_that_of_the_fastest(table):
+    found = integers.throughput_table(table).set_index(["may_use", "layer", "form"])
+    assert found.loc[("all instructions", "two", "binary"), "gmacs"] == 100 / 8
+    assert found.loc[("AVX2 alone", "one", ALIKE), "gmacs"] == 100 / 8
+    assert found.loc[("AVX2 alone", "one", ANY), "label"] == FBGEMM.label()
+    assert found.loc[("AVX2 alone", "one", ""), "gmacs"] == 100 / 16
+
+
+def test_the_figure_has_a_panel_for_each_layer_and_instruction_set(table):
+    figure = integers.fig_integers(integers.throughput_table(table))
+    assert [axis.get_title() for axis in figure.axes] == ["one", "two"] * 2
+    assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["all instructions", "AVX2 alone"]
+    assert [len(axis.lines) for axis in figure.axes] == [5 + 2, 5 + 2, 5 + 3, 5 + 3]
+    check(figure)
+    with pytest.raises(ValueError, match="fig_integers got an empty table"):
+        integers.fig_integers(DataFrame())
+
+
+def test_a_profile_without_the_study_has_no_table():
+    assert integers.integers_table(DataFrame()).empty
+    assert integers.integers_table(bench("auto").assign(study="layers")).empty
