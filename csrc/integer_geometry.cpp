@@ -100,8 +100,8 @@ IntegerTiles lay_out_tiles(const IntegerRequest& request, const IntegerGeometry&
 
 namespace {
 
-// Estimated cycles; infinite where tables are too large. The constants are guesses: on one core with AVX-512 the estimate
-// is 0.66 to 0.96 of what was measured.
+// Estimated cycles; infinite where tables are too large. The constants are guesses, for choices among geometries: on
+// cores with AVX-512 the estimate is 0.6 to 0.96 of what was measured.
 double cycles(const IntegerRequest& request, const MaskTable& table, int filters, int groups, int64_t line_count,
               int64_t copies, int pairs, const IntegerTiles& tiles, IntegerGeometry* g) {
   constexpr double kRow = 9, kStore = 1, kEntry = 0.35, kStep = 1.2, kFlush = 7;

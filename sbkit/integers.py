@@ -1,9 +1,9 @@
 """Integer activations: what `kernels.prepare` needs for them, and how raw sums become the next layer's activations.
 
 Activations are unsigned a-bit integers, a = 2 to 8, which a layer's scale turns into floats. Sums of them are exact.
-They go with the algorithms `dense`, `table` and `lookup` (tables of 16 masks in registers, with filters as lanes), the
-encodings "two_group" and, but with `dense`, "rewritten" ("auto": the cheaper), groups to 16 and weights of one scale;
-not with bias, relu, tune, or skip_zeros off.
+They go with the algorithms `dense`, `table` and `lookup` (tables of 16 masks in registers, with filters as lanes; "auto":
+the cheaper of the last two), the encodings "two_group" and, but with `dense`, "rewritten" ("auto": the cheaper), groups
+to 16 and weights of one scale; not with bias, relu, tune, or skip_zeros off.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sbkit.way import FLOAT_BITS, MOST_CHANNELS
 
 ENCODINGS_OF = {"dense": ("two_group",), "table": ("two_group", "rewritten"), "lookup": ("two_group", "rewritten")}
 """By algorithm that takes integer activations, how codes become sums: as in `kernels.prepare`."""
+FAST = ("table", "lookup")
+"""The algorithms of which `algorithm="auto"` takes the cheaper."""
 LEAST_BITS, MOST_BITS = 2, 8
 
 
@@ -68,8 +70,9 @@ def check_bits(activation_bits: Any) -> None:
 
 def check_options(algorithm: str, weight: QuantizedWeight, encoding: str, rounding: Any, **floats: Any) -> None:
     """Raises an error naming what integer activations do not go with; `floats` are options that only floats have."""
-    choice("algorithm with integer activations", algorithm, ENCODINGS_OF)
-    choice(f"encoding of {algorithm} with integer activations", encoding, (*ENCODINGS_OF[algorithm], "auto"))
+    choice("algorithm with integer activations", algorithm, (*ENCODINGS_OF, "auto"))
+    encodings = ENCODINGS_OF[FAST[0] if algorithm == "auto" else algorithm]
+    choice(f"encoding of {algorithm} with integer activations", encoding, (*encodings, "auto"))
     if encoding == "rewritten" and not weight.codes.all():
         raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
     if not one_scale(weight):

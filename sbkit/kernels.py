@@ -161,6 +161,8 @@ def prepare(
 ) -> Prepared:
     """Pack a layer's codes into the lists that an algorithm walks.
 
+    algorithm  one of those above; with integers `dense`, `table`, `lookup`, or "auto", the cheaper of the last two by a
+              cost model
     isa       "auto" (the widest usable) or one of `isas()`; `dense` is plain C++ and reports "scalar"
     encoding  "two_group": the +1 are added and the -1 subtracted, each group of one value summed for itself.
               "rewritten": 2 * (sum of the +1) - (sum of all), where all filters share the second sum; only for codes -1
@@ -180,7 +182,7 @@ def prepare(
     activation_bits  32: floats. 2 to 8: `conv2d` takes unsigned integers, uint8 below 2^activation_bits, and returns
               exact sums over codes times channel signs, int32 without scale; what goes with them is in `integers`
     rounding  with integers: return the next layer's activations, uint8, instead of sums
-    lane_bits with integers and `table`: 8 or 16 bits a position in a vector; 0: the cheaper by a cost model
+    lane_bits  with integers and `table`: 8 or 16 bits a position in a vector; 0: the cheaper by a cost model
 
     Raises ValueError naming the argument, its value and what is allowed, TypeError for a wrong type.
     """
@@ -270,11 +272,13 @@ def _pack_integers(
     options: dict[str, Any],
 ) -> Prepared:
     started = time.perf_counter()
-    encodings = (encoding,)
-    if encoding == "auto":
-        encodings = integers.ENCODINGS_OF[algorithm] if weight.codes.all() else ("two_group",)
-    found = {each: integers.pack(algorithm, weight, shape, each, rounding, **options) for each in encodings}
-    encoding, native = min(found.items(), key=lambda item: item[1].cost)
+    found = []
+    for each in integers.FAST if algorithm == "auto" else (algorithm,):
+        encodings = (encoding,)
+        if encoding == "auto":
+            encodings = integers.ENCODINGS_OF[each] if weight.codes.all() else ("two_group",)
+        found += [(each, own, integers.pack(each, weight, shape, own, rounding, **options)) for own in encodings]
+    algorithm, encoding, native = min(found, key=lambda plan: plan[2].cost)
     own = {name: options[name] for name in ("threads", "activation_bits")} | {"rounding": rounding, "skip_zeros": True}
     own |= {"bias": np.zeros(shape.K, np.float32), "relu": False}
     isa = "scalar" if algorithm == "dense" else options["isa"]

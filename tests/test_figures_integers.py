@@ -31,7 +31,8 @@ def bench(*isas):
     rows = [
         {"name": f"a-{isa}", "study": "integers", "shapes": "resnet18", "threads": 1, "batch": 1, "layer": layer}
         | {"config": {"isa": isa} if isa != "auto" else {}, "way": way.options(), "round_ms": list(rounds)}
-        | {"isa": isa if way is ONEDNN and isa != "auto" else "", "median_ms": float(np.median(rounds))}
+        | {"isa": isa if way is ONEDNN and isa != "auto" else "", "min_ms": min(rounds)}
+        | {"median_ms": float(np.median(rounds))}
         | {"gmacs": 100 / float(np.median(rounds)), "flagged": False, "provenance_cpu": "x"}
         | {"provenance_isa": isa, "provenance_started_utc": "2026-01-01"}
         for isa in isas
@@ -47,13 +48,15 @@ def table():
 
 
 def test_ratios_are_of_the_fastest_in_each_layer_and_round(table):
-    times = integers.times_table(table).set_index(["may_use", "over", "form"])["times"]
+    table = integers.times_table(table).set_index(["may_use", "over", "form"])
+    times = table["rounds"]
     best = np.mean([np.sqrt(4 / 2 * 2 / 2), np.sqrt(4 / 2 * 4 / 2)])  # FBGEMM in layer one, oneDNN in layer two
     held = np.mean([np.sqrt(8 / 2 * 2 / 2), np.sqrt(8 / 2 * 4 / 2)])  # oneDNN alone
     assert times["all instructions", ALIKE, "signed binary"] == pytest.approx(best)
     assert times["AVX2 alone", ALIKE, "signed binary"] == pytest.approx(held)
     assert times["AVX2 alone", ANY, "signed binary"] == pytest.approx(best)
     assert times["AVX2 alone", BINARY, "signed binary"] == pytest.approx(np.sqrt(4 / 2 * 8 / 2))
+    assert table.loc[("all instructions", ALIKE, "signed binary"), "times"] == pytest.approx(np.sqrt(4 / 2 * 2 / 2))
     assert ("all instructions", ANY, "signed binary") not in times.index
     assert not any(over == BINARY and form == "binary" for _, over, form in times.index)
 
@@ -62,7 +65,7 @@ def test_people_see_a_column_for_each_number_of_bits(table):
     found = integers.times_summary(integers.times_table(table))
     assert list(found) == ["may_use", "over", "form", "6 bits"]
     assert list(found["over"]) == [ALIKE, ALIKE, BINARY, ALIKE, ALIKE, ANY, ANY, BINARY]
-    assert found["6 bits"].iloc[2] == "2.83 ± 0.00 (n=2)"
+    assert found["6 bits"].iloc[2] == "2.83; 2.83 ± 0.00 (n=2)"
 
 
 def test_throughput_is_that_of_the_fastest(table):

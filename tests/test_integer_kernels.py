@@ -252,6 +252,24 @@ def test_operations_are_an_independent_count(scheme, algorithm, encoding):
     assert prepared.operations == (sum(prepared.adds.values()), 0)
 
 
+@isas
+@pytest.mark.parametrize("bits", (4, 8))
+@pytest.mark.parametrize("scheme", ("binary", "masks"))
+def test_auto_takes_the_cheapest(scheme, bits, isa):
+    shape = ConvShape(32, 9, 9, 40)
+    weight = weight_of(scheme, shape)
+    plans = [
+        kernels.prepare(algorithm, weight, shape, activation_bits=bits, isa=isa, encoding=encoding)
+        for algorithm in ("table", "lookup")
+        for encoding in (("two_group", "rewritten") if scheme == "binary" else ("two_group",))
+    ]
+    cheapest = min(plans, key=lambda plan: plan._native.cost)
+    prepared = assert_exact(weight, shape, bits, algorithm="auto", isa=isa, encoding="auto")
+    assert (prepared.algorithm, prepared.encoding) == (cheapest.algorithm, cheapest.encoding)
+    if not (isa == "avx512" and bits == 4):
+        assert prepared.algorithm == "table", "no other ISA has the instructions of lookup, and 8 bits fill a byte"
+
+
 SHAPE = ConvShape(4, 5, 5, 3)
 WEIGHT = weight_of("signed_binary", SHAPE)
 ROUNDING = Rounding(np.ones(3), np.zeros(3))
@@ -268,6 +286,20 @@ ROUNDING = Rounding(np.ones(3), np.zeros(3))
             ValueError,
             "algorithm with integer activations = 'dataflow'; allowed: dense, table",
         ),
+        *(
+            (
+                {"algorithm": name, "activation_bits": 32},
+                ValueError,
+                f"algorithm = '{name}'; allowed: dense, sparse, ta",
+            )
+            for name in ("auto", "lookup")
+        ),
+        (
+            {"algorithm": "auto", "encoding": "signed"},
+            ValueError,
+            "encoding of auto with integer activations = 'signed'",
+        ),
+        ({"algorithm": "auto", "lane_bits": 8}, ValueError, "lane_bits of lookup = 8; allowed: 0"),
         ({"encoding": "signed"}, ValueError, "encoding of table with integer activations = 'signed'; allowed"),
         ({"encoding": "rewritten"}, ValueError, "'rewritten' with codes that hold 0"),
         ({"weight": QuantizedWeight(WEIGHT.codes, negative_scale=np.full(3, 2))}, ValueError, "two scales"),
