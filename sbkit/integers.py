@@ -1,9 +1,9 @@
 """Integer activations: what `kernels.prepare` needs for them, and how raw sums become the next layer's activations.
 
 Activations are unsigned a-bit integers, a = 2 to 8, which a layer's scale turns into floats. Sums of them are exact.
-They go with the algorithms `dense`, `table` and `lookup` (tables of 16 masks in registers, with filters as lanes; "auto":
-the cheaper of the last two), the encodings "two_group" and, but with `dense`, "rewritten" ("auto": the cheaper), groups
-to 16 and weights of one scale; not with bias, relu, tune, or skip_zeros off.
+They go with the algorithms `dense`, `table` and `lookup` (tables of 16 masks in registers, with filters as lanes), and
+"auto", the cheaper of the last two; the encodings "two_group" and, but with `dense`, "rewritten" ("auto": the cheaper);
+groups to 16 and weights of one scale; not with bias, relu, tune, or skip_zeros off.
 """
 
 from __future__ import annotations

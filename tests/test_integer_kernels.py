@@ -297,7 +297,7 @@ ROUNDING = Rounding(np.ones(3), np.zeros(3))
         (
             {"algorithm": "auto", "encoding": "signed"},
             ValueError,
-            "encoding of auto with integer activations = 'signed'",
+            "encoding of auto with integer activations",
         ),
         ({"algorithm": "auto", "lane_bits": 8}, ValueError, "lane_bits of lookup = 8; allowed: 0"),
         ({"encoding": "signed"}, ValueError, "encoding of table with integer activations = 'signed'; allowed"),

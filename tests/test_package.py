@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "integers": {"checks", "conv", "encodings", "way", "_kernels"},
     "kernels": {"checks", "conv", "encodings", "integers", "way", "_kernels"},
     "inference": {"checks", "conv", "kernels", "models"},
-    "bench": BOTTOM | {"cpu", "inference", "kernels", "models", "quantizers", "repetition"},
+    "bench": BOTTOM | {"cpu", "inference", "integers", "kernels", "models", "quantizers", "repetition"},
     "energy": {"checks", "conv", "schemes"},
     "evidence": BOTTOM | {"energy", "repetition"},
     "figures": BOTTOM | {"energy", "evidence"},

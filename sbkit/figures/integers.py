@@ -140,9 +140,10 @@ def fig_integers(table: DataFrame) -> Figure:
     for row, may_use in zip(axes, uses, strict=True):
         for axis, layer in zip(row, layers, strict=True):
             _panel(axis, table[(table["may_use"] == may_use) & (table["layer"] == layer)])
-            axis.set_title(layer)
         row[0].set_ylabel(may_use)
         row[0].set_ylim(0)
+    for axis, layer in zip(axes[0], layers, strict=True):
+        axis.set_title(layer)
     figure.supxlabel("activation bits", fontsize=8)
     figure.supylabel("dense-equivalent GMAC/s", fontsize=8)
     forms = [form for form in FORMS.values() if form in set(table["form"])]
