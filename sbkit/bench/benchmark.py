@@ -49,7 +49,7 @@ def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Reco
     metrics = measure(config)
     timed = {row["way"]["algorithm"] for row in metrics["timings"]} & (PEERS.keys() - {"torch"})
     extra = {
-        "isa": ", ".join(sorted({row.get("isa") or "" for row in metrics["timings"]} - {""})),
+        "isa": ", ".join(sorted({row.get("isa") or "" for row in metrics["timings"] if "scheme" in row["way"]} - {""})),
         "caches": "warm",
         "peers": {peer: importlib.metadata.version(peer) for peer in sorted(timed)},
     }
@@ -77,6 +77,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     A row of timings holds, beside what BASELINE names,
       layer, C, H, W, K, batch, model   what ran; of a network, layer is "network" and K the number of classes
       way, on_threads                   how it ran, `Way.options()`, and on how many threads
+      isa                               of our kernels; of a library what it was held to, empty where to nothing
       chosen_group                      channels per table or tile that the plan chose; 0 where there are none
       median_ms, round_ms               median of the rounds' medians, and those medians
       iqr_ms, min_ms, flagged           over all blocks of all rounds; flagged: iqr above 10 % of the median
