@@ -65,6 +65,12 @@ def _fastest(table: DataFrame, *forms: str) -> DataFrame:
     return found.loc[found.groupby(benchmarks.PLACE, sort=False)["min_ms"].idxmin()]
 
 
+def _with_more(timings: DataFrame) -> DataFrame:
+    """The fastest int8 library of each layer if one with more instructions is faster somewhere, else nothing."""
+    fastest = _fastest(timings, ALIKE, ANY)
+    return fastest.assign(form=ANY) if (fastest["form"] == ANY).any() else fastest[:0]
+
+
 def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, DataFrame]]:
     """`may_use`, bits, the reference's name, and the fastest timings of a form of ours and of the reference."""
     for (may_use, bits, form), _ in table[table["form"].isin(FORMS.values())].groupby(
@@ -73,8 +79,8 @@ def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, Data
         alike = table[table["may_use"] == may_use]
         ours = alike[alike["activation_bits"] == bits]
         yield may_use, bits, ALIKE, _fastest(ours, form), _fastest(alike, ALIKE)
-        if (alike["form"] == ANY).any():
-            yield may_use, bits, ANY, _fastest(ours, form), _fastest(alike, ALIKE, ANY)
+        if len(more := _with_more(alike)):
+            yield may_use, bits, ANY, _fastest(ours, form), more
         if form.startswith("signed binary"):
             yield may_use, bits, BINARY, _fastest(ours, form), _fastest(ours, "binary")
 
@@ -83,9 +89,9 @@ def times_table(table: DataFrame) -> DataFrame:
     """How many times as fast as a reference ours are, the geometric mean of the layers, from `integers_table`.
 
     A row for each of `may_use`, activation bits, form and reference (`over`): ALIKE, the fastest library in 8 bits of
-    those with the same instructions; ANY, of all; BINARY, the fastest way of binary with as many
-    bits. Ours is the fastest of its ways in each layer. `times` is by least times; `rounds` and its 95 % half width
-    are over rounds by their medians, each round's ratio taken within the round.
+    those with the same instructions; ANY, of all, if another one is faster in a layer; BINARY, the fastest way of
+    binary with as many bits. Ours is the fastest of its ways in each layer. `times` is by least times; `rounds` and its
+    95 % half width are over rounds by their medians, each round's ratio taken within the round.
     """
     rows = []
     for may_use, bits, over, ours, reference in _contests(table):
@@ -114,15 +120,12 @@ def times_summary(times: DataFrame) -> DataFrame:
 def throughput_table(table: DataFrame) -> DataFrame:
     """The fastest of each form, layer and number of bits, from `integers_table`: dense-equivalent GMAC/s, and its way.
 
-    Libraries have a row for each layer: ALIKE; ANY where there are libraries with more instructions; the fastest of
+    Libraries have a row for each layer: ALIKE; ANY where a library with more instructions is faster; the fastest of
     all in floats, ours included, with the form "".
     """
     parts = []
-    for (_, form, bits), timings in table.groupby(["may_use", "form", "activation_bits"], sort=False):
-        parts.append(_fastest(timings, form))
-        if form == ANY:
-            alike = table[(table["may_use"] == timings["may_use"].iloc[0]) & (table["activation_bits"] == bits)]
-            parts[-1] = _fastest(alike, ANY, ALIKE).assign(form=ANY)
+    for (may_use, form, _), timings in table.groupby(["may_use", "form", "activation_bits"], sort=False):
+        parts.append(_with_more(table[table["may_use"] == may_use]) if form == ANY else _fastest(timings, form))
     columns = ["may_use", "layer", "form", "scheme", "activation_bits", "label", "gmacs", "min_ms", "median_ms"]
     found = pd.concat(parts, ignore_index=True)
     return found.assign(gmacs=found["gmacs"] * found["median_ms"] / found["min_ms"])[columns]
