@@ -186,7 +186,10 @@ CHANGES = {
     ),
     "template": ({"sbkit/page/page.html.jinja": ("\n", "\n<!-- edited -->\n")}, PAGE),
     "title": ({"notebooks/experiments.toml": ("digits 8x8", "digits")}, READERS),
-    "training parameter": ({"notebooks/experiments.toml": ("epochs = 2", "epochs = 1")}, TRAINING),
+    "parameters": (
+        {"notebooks/experiments.toml": ("epochs = 2\n\n[smoke.train]", "epochs = 1\n\n[smoke.train]")},
+        TRAINING,
+    ),
     "benchmark parameter": ({"notebooks/experiments.toml": ("min_run_ms = 1.0", "min_run_ms = 2.0")}, ONE_BENCHMARK),
     "training": ({"sbkit/training/loop.py": ("\n", "\n# edited\n")}, TRAINING),
     "kernels": ({"csrc/rows.cpp": ("\n", "\n// edited\n")}, ONE_BENCHMARK | {"bench": len(BENCHMARKS)}),
