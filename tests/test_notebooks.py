@@ -10,7 +10,7 @@ from pathlib import Path
 import papermill
 import pytest
 
-from sbkit.notebook import FORMATS, Run, expand, load_catalogue, load_experiments
+from sbkit.notebook import FORMATS, Run, expand, load_catalogue, load_experiments, render
 from sbkit.notebook.parameters import parse_parameters
 
 ROOT = Path(__file__).parents[1]
@@ -185,6 +185,9 @@ def test_few_records_are_enough_to_draw(execute, tmp_path, monkeypatch, kept, dr
         source = ROOT / "results" / "reference" / "quick" / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copied)
     monkeypatch.setenv("SBKIT_ROOT", str(tmp_path))
+    figure = render.figure  # to PNG alone takes a third of the time
+    monkeypatch.setattr(render, "figure", lambda draw, _, *labels: figure(draw, ("png",), *labels))
+    monkeypatch.setitem(FORMATS, "figures", ("png", "csv"))
     expected = Run("reference/quick", name="", save=True, configs=(), root=tmp_path).drawn()
     for reader in dict.fromkeys(entry["notebook"] for entry in expected.values()):
         execute(tmp_path / "notebooks" / f"{reader}.ipynb", profile="reference/quick", save=True)

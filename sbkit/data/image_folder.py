@@ -18,6 +18,7 @@ import mmap
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -273,15 +274,17 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
     """uint8 pixels of a file, read where they are used. What is written to them stays in this process's memory.
 
     Linux would count a mapping that takes writes as memory in use, unless it is told not to reserve any. Where it does
-    so nevertheless (strict overcommit), the mapping takes no writes, and torch warns of that.
+    so nevertheless (strict overcommit), the mapping takes no writes. No tensor can refuse them: a warning says so.
     """
     flags = mmap.MAP_PRIVATE | (0x4000 if sys.platform == "linux" else 0)  # MAP_NORESERVE, which Python 3.13 names
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, warnings.catch_warnings():
         size = file.fileno(), math.prod(shape)
         try:
             pixels = mmap.mmap(*size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise
+            log.warning("%s is too large to be mapped for writing here: a write to it would end the process", path)
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch, without the name
             pixels = mmap.mmap(*size, flags=flags, prot=mmap.PROT_READ)
-    return torch.frombuffer(pixels, dtype=torch.uint8).view(shape)
+        return torch.frombuffer(pixels, dtype=torch.uint8).view(shape)
