@@ -21,7 +21,7 @@ STREAM_BITS = MOST_BITS
 
 
 class LearnedStep(nn.Module):
-    """Quantizes activations x (N, ...) of any shape; computes in float32 and returns float32.
+    """Quantizes activations x (N, ...) of any shape, in their dtype.
 
     The parameter is the step's logarithm, which keeps the step positive: the published recipe is for SGD, while Adam
     moves every parameter by about its learning rate at first, more than a whole step of 8 bits.
@@ -42,8 +42,7 @@ class LearnedStep(nn.Module):
         return self.log_step.exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return _Rounded.apply(x.float(), self.step, self.low, self.high)
+        return _Rounded.apply(x, self.log_step, self.low, self.high)
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
@@ -56,20 +55,25 @@ class LearnedStep(nn.Module):
 
 
 class _Rounded(torch.autograd.Function):
+    """The formula above, of the step's logarithm. With gx the gradient of x, the sum of g (round(x / step) - x / step)
+    over what lies within the limits and of g times a limit over the rest is that of g q less that of gx x / step.
+    """
+
     @staticmethod
-    def forward(ctx, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-        ctx.save_for_backward(x, step)
-        ctx.limits = low, high
-        return (x / step).round_().clamp_(low, high).mul_(step)
+    def forward(ctx, x: Tensor, log_step: Tensor, low: int, high: int) -> Tensor:
+        step = float(log_step.exp())
+        q = (x / step).round_().clamp_(low, high)
+        ctx.save_for_backward(x, q)
+        ctx.step, ctx.low, ctx.high = step, low, high
+        return q * step
 
     @staticmethod
     def backward(ctx, g: Tensor):
-        (x, step), (low, high) = ctx.saved_tensors, ctx.limits
-        ratio = x / step
-        inside = (ratio >= low) & (ratio <= high)
-        error = torch.where(inside, ratio.round() - ratio, ratio.clamp(low, high))
-        features = x[0].numel()
-        return g * inside, (g * error).sum() / math.sqrt(features * high), None, None
+        (x, q), step = ctx.saved_tensors, ctx.step
+        # Zero where x is at most the second argument or at least the third: no x of a ReLU is beyond 0.
+        gx = torch.ops.aten.hardtanh_backward(g, x, ctx.low * step - 1e-38, ctx.high * step)
+        of_step = (g * q).sum(dtype=torch.float32) - (gx * x).sum(dtype=torch.float32) / step
+        return gx, of_step * step / math.sqrt(x[0].numel() * ctx.high), None, None
 
 
 @torch.no_grad()
