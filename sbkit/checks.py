@@ -37,9 +37,10 @@ def number(name: str, value: Any, least: float, most: float | None = None) -> No
 
 def stem(name: str, value: Any) -> None:
     """Raises ValueError unless the value can be the stem of a file: a name of one word that names no other folder."""
-    if not isinstance(value, str) or not _STEM.fullmatch(value):
+    if not isinstance(value, str) or not _STEM.fullmatch(value) or value.endswith(".partial"):
         raise ValueError(
-            f"{name} = {value!r}; allowed: up to 100 letters, digits, '_', '.', '-', the first a letter or digit"
+            f"{name} = {value!r}; allowed: up to 100 letters, digits, '_', '.', '-', the first a letter or digit, "
+            "and no '.partial' at the end, which marks unfinished files"
         )
 
 

@@ -584,9 +584,15 @@ def test_links_and_names_are_followed_or_refused(tmp_path):
     (tree / "train" / "b").symlink_to(tree / "elsewhere")
     Path(os.fsdecode(os.fsencode(tree / "train" / "a") + b"/\xff.png")).write_bytes(red)
     assert data.load(wild, root=tmp_path).y_train.tolist() == [0, 0, 0, 1]
-    (tree / "label.txt").write_bytes(b"\xff")
-    with pytest.raises(ValueError, match=r"label\.txt is not UTF-8"):
-        data.load(wild, root=tmp_path)
+    for text, message in (
+        (b"\xff", r"label\.txt is not UTF-8"),
+        (b"a\nb", r"label 'a\\nb' of .* not one line"),
+    ):
+        (tree / "label.txt").write_bytes(text)
+        with pytest.raises(ValueError, match=message):
+            data.load(wild, root=tmp_path)
+    (tree / "label.txt").write_text("\n")
+    assert data.load(wild, root=tmp_path).label == tree.name
     a = tree / "train" / "a"
     for name, message, make in (
         ("loop", "a/loop leads back to a folder", lambda path: path.symlink_to(a)),

@@ -193,6 +193,9 @@ def test_a_diverging_run_says_so():
         ({"activation_bits": 1}, "activation_bits = 1; allowed: an integer from 2 to 8"),
         ({"validation_images": -1}, "validation_images = -1; allowed: an integer >= 0"),
         ({"l1": math.inf}, "l1 = inf; allowed"),
+        ({"seed": 2**32}, "seed = 4294967296; allowed: an integer from 0 to 4294967295"),
+        ({"dataset": 5}, "dataset = 5; allowed: a name or path"),
+        ({"start_from": None}, "start_from = None; allowed: a name or path"),
     ],
 )
 def test_a_wrong_recipe_is_refused_at_construction(options, message):
@@ -373,12 +376,17 @@ def test_a_damaged_checkpoint_is_refused_by_its_name_with_the_right_advice(kept,
             train(replace(TINY, **{option: str(file)}), SIGNED, **QUIET)
 
 
+ODD = [torch.ones(2, dtype=dtype) for dtype in (torch.float16, torch.int32, torch.complex64)]
+ODD += [torch.ones(2).to_sparse(), torch.ones(2, device="meta")]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"model": [1]}, "is not the checkpoint of a finished run"),
         ({"model": {"weight": torch.tensor([1, math.nan])}}, "holds weights that are not finite"),
         ({"model": {"weight": 1}}, "holds weights that are not finite"),
+        *(({"model": {"weight": weight}}, "holds weights that are not finite float32 numbers") for weight in ODD),
         ({"train_config": {"options": 1}}, "is of another version of sbkit: .*options"),
         ({"train_config": {"model": "resnet9"}}, "is of another version of sbkit: model = 'resnet9'; allowed"),
         ({"quantizer_config": None}, "is of another version of sbkit: .*mapping"),

@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 def find(root: Path, tree: Path, image_size: int) -> Dataset:
     """The images of `tree` in `image_size` pixels: centre square, mean over areas, enlarged where they are smaller.
 
-    0 leaves them as they are, which must then be one size. A file `tree/label.txt` may hold the name for figures, which
-    otherwise is the folder's. Images are grey where all are, otherwise RGB: upright as EXIF says, 16 bits brought to 8,
-    transparent pixels on white, of animations the first picture, colour profiles not applied. What is hidden, a
-    system's or no image by its name is left out with a warning.
+    0 leaves them as they are, which must then be one size. A file `tree/label.txt` may hold the name for figures, one
+    line; otherwise it is the folder's. Images are grey where all are, otherwise RGB: upright as EXIF says, 16 bits
+    brought to 8, transparent pixels on white, of animations the first picture, colour profiles not applied. What is
+    hidden, a system's or no image by its name is left out with a warning.
     Raises FileNotFoundError for a folder without images, ValueError for what cannot be read or converted.
     """
     classes, parts = _listed(tree)
@@ -74,9 +74,12 @@ def find(root: Path, tree: Path, image_size: int) -> Dataset:
 def _label(tree: Path) -> str:
     path = tree / "label.txt"
     try:
-        return path.read_text(encoding="utf-8").strip() if path.exists() else tree.resolve().name
+        label = (path.read_text(encoding="utf-8").strip() if path.exists() else "") or tree.resolve().name
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+    if not label.isprintable():
+        raise ValueError(f"the label {label!r} of {tree} is not one line of printable text; write one into {path}")
+    return label
 
 
 # The images of a folder
