@@ -21,6 +21,9 @@ endif
 CONDA_BIN := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -I -c 'import sys, pathlib, sbkit; \
 	sys.exit(not pathlib.Path(sbkit.__file__).parent.samefile("sbkit"))' 2>/dev/null && echo "$$CONDA_PREFIX/bin")
 LOCK = "$(PYTHON)" workflow/lock.py .lock
+
+# What is installed and what builds it; pip has called the second by the second name since version 25.3.
+PINNED = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake tabulate
 
 ifneq ($(origin BIN),command line)
@@ -87,7 +90,7 @@ SANITIZED = ASAN_OPTIONS=detect_leaks=0 \
 	"$(BIN)/python" -S -P
 
 sanitize: setup  ## the tests of the kernels under GCC's address and undefined-behaviour sanitizers
-	CXX="$(CXX)" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	$(PINNED) CXX="$(CXX)" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target build/sanitize/package -C build-dir=build/sanitize/cmake -C cmake.define.SBKIT_SANITIZE=ON .
 	$(SANITIZED) -c 'from sbkit import kernels; assert "-fsanitize=address" in kernels.build_info()["flags"]'
 	exec env $(SANITIZED) -m pytest --capture=sys tests/test_kernels.py $(ARGS)
@@ -125,8 +128,7 @@ export OWN_CODE
 .venv/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	@command -v "$${CXX:-c++}" >/dev/null || { echo "sbkit needs a C++17 compiler; found none named $${CXX:-c++} (set CXX)"; exit 1; }
 	@$(MAKE) --no-print-directory venv VENV=.venv COSTS="2 to 5 minutes and 2 GB"
-	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-		.venv/bin/python -m pip install --disable-pip-version-check -e '.[test]'
+	$(PINNED) .venv/bin/python -m pip install --disable-pip-version-check -e '.[test]'
 	@touch $@
 
 .venv-figures/.installed: constraints.txt
