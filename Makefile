@@ -20,7 +20,7 @@ endif
 CONDA_BIN := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -I -c 'import sys, pathlib, sbkit; \
 	sys.exit(not pathlib.Path(sbkit.__file__).parent.samefile("sbkit"))' 2>/dev/null && echo "$$CONDA_PREFIX/bin")
 LOCK = "$(PYTHON)" workflow/lock.py .lock
-LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake tabulate
+LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake
 
 ifneq ($(origin BIN),command line)
 ifneq ($(CONDA_BIN),)

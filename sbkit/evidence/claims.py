@@ -15,8 +15,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from sbkit.checks import choice, number
-from sbkit.evidence import tables
+from sbkit.checks import choice, named, number, tables
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures import MEASURES, Measurer, prepared
 from sbkit.evidence.paper import PAPER
@@ -43,10 +42,14 @@ A count is exact. The accelerator model has no interval: in brackets stands the 
 changed, one at a time. No interval is corrected for the number of claims.
 """
 
-_CLAIM = ("id", "text", "paper", "margin", "setting", "source", "how", "measure", "notebook")
-_OPTIONAL = ("neutral", "kind", "better", "arguments", "command", "headline", "restates")
-_STATEMENT = ("id", "text", "paper", "margin", "measure", "source", "remark")
-_ITEM = ("item", "content", "setting", "claims", "note")
+_STATEMENT = dict.fromkeys(("id", "text", "paper", "measure", "source", "remark"), str) | {
+    "margin": int | float,
+    "arguments": dict,
+}
+_OPTIONAL = {"neutral": int | float, "restates": list} | dict.fromkeys(("kind", "better", "command", "headline"), str)
+_CLAIM = _STATEMENT | dict.fromkeys(("setting", "how", "notebook"), str) | _OPTIONAL
+_CLAIM.pop("remark")
+_ITEM = dict.fromkeys(("item", "content", "setting", "note"), str) | {"claims": list}
 
 
 def load_claims(path: str | Path) -> list[dict[str, Any]]:
@@ -63,16 +66,16 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
       restates   ids of other claims of the paper that are the same number
     Raises ValueError naming the claim, the key, its value and what is allowed.
     """
-    claims = tables.load(path, "claim", _CLAIM, _OPTIONAL)
+    claims = tables(Path(path), "claim", _CLAIM, {"arguments", *_OPTIONAL}, key="id")
     ids = [name for claim in claims for name in (claim["id"], *claim.get("restates", ()))]
     for claim in claims:
-        with tables.named("claim", claim["id"]):
+        with named(f"claim {claim['id']}"):
             _check_measured(claim)
             choice("kind", claim.get("kind", "effect"), KINDS)
             if claim.get("kind") == "level":
                 choice("better", claim.get("better"), ("higher", "lower"))
             if claim["measure"] and "kind" not in claim:
-                tables.finite("neutral", claim.get("neutral"))
+                number("neutral", claim.get("neutral"))
             for name in claim.get("restates", ()):
                 if ids.count(name) > 1:
                     raise ValueError(f"restates = {name!r}; allowed: an id that no other claim has or restates")
@@ -195,9 +198,9 @@ def load_statements(path: str | Path, kind: str) -> list[dict[str, Any]]:
     source, remark (of a contradiction: what may explain it). Raises ValueError naming the table and what is wrong.
     """
     choice("kind", kind, ("contradiction", "identity"))
-    statements = tables.load(path, kind, _STATEMENT, ("arguments",))
+    statements = tables(Path(path), kind, _STATEMENT, ("arguments",), key="id")
     for statement in statements:
-        with tables.named(kind, statement["id"]):
+        with named(f"{kind} {statement['id']}"):
             _check_measured(statement)
     return statements
 
@@ -222,7 +225,7 @@ def load_inventory(path: str | Path) -> list[dict[str, Any]]:
     Keys: item ("Fig. 4", as the catalogue's `paper` names it), content, setting, claims (ids of claims and statements
     that it carries; "C8" stands for C8-binary and the like too), note (may be empty).
     """
-    return tables.load(path, "item", _ITEM)
+    return tables(Path(path), "item", _ITEM, key="item")
 
 
 def inventory_table(

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from sbkit.evidence import benchmarks, codes
+from sbkit.evidence import codes
 from sbkit.evidence.codes import Form, Weights
-from sbkit.evidence.paper import PAPER, reduction
+from sbkit.evidence.paper import PAPER
 from sbkit.figures import layout, style
 from sbkit.schemes import SCHEMES
 from sbkit.way import ENCODINGS, KERNELS, Way
@@ -179,59 +179,22 @@ def _reduction_bars(axis: Axes, rows: DataFrame) -> None:
 _COUNTED = ("dataflow", "table")
 
 
-def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
-    """The paper's arithmetic reductions beside ours: a row per layer, scheme, encoding and origin of the codes.
-
-    `codes` are random ones of a benchmark of layers (the exact counts of its plans) or the trained ones of
-    `codes.operations_table` (the mean over layers and runs), where either has a layer of that shape.
-    """
-    found = []
-    if len(operations):
-        found.append(operations[(operations["R"] == 3) & (operations["S"] == 3)].assign(codes="trained"))
-    if len(bench):
-        plain = benchmarks.is_ours(bench) & (bench[["regions", "codebook_bits", "group"]] == 0).all(axis=1)
-        found.append(bench[plain].assign(codes="random", reduction=bench["best_reduction"]))
-    if not found:
-        return DataFrame()
-    counted = pd.concat(found)
-    counted = counted[(counted["K"] == counted["C"]) & counted["algorithm"].isin(_COUNTED)]
-    paper = [reduction(row.scheme, row.C) for row in counted.itertuples()]
-    form = counted["algorithm"] + counted["skip_zeros"].map({True: "", False: ", zeros kept"})
-    counted = counted.assign(form=form, paper=paper).dropna(subset="paper")
-    counted["density"] = counted.groupby(["C", "scheme", "codes"])["density"].transform("mean")
-    counted["layer"] = [f"[3, 3, {C}, {C}]" for C in counted["C"]]
-    counted["scheme"] = [SCHEMES[key].label for key in counted["scheme"]]
-    counted["encoding"] = pd.Categorical(counted["encoding"].map(ENCODINGS), list(ENCODINGS.values()))
-    place = ["C", "layer", "scheme", "codes", "encoding", "density", "paper"]
-    wide = counted.pivot_table(index=place, columns="form", values="reduction", aggfunc="mean", observed=True)
-    forms = [algorithm + zeros for algorithm in _COUNTED for zeros in ("", ", zeros kept")]
-    return wide.reindex(columns=forms).reset_index().rename_axis(columns=None).drop(columns="C")
-
-
 def layer_reductions(bench: DataFrame) -> DataFrame:
     """Arithmetic reduction of every layer of a network, from a benchmark of the study of operations.
 
-    A row per network, distinct layer and way, and in place of a layer "all" for those of the network together. `count`
-    is how often the network has the layer. `paper` is the paper's value, where it names the layer and the form.
-    Empty without such a benchmark.
+    A row per network, distinct layer and way. `count` is how often the network has the layer, and `paper` the paper's
+    value, where it names the layer and the form. Empty without such a benchmark.
     """
     if bench.empty:
         return DataFrame()
-    table = bench.rename(columns={"shapes": "network"})
-    table["dense"] = 2 * table["macs"] * table["count"]
-    table["own"] = (table["adds"] + table["multiplies"]) * table["count"]
-    way = ["label", "algorithm", "scheme", "encoding", "skip_zeros"]
-    tables = []
-    for network, layers in table.groupby("network", sort=False):
-        whole = layers.groupby(way, sort=False, as_index=False)[["count", "dense", "own"]].sum()
-        tables += [layers, whole.assign(network=network, layer="all", K=0, C=0)]
-    found = pd.concat(tables, ignore_index=True)
-    paper = [
+    table = bench.rename(columns={"shapes": "network"}).astype({"count": int})
+    table["reduction"] = 2 * table["macs"] / (table["adds"] + table["multiplies"])
+    table["paper"] = [
         codes.paper_reduction(row.scheme, int(row.C) if row.C == row.K else 0, Form(row.algorithm, row.encoding))
-        for row in found.itertuples()
+        for row in table.itertuples()
     ]
-    found = found.assign(reduction=found["dense"] / found["own"], paper=paper).astype({"count": int})
-    return found[["network", "layer", "count", *way, "density", "reduction", "paper"]]
+    way = ["label", "algorithm", "scheme", "encoding", "skip_zeros"]
+    return table[["network", "layer", "count", *way, "density", "reduction", "paper"]]
 
 
 _LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 1), "codebook": (6, 2, 1, 2)}
@@ -246,7 +209,7 @@ def fig_reductions_layers(table: DataFrame) -> Figure:
     and +1 apart; whether it skips zeros there it does not say.
     """
     network = table["network"].iloc[0]
-    table = table[(table["network"] == network) & (table["layer"] != "all")]
+    table = table[table["network"] == network]
     layers = table.drop_duplicates("layer")
     table = table.assign(x=table["layer"].map({layer: place for place, layer in enumerate(layers["layer"])}))
     algorithms = [algorithm for algorithm in _COUNTED if algorithm in set(table["algorithm"])]

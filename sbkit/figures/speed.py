@@ -6,16 +6,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
-from sbkit import records
 from sbkit.designs import DESIGNS
 from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import PLACE
@@ -127,28 +124,6 @@ def training_table(steps: DataFrame) -> DataFrame:
                 | {"overhead_percent": mean, "half_width_percent": half_width}
             )
     return DataFrame(rows)
-
-
-def roofline_table(layers: DataFrame) -> DataFrame:
-    """Throughput per layer beside what the machine allows: 1e9 dense-equivalent multiply-accumulates a second.
-
-    One row per layer for the best fp32 contender and, of each scheme with one sign a filter, its fastest encoding by
-    `table`. `bound_gmacs` is what the table's loads and adds alone would allow, `fraction` is `gmacs` over it, and
-    `fma_gmacs` the peak of fp32 multiply-accumulates of one core. Empty where the benchmark recorded no bound.
-    """
-    if layers.empty or not layers["bound_ms"].notna().any():
-        return DataFrame()
-    speed = speed_table(layers)
-    peaks = {path: records.load(path).metrics["peaks"]["fma_gmacs"] for path in layers["path"].unique()}
-    bounded = speed[speed["bound_ms"].notna() & (speed["regions"] == 0)]
-    fastest = bounded.loc[bounded.groupby([*PLACE, "scheme"], sort=False)["median_ms"].idxmin()]
-    chosen = pd.concat([speed[speed["reference_fp32"]], fastest])
-    columns = [*PLACE, "way", "label", "algorithm", "scheme", "encoding", "precision", "chosen_group", "median_ms"]
-    return chosen[[*columns, "gmacs"]].assign(
-        bound_gmacs=chosen["gmacs"] / chosen["roofline_fraction"],
-        fraction=chosen["roofline_fraction"],
-        fma_gmacs=layers["path"].map(peaks),
-    )
 
 
 def network_table(networks: DataFrame) -> DataFrame:
@@ -349,38 +324,4 @@ def fig_speedup(table: DataFrame) -> Figure:
         layout.handle("geometric mean of the layers", marker="|", color="black", markersize=7),
     ]
     layout.head(figure, "How much faster than a reference; right of the line is faster", handles)
-    return figure
-
-
-@style.drawn
-def fig_roofline(table: DataFrame) -> Figure:
-    """Throughput of `roofline_table` per layer: bars as measured, hollow caps what table's loads and adds allow.
-
-    Above a bar stands the fraction of its bound that it reaches. The line is the machine's peak of fp32
-    multiply-accumulates. Raises ValueError for several benchmarks.
-    """
-    _one_benchmark(table)
-    table = table.assign(scheme=table["scheme"].replace("", "full_precision"))
-    schemes = style.schemes(table["scheme"])
-    figure, axis = plt.subplots(figsize=(style.PAGE, 2.6))
-    bars = {"data": table, "x": "layer", "hue": "scheme", "hue_order": schemes, "palette": style.PALETTE}
-    bars |= {"saturation": 1, "legend": False, "ax": axis}
-    seaborn.barplot(y="gmacs", **bars)
-    solid = list(axis.containers)
-    seaborn.barplot(y="bound_gmacs", fill=False, linewidth=0.8, **bars)
-    wide = table.pivot(index="layer", columns="scheme", values="fraction").loc[list(dict.fromkeys(table["layer"]))]
-    for scheme, container in zip(schemes, solid, strict=True):
-        for bar, fraction in zip(container, wide[scheme], strict=True):
-            bar.set(hatch=style.LOOKS[scheme].hatch, edgecolor="white")
-            if fraction == fraction:
-                place = {"ha": "center", "va": "bottom", "fontsize": 6, "bbox": style.ABOVE_LINES}
-                axis.text(bar.get_x() + bar.get_width() / 2, bar.get_height(), f"{100 * fraction:.0f} %", **place)
-    axis.axhline(table["fma_gmacs"].iloc[0], color="black", linewidth=0.8, linestyle="--")
-    axis.tick_params(axis="x", length=0)
-    axis.set(xlabel="", ylabel="dense-equivalent GMAC/s")
-    handles = [layout.handle("best library in fp32", marker="s", markersize=6)]
-    handles += layout.scheme_handles([key for key in schemes if key != "full_precision"], marker="s", markersize=6)
-    handles.append(Patch(facecolor="none", edgecolor=style.GREY, linewidth=0.8, label="bound of table"))
-    handles.append(layout.handle("fp32 peak (FMA)", color="black", linestyle="--", linewidth=0.8))
-    layout.head(figure, "How much of the speed that this machine allows each scheme reaches", handles)
     return figure

@@ -271,7 +271,7 @@ class Run:
         shown = render.for_people(frame, stem, columns)
         display(HTML(render.html(shown, caption, fold)))
         if self.save:
-            markdown, latex = render.markdown(shown, caption), render.latex(shown, stem, caption)
+            markdown, latex = render.as_markdown(shown, caption), render.latex(shown, stem, caption)
             files = {"csv": render.csv(frame), "md": markdown.encode(), "tex": latex.encode()}
             self._write("tables", stem, files)
 

@@ -27,9 +27,9 @@ def _modelled(evidence: Evidence, ours: Group, over: Group, ratio: str) -> Measu
 
     value = mean(getattr(energy.compare(codes(density), reference, MACHINE), ratio) for density in mine["density"])
     changed = [
-        getattr(case.ratios, ratio)
-        for case in energy.cases(codes(mine["density"].mean()), reference, MACHINE, 1)
-        if "dense" not in dict(case.changes).values()
+        getattr(ratios, ratio)
+        for _, tried, ratios in energy.single_changes(codes(mine["density"].mean()), reference, MACHINE)
+        if tried != "dense"
     ]
     ends = (min(value, *changed), max(value, *changed))
     return Measured(value, 0.0, len(changed), (*mine["name"], *theirs["name"]), "assumptions", ends)
