@@ -87,8 +87,6 @@ NETWORK_SHAPES: dict[str, tuple[ConvShape, ...]] = {
 }
 """By the name of a network, the shapes of its quantized 3x3 convolutions, in the order they run."""
 
-RESNET18_SHAPES, RESNET34_SHAPES, RESNET20_SHAPES, RESNET32_SHAPES = NETWORK_SHAPES.values()
-
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:

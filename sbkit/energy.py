@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,21 +80,17 @@ class Accelerator:
     reduction: int = 128  # outputs that the array hands back in a cycle
     dram_bytes_per_cycle: int = 16
     overlap: bool = True  # DRAM and array work at the same time
-    clock_mhz: int = 1000
     batch: int = 1  # images that are worked on together
     whole_network: bool = False  # count the layers in full precision as well, not the quantized 3x3 layers alone
 
     def __post_init__(self):
-        for name, allowed in (
-            ("variant", VARIANTS),
-            ("accumulate", ADD_PJ),
-            ("multiply", MULTIPLY_PJ),
-            ("storage", STORAGES),
-        ):
-            choice(name, getattr(self, name), allowed)
-        for name in ("units", "filters", "activation_bits", "distribution", "reduction", "clock_mhz", "batch"):
-            whole(name, getattr(self, name), 1)
-        whole("dram_bytes_per_cycle", self.dram_bytes_per_cycle, 1)
+        choice("variant", self.variant, VARIANTS)
+        choice("accumulate", self.accumulate, ADD_PJ)
+        choice("multiply", self.multiply, MULTIPLY_PJ)
+        choice("storage", self.storage, STORAGES)
+        for field in fields(self):
+            if isinstance(field.default, int) and not isinstance(field.default, bool) and field.name != "buffer_kib":
+                whole(field.name, getattr(self, field.name), 1)
         if self.units % self.filters:
             raise ValueError(f"filters = {self.filters}; allowed: a divisor of units = {self.units}")
         number("efficiency", self.efficiency, 0, 1)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from sbkit.evidence.stats import Measured, beyond, exact, interval, measured, shown, summary
+from sbkit.evidence.stats import Measured, exact, interval, measured, shown, summary
 
 
 @pytest.mark.parametrize("values", [(1.0, 2.0, 3.0), (87.0, 87.4, 86.9, 88.1, 87.0), (0.1, -7.0)])
@@ -33,11 +33,6 @@ def test_a_measured_number_knows_its_ends_and_its_records():
     found = measured([1.0, 3.0], ["a-s0", "a-s1"])
     assert found == Measured(2.0, found.half_width, 2, ("a-s0", "a-s1"))
     assert found.low == 2 - found.half_width and found.high == 2 + found.half_width
-
-
-def test_only_a_whole_interval_lies_on_a_side():
-    assert [beyond(mean, 0.5) for mean in (0.6, 0.4, -0.4, -0.6)] == [1, 0, 0, -1]
-    assert beyond(1.2, 0.1, neutral=1.0) == 1 and beyond(5.0, math.nan) == 0
 
 
 def test_a_summary_keeps_the_order_of_groups():

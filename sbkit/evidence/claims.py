@@ -104,31 +104,22 @@ def verdict(claim: Mapping[str, Any], measured: Measured) -> str:
     if math.isnan(measured.half_width):
         return NO_RECORD
     margin, low, high = claim["margin"], measured.low, measured.high
-    paper = PAPER[claim["paper"]]
-    kind = claim.get("kind", "effect")
-    if kind == "as accurate":
-        return _of_side(_side(low, high, -margin), "agrees", "opposite")
+    paper, kind = PAPER[claim["paper"]], claim.get("kind", "effect")
     if kind == "level":
         if paper - margin <= low and high <= paper + margin:
             return "agrees"
-        side = int(low > paper + margin) - int(high < paper - margin)
-        return _of_side(side * (1 if claim["better"] == "higher" else -1), "stronger", "weaker")
-    neutral = claim["neutral"]
-    papers_side = 1 if paper > neutral else -1
-    side = _side(low, high, neutral) * papers_side
-    if side != 1:
-        return _of_side(side, "", "opposite")
-    if abs(measured.value - paper) <= margin:
+        if paper - margin <= high and low <= paper + margin:
+            return "no effect measured"
+        return "stronger" if (low > paper) == (claim["better"] == "higher") else "weaker"
+    neutral = -margin if kind == "as accurate" else claim["neutral"]
+    upwards = kind == "as accurate" or paper > neutral  # the paper's side
+    if low <= neutral <= high:
+        return "no effect measured"
+    if (low > neutral) != upwards:
+        return "opposite"
+    if kind == "as accurate" or abs(measured.value - paper) <= margin:
         return "agrees"
-    return "stronger" if (measured.value - paper) * papers_side > 0 else "weaker"
-
-
-def _side(low: float, high: float, value: float) -> int:
-    return int(low > value) - int(high < value)
-
-
-def _of_side(side: int, above: str, below: str) -> str:
-    return {1: above, -1: below, 0: "no effect measured"}[side]
+    return "stronger" if (measured.value > paper) == upwards else "weaker"
 
 
 def claims_table(claims: Iterable[Mapping[str, Any]], evidence: Evidence) -> DataFrame:

@@ -20,6 +20,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from sbkit import records
+from sbkit.checks import choice
 from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS, Design
 from sbkit.evidence.stats import Measured, MissingRecord, measured
 
@@ -113,8 +114,7 @@ def find(runs: DataFrame, design: str, **changes: Any) -> DataFrame:
     A change to "default" takes an option back to its default. `runs` has the columns of `grouped`. Raises ValueError
     for an unknown design and MissingRecord without such a run.
     """
-    if design not in DESIGNS:
-        raise ValueError(f"design = {design!r}; allowed: {', '.join(DESIGNS)}")
+    choice("design", design, DESIGNS)
     if len(runs):
         wanted = _main(runs) | DESIGNS[design].options | changes
         wanted = {key: value for key, value in wanted.items() if value != "default"}

@@ -86,11 +86,6 @@ def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:
     return f"{mean:.{digits}f} ± {half_width:.{digits}f} (n={n})"
 
 
-def beyond(mean: float, half_width: float, neutral: float = 0.0) -> int:
-    """The side of `neutral` on which the whole interval lies, +1 or -1; 0 where it holds `neutral` or is not known."""
-    return int(mean - half_width > neutral) - int(mean + half_width < neutral)
-
-
 def summary(frame: DataFrame, by: list[str], column: str) -> DataFrame:
     """Mean, half width and n of a column by group: columns <column>_mean, <column>_half_width and n, in order."""
     groups = frame.groupby(by, sort=False)[column]

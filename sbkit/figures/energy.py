@@ -112,10 +112,9 @@ def ratios_table(evidence: Evidence) -> DataFrame:
             found, note = measure(evidence, *arguments), ""
         except MissingRecord as missing:
             found, note = Measured(math.nan, math.nan, 0), f"missing: {missing}"
-        rows.append(
-            {"quantity": quantity, "source": source, "value": found.value, "low": found.low, "high": found.high}
-            | {"n": found.n, "of": found.of, "paper": PAPER.get(quantity, math.nan), "note": note}
-        )
+        ends = {key: getattr(found, key) for key in ("value", "low", "high", "n", "of")}
+        paper = {"paper": PAPER.get(quantity, math.nan), "note": note}
+        rows.append({"quantity": quantity, "source": source, **ends, **paper})
     return DataFrame(rows)
 
 
@@ -124,11 +123,7 @@ def ratios_table(evidence: Evidence) -> DataFrame:
 
 @style.drawn
 def fig_energy_sensitivity(table: DataFrame) -> Figure:
-    """How far each assumption of `sensitivity_table` moves the ratios of energy and throughput, most moving first.
-
-    One scheme over another. Solid line: all base assumptions, which the names give in brackets; markers: what one
-    alternative gives, the outermost named; dashed line and hollow marker: the paper's ratio.
-    """
+    """How far each assumption of `sensitivity_table` moves the ratios of energy and throughput, most moving first."""
     bases = table[table["base"]].set_index("assumption")["value"]
     names = [f"{assumption} ({value})" for assumption, value in bases.items()]
     size = (style.PAGE, 0.7 + layout.rows_height(names))
@@ -178,11 +173,7 @@ def _beside(axis: Axes, text: str, point: tuple[float, float], side: int, distan
 
 @style.drawn
 def fig_ratios(table: DataFrame) -> Figure:
-    """The ratios of signed binary to binary in `ratios_table`, on a log axis.
-
-    A thick pale line is the range over the model's assumptions, a thin one a 95 % interval. Hollow: the paper's values.
-    Raises ValueError without any value.
-    """
+    """The ratios of signed binary to binary in `ratios_table`, on a log axis. Raises ValueError without any value."""
     table = table[table["value"].notna()]
     if table.empty:
         raise ValueError("fig_ratios got no value; allowed: a table with at least one")

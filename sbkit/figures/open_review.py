@@ -16,9 +16,8 @@ from pandas import DataFrame
 from sbkit.evidence import changed_images, questions, runs
 from sbkit.evidence.gather import gather
 from sbkit.evidence.measures import Measurer
-from sbkit.evidence.stats import interval, summary
-from sbkit.figures.layout import forest, head, percent_axis, rows, rows_height, scheme_handles, short
-from sbkit.figures.style import LOOKS, PAGE, drawn, schemes
+from sbkit.evidence.stats import summary
+from sbkit.figures import layout, style
 from sbkit.schemes import SCHEMES
 
 LINEAR_MODELS = {"mlp": "MLP", "transformer": "transformer"}
@@ -61,21 +60,21 @@ def linear_table(train: DataFrame) -> DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else DataFrame()
 
 
-@drawn
+@style.drawn
 def fig_linear(table: DataFrame) -> Figure:
     """Top-1 of `linear_table`: a faint point per run, each group's mean and 95 % interval, a heading per network."""
     groups = table.drop_duplicates(["model", "label"])
-    names = [short(label, 40) for label in groups["label"]]
+    names = [layout.short(label, 40) for label in groups["label"]]
     headings = [LINEAR_MODELS[model] for model in groups["model"]]
-    figure, axis = plt.subplots(figsize=(PAGE, 0.75 + rows_height(names, headings)))
-    heights = rows(axis, names, headings)
-    looks = [LOOKS[scheme] for scheme in groups["quantizer"]]
-    forest(axis, heights, groups["top1_percent_mean"], groups["top1_percent_half_width"], looks)
+    figure, axis = plt.subplots(figsize=(style.PAGE, 0.75 + layout.rows_height(names, headings)))
+    heights = layout.rows(axis, names, headings)
+    looks = [style.LOOKS[scheme] for scheme in groups["quantizer"]]
+    layout.forest(axis, heights, groups["top1_percent_mean"], groups["top1_percent_half_width"], looks)
     for row, y, look in zip(groups.itertuples(), heights, looks, strict=True):
         own = table[(table["model"] == row.model) & (table["label"] == row.label)]
         axis.plot(own["top1_percent"], [y] * len(own), "|", color=look.color, markersize=6, alpha=0.6)
     axis.set_xlabel("top-1 accuracy, %")
-    head(figure, "How accurate networks of quantized linear layers are: each seed, mean and 95 % interval")
+    layout.head(figure, "How accurate networks of quantized linear layers are: each seed, mean and 95 % interval")
     return figure
 
 
@@ -92,51 +91,38 @@ def robustness_table(train: DataFrame) -> DataFrame:
     tests = changed_images.tests(train)
     if tests.empty:
         return tests
-    plain = set(train.loc[train["main"].astype(bool) & train["design"].isin(list(SCHEMES)), "label"])
-    found = []
+    plain = train.loc[train["main"].astype(bool) & train["design"].isin(list(SCHEMES)), "label"]
     keys = ["label", "quantizer", "kind", "test", "strength"]
-    for place, group in tests.groupby(keys, sort=False):
-        mean, half_width = interval(group["top1_percent"])
-        row = dict(zip(keys, place, strict=True)) | {"n": len(group), "plain": place[0] in plain}
-        found.append(row | {"top1_mean_percent": mean, "top1_half_width_percent": half_width})
-    return DataFrame(found)
+    table = summary(tests, keys, "top1_percent")
+    columns = {"top1_percent_mean": "top1_mean_percent", "top1_percent_half_width": "top1_half_width_percent"}
+    table = table.rename(columns=columns).assign(plain=table["label"].isin(plain))
+    return table[[*keys, "n", "plain", *columns.values()]]
 
 
-@drawn
+@style.drawn
 def fig_robustness(table: DataFrame) -> Figure:
-    """Accuracy of `robustness_table` against the strength of each corruption and attack, with 95 % intervals.
-
-    Strength 0 is the same images as they are. Drawn are the schemes without changes.
-    """
-    table = table[table["plain"]]
-    shown = schemes(table["quantizer"])
-    tests = list(dict.fromkeys(zip(table["kind"], table["test"], strict=True)))
-    wide = min(4, len(tests))
+    """Accuracy of the plain schemes of `robustness_table` against the strength of each corruption and attack."""
+    table = table[table["plain"]].sort_values("strength", kind="stable")
+    tests = dict(list(table.groupby(["kind", "test"], sort=False)))
+    shown, wide = style.schemes(table["quantizer"]), min(4, len(tests))
     tall = -(-len(tests) // wide)
-    figure, axes = plt.subplots(tall, wide, figsize=(PAGE, 0.7 + 1.55 * tall), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(tall, wide, figsize=(style.PAGE, 0.7 + 1.55 * tall), sharey=True, squeeze=False)
     for axis in axes.flat[len(tests) :]:
         axis.set_visible(False)
-    for axis, (kind, test) in zip(axes.flat, tests, strict=False):
-        of_test = table[(table["kind"] == kind) & (table["test"] == test)].sort_values("strength")
+    for axis, ((kind, test), of_test) in zip(axes.flat, tests.items(), strict=False):
+        scale, name, unit = (255, test.upper(), "ε, of 255") if kind == "attack" else (1, test, "severity")
         for scheme in shown:
-            line, look = of_test[of_test["quantizer"] == scheme], LOOKS[scheme]
+            line, look = of_test[of_test["quantizer"] == scheme], style.LOOKS[scheme]
             axis.errorbar(
-                255 * line["strength"] if kind == "attack" else line["strength"],
-                line["top1_mean_percent"],
-                yerr=line["top1_half_width_percent"],
-                fmt=f"{look.marker}-",
-                color=look.color,
-                markersize=2.5,
-                linewidth=0.9,
-                elinewidth=0.6,
-            )
-        axis.set_title(test.upper() if kind == "attack" else test.replace("_", " "), fontsize=7)
-        axis.set_xlabel("ε, of 255" if kind == "attack" else "severity", fontsize=7)
+                scale * line["strength"], line["top1_mean_percent"], yerr=line["top1_half_width_percent"],
+                fmt=f"{look.marker}-", color=look.color, markersize=2.5, linewidth=0.9, elinewidth=0.6,
+            )  # fmt: skip
+        axis.set_title(name.replace("_", " "), fontsize=7)
+        axis.set_xlabel(unit, fontsize=7)
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.grid(axis="y")
-    percent_axis(axes[0, 0])
+    layout.percent_axis(axes[0, 0])
     figure.supylabel("top-1 accuracy, %", fontsize=7)
-    head(
-        figure, "How accurate each scheme stays on corrupted and attacked images", scheme_handles(shown, linestyle="-")
-    )
+    title = "How accurate each scheme stays on corrupted and attacked images"
+    layout.head(figure, title, layout.scheme_handles(shown, linestyle="-"))
     return figure

@@ -18,7 +18,7 @@ from sbkit.evidence.codes import Form, Weights
 from sbkit.evidence.paper import PAPER
 from sbkit.figures import layout, style
 from sbkit.schemes import SCHEMES
-from sbkit.way import ENCODINGS, KERNELS, Way
+from sbkit.way import ENCODINGS, KERNELS
 
 # Distinct patterns
 
@@ -39,11 +39,7 @@ def patterns_table(weights: Weights) -> DataFrame:
 
 @style.drawn
 def fig_unique_filters(table: DataFrame) -> Figure:
-    """Distinct 3x3 filters of `patterns_table` against all filters of a layer.
-
-    Solid: trained codes; dotted: the same codes shuffled within each filter; dashed: how many a scheme can have;
-    hollow: the paper's. Points are means over layers of one size and over runs.
-    """
+    """Distinct 3x3 filters of `patterns_table` against all filters of a layer; dashed: how many a scheme can have."""
     figure, axis = plt.subplots(figsize=(style.COLUMN, 2.7))
     axis.set(xscale="log", yscale="log")
     low, high = table["filters"].min() / 1.5, table["filters"].max()
@@ -77,10 +73,7 @@ def fig_unique_filters(table: DataFrame) -> Figure:
 
 @style.drawn
 def fig_dataflow_graph(table: DataFrame) -> Figure:
-    """The data-flow graphs of `toy.graphs_table`, one panel per scheme: inputs left, shared sums, outputs right.
-
-    Dashed: subtracted. Inputs that no filter uses are grey.
-    """
+    """The data-flow graphs of `toy.graphs_table`, one panel per scheme: inputs left, shared sums, outputs right."""
     schemes = style.schemes(table["scheme"])
     figure, axes = plt.subplots(1, len(schemes), figsize=(style.PAGE, 2.4), squeeze=False)
     for axis, scheme in zip(axes[0], schemes, strict=True):
@@ -123,7 +116,7 @@ def _draw_graph(axis: Axes, graph: DataFrame, color: str) -> None:
 # Arithmetic reduction
 
 
-def form_name(form: Form | Way) -> str:
+def _form_name(form: Form) -> str:
     """A way to execute codes for people, without the scheme: `table, signed patterns`."""
     parts = [form.algorithm] + [ENCODINGS[form.encoding]] * (form.encoding != "two_group")
     return ", ".join(parts + ["zeros kept"] * (not form.skip_zeros))
@@ -133,8 +126,7 @@ def form_name(form: Form | Way) -> str:
 def fig_operations(table: DataFrame) -> Figure:
     """Arithmetic reduction of the largest square 3x3 layers of `codes.operations_table`, by form and scheme.
 
-    Bars are means over layers and runs. Hollow: the paper's values, on the forms that keep -1 and +1 apart, as the
-    paper does; whether it skips zeros there it does not say. Raises ValueError without a square layer.
+    Bars are means over layers and runs. Raises ValueError without a square layer.
     """
     square = table[(table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])]
     if square.empty:
@@ -143,7 +135,7 @@ def fig_operations(table: DataFrame) -> Figure:
     chosen = square[square["C"] == channels]
     means = chosen.groupby(["algorithm", "encoding", "skip_zeros", "scheme"])[["reduction", "paper"]].mean()
     rows = DataFrame(
-        {"form": form_name(form), "algorithm": form.algorithm, "scheme": key} | means.loc[(*form, key)].to_dict()
+        {"form": _form_name(form), "algorithm": form.algorithm, "scheme": key} | means.loc[(*form, key)].to_dict()
         for form in codes.FORMS
         for key in style.schemes(chosen["scheme"])
         if (*form, key) in means.index
@@ -203,11 +195,7 @@ _LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 
 
 @style.drawn
 def fig_reductions_layers(table: DataFrame) -> Figure:
-    """Arithmetic reduction of every layer of the first network of `layer_reductions`, a panel per algorithm.
-
-    Lines: the encoding of the codes, thin where zeros are kept. Hollow: the paper's values, on the forms that keep -1
-    and +1 apart; whether it skips zeros there it does not say.
-    """
+    """Arithmetic reduction of every layer of the first network of `layer_reductions`, a panel per algorithm."""
     network = table["network"].iloc[0]
     table = table[table["network"] == network]
     layers = table.drop_duplicates("layer")
@@ -233,9 +221,8 @@ def fig_reductions_layers(table: DataFrame) -> Figure:
     handles += _encoding_handles(table["encoding"])
     handles += [layout.handle("zeros kept", linestyle="-", linewidth=0.5)] if not table["skip_zeros"].all() else []
     handles += [layout.handle("paper", **style.PAPER)] if table["paper"].notna().any() else []
-    layout.head(
-        figure, f"How many times fewer operations in each layer of {network.replace('resnet', 'ResNet-')}", handles
-    )
+    title = f"How many times fewer operations in each layer of {network.replace('resnet', 'ResNet-')}"
+    layout.head(figure, title, handles)
     return figure
 
 
@@ -255,8 +242,7 @@ def _encoding_handles(encodings: pd.Series, color: str = style.GREY, prefix: str
 def fig_tradeoff(table: DataFrame) -> Figure:
     """Operations and latency against density of `tradeoff.tradeoff_table`, one column per algorithm.
 
-    Binary has one density: a horizontal line per encoding. Thin dashed: the entropy of a scheme's codes times the
-    panel's one constant. Star: where a scheme costs least; ring: where it needs the fewest operations per bit.
+    Binary has one density: a horizontal line per encoding.
     """
     algorithms = [algorithm for algorithm in KERNELS if algorithm in set(table["algorithm"])]
     figure, axes = plt.subplots(2, len(algorithms), figsize=(style.PAGE, 3.2), sharex=True, squeeze=False)

@@ -91,9 +91,9 @@ def repetition_over_shuffled(evidence: Evidence, ours: Group) -> Measured:
 
 
 @measure("times as few", neutral=1.0)
-def operations_over_shuffled(evidence: Evidence, ours: Group, form: Form = TABLE) -> Measured:
+def operations_over_shuffled(evidence: Evidence, ours: Group) -> Measured:
     """Operations of the same codes shuffled within each filter, over those of trained codes."""
-    tables = [codes.operations_table(weights, [form]).groupby("name") for weights in _and_shuffled(evidence, ours)]
+    tables = [codes.operations_table(weights, [TABLE]).groupby("name") for weights in _and_shuffled(evidence, ours)]
     trained, shuffled = (table["adds"].sum() + table["multiplies"].sum() for table in tables)
     return measured(shuffled / trained, trained.index)
 

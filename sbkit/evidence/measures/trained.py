@@ -7,7 +7,7 @@ from pandas import DataFrame
 
 from sbkit.checks import choice
 from sbkit.evidence import changed_images, runs
-from sbkit.evidence.codes import layers, only
+from sbkit.evidence.codes import only
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures.registry import Group, measure
 from sbkit.evidence.stats import Measured, MissingRecord, exact, measured
@@ -77,19 +77,19 @@ def density_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
 
 
 @measure("fraction")
-def untrained_density(evidence: Evidence, ours: Group, delta_factor: float = 0.05) -> Measured:
-    """Density that the threshold gives the same layers before training: of normally distributed weights.
+def untrained_density(evidence: Evidence, ours: Group) -> Measured:
+    """Density that the paper's threshold gives the same layers before training: of normally distributed weights.
 
-    A weight w of a positive filter is effectual where w > delta_factor * max|w| of its filter; a negative filter is its
-    mirror image. One draw of weights per run of the group.
+    A weight w of a positive filter is effectual where w > 0.05 * max|w| of its filter; a negative filter is its mirror
+    image. One draw of weights per run of the group.
     """
     found = ours.runs(evidence)
     fractions = []
-    for number, shapes in enumerate(_shapes(evidence, found["name"])):
+    for number, of_run in enumerate(only(evidence.weights, found["name"]).values()):
         generator, effectual, total = np.random.default_rng(number), 0, 0
-        for filters, taps in shapes:
-            weights = generator.normal(size=(filters, taps))
-            effectual += (weights > delta_factor * np.abs(weights).max(axis=1, keepdims=True)).sum()
+        for layer in of_run.values():
+            weights = generator.normal(size=(len(layer.codes), layer.codes[0].size))
+            effectual += (weights > 0.05 * np.abs(weights).max(axis=1, keepdims=True)).sum()
             total += weights.size
         fractions.append(effectual / total)
     if not fractions:
@@ -97,24 +97,16 @@ def untrained_density(evidence: Evidence, ours: Group, delta_factor: float = 0.0
     return measured(fractions, found["name"])
 
 
-def _shapes(evidence: Evidence, names) -> list[list[tuple[int, int]]]:
-    """Filters and weights per filter of each quantized layer, run by run."""
-    found: dict[str, list[tuple[int, int]]] = {}
-    for row, _ in layers(only(evidence.weights, names)):
-        found.setdefault(row["name"], []).append((row["K"], row["C"] * row["R"] * row["S"]))
-    return list(found.values())
-
-
 @measure("fraction", neutral=0.0)
-def sparsity_at_comparable_accuracy(evidence: Evidence, ours: Group, over: Group, points: float = 1.0) -> Measured:
+def sparsity_at_comparable_accuracy(evidence: Evidence, ours: Group, over: Group) -> Measured:
     """Sparsity (1 - density) of one design if it is as accurate as another, else 0.
 
-    It is as accurate where the lower end of the difference's interval lies above -points, as for any claim of the kind.
+    It is as accurate where the lower end of the difference's interval lies above -1 point, as for any such claim.
     """
     gap = top1_gap(evidence, ours, over)
     found = ours.runs(evidence)
     sparsity = measured(1 - found["density"], gap.names)
-    return sparsity if not gap.low <= -points else sparsity._replace(value=0.0, half_width=0.0)
+    return sparsity if not gap.low <= -1 else sparsity._replace(value=0.0, half_width=0.0)
 
 
 @measure("percent of codes", neutral=0.0)
