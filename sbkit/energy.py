@@ -75,7 +75,7 @@ class Accelerator:
     storage: str = "packed"  # of weights: packed bits | entropy: compressed to it | words: a bitmap, then non-zeros
     buffer_kib: int = 128  # on-chip
     dram_pj_per_bit: float = DRAM_PJ / 32
-    static_share: float = STATIC_SHARE  # energy of a unit in any cycle, over that of its operation
+    static_share: float = STATIC_SHARE  # energy of a unit in any cycle, over the energy of its operation
     distribution: int = 128  # words that the buffer hands to the array in a cycle
     reduction: int = 128  # outputs that the array hands back in a cycle
     dram_bytes_per_cycle: int = 16
@@ -121,7 +121,7 @@ def place(shape: ConvShape) -> tuple[int, int, int, int]:
 
 
 class Cost(NamedTuple):
-    """Of one layer, or of several together; the whole batch."""
+    """What one layer, or several together, cost for the whole batch."""
 
     cycles: float  # until the last output is written
     arithmetic_pj: float
@@ -203,7 +203,7 @@ def _tiles(shape: ConvShape, accelerator: Accelerator) -> tuple[int, int]:
 
 
 def layer_cost(shape: ConvShape, codes: Codes, accelerator: Accelerator) -> Cost:
-    """Cycles and energy of one layer; its batch is that of the shape.
+    """Cycles and energy of one layer, whose batch is the shape's N.
 
     With U units, F filters a tile, d the density, e the efficiency, T = C·R·S taps, M = N·P·Q positions, and bits b
     of a weight (`weight_bits`) and a of an activation:
@@ -255,7 +255,7 @@ def network_cost(codes: Codes, accelerator: Accelerator) -> Cost:
 
 
 class Ratios(NamedTuple):
-    """Of one scheme to another. The machine works off layer after layer: latency is the inverse of throughput."""
+    """One scheme over another. The machine works off layer after layer, so latency is the inverse of throughput."""
 
     energy: float
     throughput: float
@@ -266,7 +266,7 @@ class Ratios(NamedTuple):
 
 
 def compare(ours: Codes, over: Codes, accelerator: Accelerator) -> Ratios:
-    """Energy and throughput of one scheme's ResNet-18 over those of another's, at the accelerator's batch."""
+    """Energy and throughput of ResNet-18 by one scheme over ResNet-18 by another, at the accelerator's batch."""
     mine, theirs = (network_cost(codes, accelerator) for codes in (ours, over))
     return Ratios(mine.energy_pj / theirs.energy_pj, theirs.cycles / mine.cycles)
 

@@ -17,14 +17,6 @@ def review(committed):
     return committed("review")._evidence.train
 
 
-def test_linear_layers_have_the_recipe_of_their_network(review):
-    table = open_review.linear_table(review)
-    assert table.groupby("model")["label"].nunique().to_dict() == {"mlp": 4, "transformer": 5}
-    mlp = table[table["model"] == "mlp"].drop_duplicates("label").set_index("label")
-    assert {"full precision", "binary", "{0,1}", "signed binary"} == set(mlp.index)
-    assert mlp.loc["binary", "top1_percent_mean"] == pytest.approx(86.5867, abs=1e-3)
-
-
 def test_robustness_starts_at_clean_images(review):
     table = open_review.robustness_table(review)
     clean = table[table["strength"] == 0].groupby("label")["top1_mean_percent"].nunique()
@@ -34,18 +26,15 @@ def test_robustness_starts_at_clean_images(review):
 
 
 def test_figures_draw_their_tables(review):
-    linear = open_review.fig_linear(open_review.linear_table(review))
-    assert "MLP" in [label.get_text() for label in linear.axes[0].get_yticklabels()]
     robust = open_review.fig_robustness(open_review.robustness_table(review))
     assert {"PGD", "gaussian noise"} <= {axis.get_title() for axis in robust.axes}
-    with pytest.raises(ValueError, match="fig_linear got an empty table"):
-        open_review.fig_linear(pd.DataFrame())
+    with pytest.raises(ValueError, match="fig_robustness got an empty table"):
+        open_review.fig_robustness(pd.DataFrame())
 
 
 def test_nothing_to_compare_gives_empty_tables(tmp_path):
     train = runs.read(tmp_path)
-    for table in (open_review.linear_table, open_review.robustness_table):
-        assert table(train).empty
+    assert open_review.robustness_table(train).empty
 
 
 def test_answers_of_a_profile_without_records_are_the_committed_ones():

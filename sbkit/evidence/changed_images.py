@@ -33,7 +33,7 @@ def tests(train: DataFrame) -> DataFrame:
 def kept(train: DataFrame, kind: str, test: str = "") -> DataFrame:
     """The share of its clean accuracy that each run keeps, percent, in the mean over strengths: column `kept`.
 
-    Over the tests of a kind, or one of them. Raises MissingRecord for runs that were not tested so.
+    The mean is over all tests of a kind, or one of them. Raises MissingRecord for runs that were not tested so.
     """
     found = tests(train)
     if len(found):

@@ -227,7 +227,7 @@ def inventory_table(
 ) -> DataFrame:
     """One row per figure and table of the paper: what answers it here, and how many claims have which verdict.
 
-    `table` is that of `claims_table`, `statements` are ids of contradictions and identities, `catalogue` holds the
+    `table` is what `claims_table` gave, `statements` are ids of contradictions and identities, `catalogue` holds the
     figures and tables that are drawn, by "figures/<stem>". Raises ValueError for an item that names an unknown claim.
     """
     others = {name for row in table["restates"] for name in row.split(", ")} | set(statements)

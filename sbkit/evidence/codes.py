@@ -58,7 +58,7 @@ def layers(weights: Weights) -> Iterable[tuple[dict[str, Any], QuantizedWeight]]
 
 
 def shuffled(of_run: Mapping[str, QuantizedWeight], seed: int = 0) -> dict[str, QuantizedWeight]:
-    """The codes with those of each filter in a random order: no density and no sign of a filter changes."""
+    """The codes in a random order within each filter, which changes no density and no sign of a filter."""
     generator = np.random.default_rng(seed)
     found = {}
     for name, weight in of_run.items():

@@ -86,8 +86,8 @@ def numbers_table(
     """One row per number of each question.
 
     `measurer` gives the `Measurer` of a profile. The profile `first` is asked before the committed one that the answer
-    was written from. Columns: id, what, the ones of `claims.numbers`, neutral, unit, sign, holds (of HOLDS), profile,
-    records, lacks (what is missing).
+    was written from. Columns: id, what, the columns of `claims.numbers`, neutral, unit, sign, holds (of HOLDS),
+    profile, records, lacks (what is missing).
     """
     rows = []
     for question in questions:
@@ -133,7 +133,7 @@ def holds(sign: str, found: Measured | None, neutral: float | None) -> str:
 
 
 def answers_table(questions: Iterable[Mapping[str, Any]], table: DataFrame) -> DataFrame:
-    """One row per question; `table` is that of `numbers_table`.
+    """One row per question; `table` is what `numbers_table` gave.
 
     Columns: id, who, question, answer, text, holds (the worst of its numbers'), authors, experiment, notebook, figure,
     command.

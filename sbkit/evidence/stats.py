@@ -17,7 +17,7 @@ from pandas import DataFrame
 class Measured(NamedTuple):
     """One number that records give: a mean with the half width of its interval.
 
-    The half width is 0 for an exact count and NaN where a single run leaves it open. `names` are those of the records
+    The half width is 0 for an exact count and NaN where a single run leaves it open. `names` are the records
     it rests on; a number without any was reckoned, not measured. A model has no interval of a mean but a `range`: from
     the least to the greatest that any single change of an assumption gives. `of` says what n counts, one of COUNTED.
     """

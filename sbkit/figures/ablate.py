@@ -36,7 +36,7 @@ it changes: regions are assigned at random, but are no test of the assignment.
 
 
 def ablation_table(train: DataFrame) -> DataFrame:
-    """Top-1 of each changed design minus that of signed binary at the same seed, by question and best first.
+    """Top-1 of each changed design minus signed binary's at the same seed, by question and best first.
 
     Compared are the groups of signed-binary runs whose changes all belong to a question: one with another network,
     learning rate or number of epochs is no change of the design. `change` names the group briefly, `setting` lists what

@@ -106,11 +106,11 @@ _SIZES = {"total": "total_parameters", "effectual": "effectual_weights"}
 
 
 def paired_table(train: DataFrame) -> DataFrame:
-    """Top-1 of each group minus that of binary with the same seed, over the seeds that both have.
+    """Top-1 of each group minus binary's with the same seed, over the seeds that both have.
 
-    Binary is the plain one under the main recipe. `total_ratio` is the number of parameters over binary's,
-    `effectual_ratio` that of effectual weights, `differs` the options that differ. Groups without a common seed are
-    left out. Raises MissingRecord without such a binary run.
+    Binary is the plain one under the main recipe. `total_ratio` and `effectual_ratio` are the
+    numbers of parameters and of effectual weights over binary's, `differs` the options that differ. Groups without a
+    common seed are left out. Raises MissingRecord without such a binary run.
     """
     base = runs.find(train, "binary")
     found = []

@@ -69,8 +69,8 @@ def sensitivity_table(ours: Codes, over: Codes) -> DataFrame:
     base, singles = energy.compare(ours, over, BASE), list(energy.single_changes(ours, over, BASE))
     rows = []
     for assumption in ASSUMPTIONS:
-        tried = [(value, False, ratios) for changed, value, ratios in singles if changed == assumption]
-        tried += [(energy.value_of(assumption, ours, over, BASE), True, base)] if tried else []
+        changes = [(value, False, ratios) for changed, value, ratios in singles if changed == assumption]
+        tried = [(energy.value_of(assumption, ours, over, BASE), True, base), *changes] if changes else []
         tried.sort(key=lambda option: 0 if isinstance(option[0], str) else option[0])
         rows += [
             {"scheme": ours.scheme, "over": over.scheme, "assumption": assumption.label, "value": _shown(value)}

@@ -28,7 +28,7 @@ def head(figure: Figure, title: str, handles: Sequence[Artist] = ()) -> None:
     """What the figure compares, bold at its top left, and below it the figure's one legend, if there are handles.
 
     The title is wrapped to the figure's width, the legend has as many columns as fit. The figure grows by the height of
-    both, so that the size it was made with is that of its axes and their labels.
+    both, so that its axes and their labels keep the size it was made with.
     """
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(title, int(width * 72 / 5.2))  # a bold character of 8 points is about 5.2 wide
@@ -185,7 +185,7 @@ def make_room(axis: Axes, ticks: int, room: float) -> float:
 def spread(positions: Iterable[float], gap: float) -> np.ndarray:
     """Positions moved as little as possible (least squares) to be at least `gap` apart, their order kept.
 
-    That is the isotonic regression of the positions less their place in a row of that gap.
+    This is the isotonic regression of the positions less their place in a row of that gap.
     """
     from scipy.optimize import isotonic_regression
 

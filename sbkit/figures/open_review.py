@@ -1,4 +1,4 @@
-"""10_open_review: the answers, linear layers, corruptions and attacks."""
+"""10_open_review: the answers, and accuracy on corrupted and attacked images."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
-from sbkit.evidence import changed_images, questions, runs
+from sbkit.evidence import changed_images, questions
 from sbkit.evidence.gather import gather
 from sbkit.evidence.measures import Measurer
 from sbkit.evidence.stats import summary
 from sbkit.figures import layout, style
 from sbkit.schemes import SCHEMES
-
-LINEAR_MODELS = {"mlp": "MLP", "transformer": "transformer"}
-"""By key, the name of the networks without convolutions."""
-
 
 # Answers
 
@@ -36,46 +31,6 @@ def answers(listed: Iterable[Mapping[str, Any]], results: Path, profile: str) ->
     measurer = functools.cache(lambda name: Measurer(gather(results / name)))  # of the profiles that are asked
     numbers = questions.numbers_table(listed, measurer, profile)
     return questions.answers_table(listed, numbers), numbers
-
-
-# Linear layers
-
-
-def linear_table(train: DataFrame) -> DataFrame:
-    """One row per run of a network without convolutions, with its group's mean and interval.
-
-    Columns: model, label, quantizer, seed, top1_percent, density, top1_percent_mean, top1_percent_half_width, n. Labels
-    name what differs from that network's own main recipe. Empty without such a run.
-    """
-    if "model" not in train:
-        return DataFrame()
-    tables = []
-    for model in LINEAR_MODELS:
-        own = train[train["model"] == model]
-        if own.empty:
-            continue
-        own = runs.grouped(own[[name for name in own if name not in ("group", "label", "design", "main")]])
-        columns = ["model", "label", "quantizer", "seed", "top1_percent", "density"]
-        tables.append(own[columns].merge(summary(own, ["label"], "top1_percent"), on="label"))
-    return pd.concat(tables, ignore_index=True) if tables else DataFrame()
-
-
-@style.drawn
-def fig_linear(table: DataFrame) -> Figure:
-    """Top-1 of `linear_table`: a faint point per run, each group's mean and 95 % interval, a heading per network."""
-    groups = table.drop_duplicates(["model", "label"])
-    names = [layout.short(label, 40) for label in groups["label"]]
-    headings = [LINEAR_MODELS[model] for model in groups["model"]]
-    figure, axis = plt.subplots(figsize=(style.PAGE, 0.75 + layout.rows_height(names, headings)))
-    heights = layout.rows(axis, names, headings)
-    looks = [style.LOOKS[scheme] for scheme in groups["quantizer"]]
-    layout.forest(axis, heights, groups["top1_percent_mean"], groups["top1_percent_half_width"], looks)
-    for row, y, look in zip(groups.itertuples(), heights, looks, strict=True):
-        own = table[(table["model"] == row.model) & (table["label"] == row.label)]
-        axis.plot(own["top1_percent"], [y] * len(own), "|", color=look.color, markersize=6, alpha=0.6)
-    axis.set_xlabel("top-1 accuracy, %")
-    layout.head(figure, "How accurate networks of quantized linear layers are: each seed, mean and 95 % interval")
-    return figure
 
 
 # Corruptions and attacks

@@ -26,7 +26,7 @@ from sbkit.way import ENCODINGS, KERNELS
 def patterns_table(weights: Weights) -> DataFrame:
     """Distinct 3x3 filters of trained codes, of the same codes shuffled within each filter, and the paper's numbers.
 
-    The columns are those of `codes.unique_table`, and `codes` says which they are: trained, shuffled, or paper, which
+    To the columns of `codes.unique_table`, `codes` adds which they are: trained, shuffled, or paper, which
     has a [3, 3, 256, 256] layer of each scheme. Schemes without weights are left out.
     """
     other = {name: codes.shuffled(weights[name], seed) for seed, name in enumerate(sorted(weights))}
@@ -47,7 +47,8 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     for bound, found in table.groupby("bound")["scheme"]:
         color = style.PALETTE[style.schemes(found)[0]]
         axis.plot([low, high], [bound, bound], color=color, linewidth=0.6, linestyle="--", zorder=0)
-        axis.text(low, bound, f"{bound:,.0f}", fontsize=style.SMALL, va="bottom", color=color)
+        beside = {"xytext": (2, 0), "textcoords": "offset points", "va": "bottom"}  # the axis
+        axis.annotate(f"{bound:,.0f}", (low, bound), fontsize=style.SMALL, color=color, **beside)
     for origin, line, markers in (("shuffled", ":", False), ("trained", "-", True)):
         seaborn.lineplot(
             table[table["codes"] == origin], x="filters", y="unique", hue="scheme", palette=style.PALETTE,

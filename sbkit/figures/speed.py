@@ -104,11 +104,11 @@ def threads_table(threads: DataFrame) -> DataFrame:
 
 
 def training_table(steps: DataFrame) -> DataFrame:
-    """What a training step of each design costs over that of the same network in full precision.
+    """What a training step of each design costs over a step of the same network in full precision.
 
     A row per network, precision and design: median milliseconds, images a second, and `overhead` in percent over full
     precision in the same arithmetic, mean and 95 % half width over rounds, each round's ratio taken within the round.
-    `time` is that of the step over the one of full precision in fp32, likewise. Empty without a benchmark of training.
+    `time` is the step's time over full precision's in fp32, likewise. Empty without a benchmark of training.
     """
     rows = []
     for _, timings in steps.groupby(PLACE, sort=False) if len(steps) else ():

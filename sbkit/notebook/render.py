@@ -80,7 +80,7 @@ def _saved(figure: Figure, formats: Iterable[str], stem: str, label: str) -> dic
 # Tables
 
 MOST_COLUMNS = 7
-"""That a table shows: more do not fit a page."""
+"""The most columns that a table shows; more do not fit a page."""
 
 _COLOURS = {  # of verdicts: background and text, readable on a light and on a dark page
     "#c8e6c9 #1b5e20": ("stronger", "agrees"),

@@ -200,7 +200,10 @@ class Run:
         patterns = {kind: f"records/{kind}/*.json" for kind in NOTEBOOKS} | {"weights": "weights/*.npz"}
         kinds = [kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))]
         found = [records.load(path) for path in self.folder.glob("records/*/*.json")]
-        runs = [(DEFAULT if record.kind == "train" else {}) | record.config for record in found]
+        runs = [
+            (DEFAULT if record.kind == "train" else {}) | record.config | {"robustness": "robustness" in record.history}
+            for record in found
+        ]
         return drawn(self.catalogue, kinds, runs)
 
     def records(self, kind: str) -> DataFrame:

@@ -11,11 +11,11 @@ from pandas import DataFrame
 from sbkit.checks import choice
 from sbkit.evidence import benchmarks
 from sbkit.evidence.gather import Evidence
-from sbkit.evidence.measures.registry import Best, measure
+from sbkit.evidence.measures.registry import BEST, measure
 from sbkit.evidence.stats import Measured, MissingRecord, exact, measured
 from sbkit.way import Way
 
-Contender = Way | Best
+Contender = Way | str  # or BEST
 SHAPES = "resnet18"
 
 
@@ -56,7 +56,7 @@ def speedup(
     shapes: str = SHAPES,
     batch: int = 1,
 ) -> Measured:
-    """Summed latency of a study's layers, or of its network: that of `over` over that of `ours`.
+    """Latency of `over` divided by the latency of `ours`: all layers of a study together, or its network.
 
     n counts rounds, or processes where the benchmark pooled several. With `channels`, of the [3, 3, channels,
     channels] layer alone.
@@ -84,7 +84,7 @@ def bench_reduction(evidence: Evidence, ours: Way, channels: int = 0) -> Measure
 
 @measure("times as few", neutral=1.0)
 def bench_fewer_operations(evidence: Evidence, ours: Way, over: Way, channels: int = 0) -> Measured:
-    """Operations of a benchmark's layers together, random codes: those of `over` over those of `ours`."""
+    """Operations of `over` divided by the operations of `ours`: a benchmark's layers together, random codes."""
     mine, theirs = _both(_study(evidence, "layers"), ours, over, channels)
     needs = []
     for timings in (theirs, mine):
@@ -96,7 +96,7 @@ def bench_fewer_operations(evidence: Evidence, ours: Way, over: Way, channels: i
 @measure("bits per weight")
 def plan_bits(evidence: Evidence, ours: Way) -> Measured:
     """Bits that a plan reads for one weight, all layers together, its tables' indices and signs included."""
-    mine, plain = _both(_study(evidence, "layers"), ours, Best("fp32 library"))
+    mine, plain = _both(_study(evidence, "layers"), ours, BEST)
     return exact(32 * mine["weight_bytes"].sum() / plain["weight_bytes"].sum(), [mine["name"].iloc[0]])
 
 

@@ -19,13 +19,13 @@ CLOSE = 0.15
 
 @measure("points of top-1", neutral=0.0)
 def top1_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Top-1 of one group minus that of another, in points."""
+    """Top-1 of `ours` minus top-1 of `over`, in points."""
     return runs.paired(ours.runs(evidence), over.runs(evidence))
 
 
 @measure("points of top-1", neutral=0.0)
 def top1_gap_equal_effectual(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Top-1 of a group minus that of a model of another design with as many effectual weights, in points.
+    """Top-1 of `ours` minus top-1 of a model of the design `over` with as many effectual weights, in points.
 
     The other model differs in width or depth alone. Of several the nearest in effectual weights counts; without any
     within CLOSE, MissingRecord is raised.
@@ -55,7 +55,7 @@ def top1(evidence: Evidence, ours: Group, dataset: str, model: str) -> Measured:
 
 @measure("times", neutral=1.0)
 def top1_ratio(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Top-1 of one group over that of another."""
+    """Top-1 of `ours` divided by top-1 of `over`."""
     mine, theirs = ours.runs(evidence), over.runs(evidence)
     pairs = mine.merge(theirs, on="seed", suffixes=("", "_over"))
     if pairs.empty:
@@ -72,7 +72,7 @@ def density(evidence: Evidence, ours: Group) -> Measured:
 
 @measure("fraction", neutral=0.0)
 def density_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Density of one group minus that of another."""
+    """Density of `ours` minus density of `over`."""
     return runs.paired(ours.runs(evidence), over.runs(evidence), "density")
 
 
@@ -111,7 +111,7 @@ def sparsity_at_comparable_accuracy(evidence: Evidence, ours: Group, over: Group
 
 @measure("percent of codes", neutral=0.0)
 def flips_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Codes that changed in the last epoch, percent: those of one group minus those of another."""
+    """Share of codes that changed in the last epoch, percent: `ours` minus `over`."""
     return runs.paired(*(_flips(group.runs(evidence)) for group in (ours, over)), "flips")
 
 
@@ -129,7 +129,7 @@ def kept(evidence: Evidence, ours: Group, kind: str, test: str = "") -> Measured
 
 @measure("percent of clean accuracy", neutral=0.0)
 def kept_gap(evidence: Evidence, ours: Group, over: Group, kind: str, test: str = "") -> Measured:
-    """Share of clean accuracy kept on changed images: that of one group minus that of another, in points.
+    """Share of clean accuracy kept on changed images: `ours` minus `over`, in points.
 
     kind: "corruption" or "attack"; test: one of its tests, all if empty.
     """
@@ -139,13 +139,13 @@ def kept_gap(evidence: Evidence, ours: Group, over: Group, kind: str, test: str 
 
 @measure("points", neutral=0.0)
 def worst_class_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Accuracy of the worst class: that of one group minus that of another."""
+    """Accuracy of the worst class: `ours` minus `over`."""
     return runs.paired(_by_class(evidence, ours), _by_class(evidence, over), "worst")
 
 
 @measure("points", neutral=0.0)
 def class_spread_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Accuracy of the best class minus that of the worst: that of one group minus that of another."""
+    """Accuracy of the best class minus accuracy of the worst class: `ours` minus `over`."""
     return runs.paired(_by_class(evidence, ours), _by_class(evidence, over), "spread")
 
 
