@@ -283,17 +283,8 @@ def _block(name: str, block: BasicBlock) -> Iterator[Step]:
     shortcut = list(_run(f"{name}.shortcut", block.shortcut))
     call = shortcut[0].call if len(shortcut) == 1 else block.shortcut
     yield Step(f"{name}.shortcut", call, target="shortcut")
-    yield from _run(f"{name}.clamp1", block.clamp)
     yield Step(f"{name}.conv1", block.conv1)
-    if block.double_shortcut:
-        norm1, nonlinearity = block.act1
-        yield from _run(f"{name}.act1.0", norm1)
-        yield Step(f"{name}.add1", torch.add, ("x", "shortcut"))
-        yield from _run(f"{name}.act1.1", nonlinearity)
-        yield Step(f"{name}.shortcut2", nn.Identity(), target="shortcut")
-    else:
-        yield from _run(f"{name}.act1", block.act1)
-    yield from _run(f"{name}.clamp2", block.clamp)
+    yield from _run(f"{name}.act1", block.act1)
     yield Step(f"{name}.conv2", block.conv2)
     yield from _run(f"{name}.norm2", block.norm2)
     yield Step(f"{name}.add", torch.add, ("x", "shortcut"))

@@ -29,10 +29,10 @@ MAY_IMPORT = {
     "records": {"checks", "_kernels"},  # the extension, to ask how it was compiled
     "conv": {"checks", "records"},
     "quantizers": {"checks", "conv", "schemes", "way"},
-    "models": {"checks", "conv", "quantizers"},
+    "models": {"checks", "conv", "quantizers", "way"},
     "data": {"checks", "records"},
     "robustness": {"data"},
-    "training": {"checks", "conv", "cpu", "data", "models", "quantizers", "records", "robustness"},
+    "training": {"checks", "conv", "cpu", "data", "models", "quantizers", "records", "robustness", "way"},
     "encodings": {"checks", "conv", "way"},
     "repetition": {"checks", "conv", "encodings", "schemes"},
     "integers": {"checks", "conv", "encodings", "way", "_kernels"},
