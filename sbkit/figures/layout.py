@@ -128,8 +128,10 @@ def points_axis(axis: Axes) -> None:
     """
     axis.set_xscale("symlog", linthresh=2, linscale=1.5)
     axis.axvline(0, color="black", linewidth=0.7, zorder=1)
-    low, high = axis.get_xlim()
-    places = [place for place in (-50, -10, -2, -1, 0, 1, 2, 10, 50) if low <= place <= high]
+    low, high = (np.copysign(5, end) if 2 < abs(end) < 5 else end for end in axis.get_xlim())
+    axis.set_xlim(low, high)
+    left, right = (-10 if low <= -10 else -5), (10 if high >= 10 else 5)  # the first ticks of the logarithmic parts
+    places = [place for place in (-50, left, -2, -1, 0, 1, 2, right, 50) if low <= place <= high]
     axis.set_xticks(places, [f"{place:+d}".replace("-", "\N{MINUS SIGN}") if place else "0" for place in places])
     axis.xaxis.set_minor_locator(NullLocator())
 
