@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy.special import stdtrit
 
 from sbkit.evidence import claims
 from sbkit.evidence.gather import Evidence
@@ -138,6 +139,24 @@ def test_no_records_give_no_verdicts(listed):
 def test_headline_is_what_a_stranger_reads(listed, judged):
     headline = claims.headline_table(listed, judged["review"])
     assert 4 <= len(headline) <= 8 and len(headline.columns) <= 7
+
+
+def test_effects_are_tested_together_and_pairs_across_cpus_are_counted():
+    """Holm by hand: 0.01 * 3, 0.02 * 2 and 0.04 * 1, of which none may be below the one before."""
+    runs = [("a-s0", 0, "Xeon"), ("b-s0", 0, "EPYC"), ("a-s1", 1, "Xeon"), ("b-s1", 1, "Xeon")]
+    train = pd.DataFrame(runs, columns=["name", "seed", "provenance_cpu"])
+    rows = []
+    for name, p in (("first", 0.04), ("second", 0.01), ("third", 0.02)):
+        distance = -stdtrit(2, p / 2) / stdtrit(2, 0.975)  # of a half width of 1 and n = 3
+        records = ", ".join(train["name"]) if name == "second" else "layers"
+        row = {"id": name, "ours": "-", "value": 5 + distance, "neutral": 5.0, "half_width": 1.0, "n": 3}
+        rows.append(row | {"records": records})
+    rows.append({"id": "a level", "value": 1.0, "half_width": 1.0, "n": 3, "records": ""})
+    found = claims.tests_table(pd.DataFrame(rows), Evidence(train, pd.DataFrame(), {}))
+    assert found["id"].tolist() == ["second", "third", "first"]
+    assert found["p"].tolist() == pytest.approx([0.01, 0.02, 0.04])
+    assert found["holm"].tolist() == pytest.approx([0.03, 0.04, 0.04])
+    assert found["stands"].tolist() == ["yes"] * 3 and found["across_cpus"].tolist() == ["1 of 2", "-", "-"]
 
 
 def test_inventory_counts_verdicts(judged):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from sbkit.evidence.stats import Measured, exact, interval, measured, shown, summary
+from sbkit.evidence.stats import Measured, exact, interval, measured, shown, summary, two_sided
 
 
 @pytest.mark.parametrize("values", [(1.0, 2.0, 3.0), (87.0, 87.4, 86.9, 88.1, 87.0), (0.1, -7.0)])
@@ -42,3 +42,10 @@ def test_a_summary_keeps_the_order_of_groups():
     assert found["group"].tolist() == ["b", "a"] and found["n"].tolist() == [2, 1]
     assert found["top1_mean"].tolist() == [2, 7]
     assert found["top1_half_width"][0] == pytest.approx(interval([1, 3])[1]) and math.isnan(found["top1_half_width"][1])
+
+
+def test_two_sided_p_is_scipys():
+    values = [1.2, 0.7, 1.9, 1.1]
+    mean, half_width = interval(values)
+    assert two_sided(mean - 0.5, half_width, 4) == pytest.approx(scipy_stats.ttest_1samp(values, 0.5).pvalue)
+    assert two_sided(half_width, half_width, 4) == pytest.approx(0.05)

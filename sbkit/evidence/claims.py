@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
@@ -19,7 +20,7 @@ from sbkit.checks import choice, named, number, tables
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures import MEASURES, Measurer, prepared
 from sbkit.evidence.paper import PAPER
-from sbkit.evidence.stats import Measured, MissingRecord
+from sbkit.evidence.stats import Measured, MissingRecord, two_sided
 
 VERDICTS = ("stronger", "agrees", "weaker", "no effect measured", "opposite", "out of reach", "no record")
 KINDS = ("effect", "as accurate", "level")
@@ -39,7 +40,7 @@ INTERVALS = """\
 n trained networks that differ in the seed alone, where a difference is taken for each seed that both designs share.
 Speed: n rounds in one process, in which all contenders are timed in turn; it says nothing of other processes or CPUs.
 A count is exact. The accelerator model has no interval: in brackets stands the range of its result when assumptions are
-changed, one at a time. No interval is corrected for the number of claims.
+changed, one at a time. No interval is corrected for the number of claims; the table of tests is.
 """
 
 _STATEMENT = dict.fromkeys(("id", "text", "paper", "measure", "source", "remark"), str) | {
@@ -169,6 +170,34 @@ def _cpus(evidence: Evidence) -> dict[str, str]:
     frames = [frame for frame in (evidence.train, evidence.bench) if "provenance_cpu" in frame]
     found = pd.concat([frame[["name", "provenance_cpu"]] for frame in frames]) if frames else DataFrame()
     return dict(found.dropna().drop_duplicates().itertuples(index=False))
+
+
+def tests_table(table: DataFrame, evidence: Evidence) -> DataFrame:
+    """One row per effect of `claims_table` that several seeds or rounds measure, the surest first: does it stand when
+    all of them are tested at once?
+
+    Columns: id, ours, p (two-sided, of Student's t against "no effect"), holm (p corrected for the number of rows, Holm
+    1979), stands ("yes" where that is at most 0.05), across_cpus (how many seeds have runs from more than one CPU; "-"
+    where rounds are counted).
+    """
+    effects = table[table["neutral"].notna() & (table["half_width"] > 0)]
+    p = [
+        two_sided(row.value - row.neutral, row.half_width, row.n)
+        for row in effects[["value", "neutral", "half_width", "n"]].itertuples()
+    ]
+    across = [_across_cpus(names.split(", "), evidence) for names in effects["records"]]
+    found = effects[["id", "ours"]].assign(p=p, across_cpus=across).sort_values("p", kind="stable", ignore_index=True)
+    corrected = (found["p"] * np.arange(len(found), 0, -1)).cummax().clip(upper=1)
+    found.insert(3, "holm", corrected)
+    found.insert(4, "stands", corrected.le(0.05).map({True: "yes", False: "no"}))
+    return found
+
+
+def _across_cpus(names: list[str], evidence: Evidence) -> str:
+    if evidence.train.empty or not (runs := evidence.train[evidence.train["name"].isin(names)]).size:
+        return "-"
+    cpus = runs.groupby("seed")["provenance_cpu"].nunique()
+    return f"{(cpus > 1).sum()} of {len(cpus)}"
 
 
 def headline_table(claims: Iterable[Mapping[str, Any]], table: DataFrame) -> DataFrame:

@@ -68,6 +68,14 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
     return float(values.mean()), float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / math.sqrt(values.size))
 
 
+def two_sided(distance: float, half_width: float, n: int) -> float:
+    """The p of a mean this far from "no effect", by the t-test that its interval stands for."""
+    from scipy.special import stdtr, stdtrit
+
+    t = abs(distance) / half_width * stdtrit(n - 1, 0.975)
+    return float(2 * stdtr(n - 1, -t))
+
+
 def measured(values: Iterable[float], names: Iterable[str] = (), of: str = "seeds") -> Measured:
     """The mean of values with its interval."""
     values = list(values)
