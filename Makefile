@@ -24,7 +24,7 @@ LOCK = "$(PYTHON)" workflow/lock.py .lock
 
 # What is installed and what builds it; pip has called the second by the second name since version 25.3.
 PINNED = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
-LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake tabulate
+LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake
 
 ifneq ($(origin BIN),command line)
 ifneq ($(CONDA_BIN),)

@@ -197,14 +197,11 @@ def _scalars(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Started(NamedTuple):
-    """A run's start by two clocks, and how many processes were running or waiting (1-minute average).
+    """A run's start by two clocks, and how busy the machine was."""
 
-    `time` is in seconds since the epoch. `monotonic` is in seconds of a clock that nobody sets back.
-    """
-
-    time: float
-    monotonic: float
-    load_average: float
+    time: float  # seconds since the epoch
+    monotonic: float  # seconds of a clock that nobody sets back
+    load_average: float  # processes running or waiting, in the mean over a minute
 
 
 def start() -> Started:

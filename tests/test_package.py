@@ -17,12 +17,13 @@ SOURCES = sorted((ROOT / "sbkit").rglob("*.py"))
 
 # The modules and packages of sbkit that each may import, itself aside. One direction: producers write records, evidence
 # judges them, figures draw them.
-BOTTOM = {"checks", "schemes", "way", "designs", "records", "conv"}
+BOTTOM = {"checks", "schemes", "way", "designs", "records", "conv", "tables"}
 MAY_IMPORT = {
     "__init__": set(),
     "checks": set(),
     "schemes": set(),
     "cpu": set(),
+    "tables": set(),
     "designs": set(),
     "way": {"checks", "schemes"},
     "records": {"checks", "_kernels"},  # the extension, to ask how it was compiled
@@ -41,8 +42,8 @@ MAY_IMPORT = {
     "energy": {"checks", "conv", "schemes"},
     "evidence": BOTTOM | {"energy", "repetition"},
     "figures": BOTTOM | {"energy", "evidence"},
-    "notebook": {"checks", "designs", "records"},
-    "page": {"checks", "notebook", "records"},
+    "notebook": {"checks", "designs", "records", "tables"},
+    "page": {"checks", "notebook", "records", "tables"},
 }
 TORCH_SIDE = {"cpu", "quantizers", "models", "data", "robustness", "training", "inference", "bench"}
 
