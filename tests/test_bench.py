@@ -303,7 +303,8 @@ def test_a_library_of_integers_may_be_off_by_one_step(monkeypatch, peers, off):
     shape = ConvShape(8, 8, 8, 8)
     work = Work(subjects.convolution(shape, np.ones((8, 8, 3, 3), np.float32)), None, y, shape.weights, 1, 2.0)
     wrong = np.clip(y.astype(int) - off, 0, 255).astype(np.uint8)
-    monkeypatch.setitem(libraries.LIBRARIES, "onnxruntime", lambda *_: lambda: wrong)
+    library = libraries.Library(lambda *_: lambda: wrong, onednn=lambda way: False)
+    monkeypatch.setitem(libraries.LIBRARIES, "onnxruntime", library)
     found = libraries.contenders(work, [Way("onnxruntime", precision="int8")], [])
     if off < 2:
         assert len(list(found)) == 1
@@ -338,7 +339,8 @@ def work():
 
 @pytest.mark.parametrize("value", [1.0, np.nan])
 def test_a_wrong_library_is_not_timed(monkeypatch, work, value):
-    monkeypatch.setitem(libraries.LIBRARIES, "onnxruntime", lambda *_: lambda: np.full((1, 4, 4, 4), value))
+    library = libraries.Library(lambda *_: lambda: np.full((1, 4, 4, 4), value), onednn=lambda way: False)
+    monkeypatch.setitem(libraries.LIBRARIES, "onnxruntime", library)
     with pytest.raises(AssertionError, match="ONNX Runtime differs from the reference"):
         list(libraries.contenders(work, [Way("onnxruntime")], []))
 

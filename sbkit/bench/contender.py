@@ -34,13 +34,13 @@ class Subject(NamedTuple):
 class Work:
     """What every library computes: a torch module without gradients, on one batch of images.
 
-    With an `output_scale` it is a layer of 8-bit integers from end to end: x and y are uint8, the module's weights are
-    integers, and y is the sum over `output_scale`, rounded and clamped to 0 to 255.
+    x and y are float32. With an `output_scale` the work is a layer of 8-bit integers from end to end: x and y are
+    uint8, the module's weights are integers, and y is the sum over `output_scale`, rounded and clamped to 0 to 255.
     """
 
     module: nn.Module  # in evaluation mode, float32, contiguous
-    x: Tensor  # float32 (N, C, H, W), contiguous
-    y: np.ndarray  # the right result, float32
+    x: Tensor  # (N, C, H, W), contiguous
+    y: np.ndarray  # the right result, (N, K, P, Q) or logits
     weights: int  # number of its quantized weights
     threads: int
     output_scale: float = 0.0  # 0: floats

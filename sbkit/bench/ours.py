@@ -72,10 +72,10 @@ def rounding_of(sums: np.ndarray, bits: int) -> Rounding:
 
 
 def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray, threads: int, lanes: int) -> Iterator[Contender]:
-    """A contender for each of the study's ways. Raises AssertionError if one computes anything else than integers do.
+    """A contender for each of the study's ways. Raises AssertionError unless each output equals exact arithmetic.
 
-    Ways of a-bit activations read the a highest bits of x, which then holds integers from 0 to 255, as uint8, and round
-    their sums to uint8 of as many bits.
+    A way with a-bit activations reads the a highest bits of x, which then holds integers from 0 to 255, and rounds its
+    sums to integers of as many bits, as uint8.
     """
     known: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
     for way, density in STUDIES[config.study].kernels(config.algorithms):

@@ -96,7 +96,7 @@ CODEBOOKS = (
 ANY_MASK = (Way("table", "signed_binary", regions=4, group=4), 0.21)
 
 # Binary in both encodings that integers have. A sum of `lookup` has 8 bits, so with activations of 8 bits only masks of
-# single channels fit, which is one weight a time: no way to be fast, and left out.
+# single channels fit: one weight a look-up, which is slow and left out.
 INTEGERS = tuple(
     replace(way, algorithm=algorithm, activation_bits=bits)
     for bits in (4, 6, 8)

@@ -62,9 +62,9 @@ def find(bench: DataFrame, study: str, shapes: str = "", threads: int = 1) -> Da
     return one_machine(found[started == started.max()])
 
 
-def one_machine(timings: DataFrame) -> DataFrame:
+def one_machine(timings: DataFrame, columns: Iterable[str] = ("provenance_cpu", "provenance_isa")) -> DataFrame:
     """The timings. Raises ValueError if they come from more than one CPU model or instruction set."""
-    for column in ("provenance_cpu", "provenance_isa"):
+    for column in columns:
         values = timings[column].drop_duplicates().tolist()
         if len(values) > 1:
             raise ValueError(f"timings of several machines do not compare; {column}: {', '.join(map(str, values))}")

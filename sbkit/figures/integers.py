@@ -1,7 +1,7 @@
 """Layers of integers on one CPU, ours beside int8 libraries: a table and a figure of notebook 08.
 
-Speeds are those of the least time of a contender, over all blocks of all rounds. Other programs can only add to it: on
-a CPU that they load, medians say less about contenders than about how each of them bears company.
+Speeds are those of the least time of a contender, over all blocks of all rounds. Other programs can only add to a time:
+on a CPU that they load, medians also measure how much that load slows each contender.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ FORMS = {
     ("ternary_twn", 0, 0): "ternary",
 }
 """By scheme, regions and codebook_bits of a way, the form of its codes."""
+_MARKERS = {(8, 4): "D", (4, 0): "P"}  # by regions and codebook_bits; else the scheme's own
 
 ALIKE, ANY, BINARY = "best int8, same instructions", "best int8, any instructions", "best binary"
 
@@ -52,6 +53,7 @@ def integers_table(bench: DataFrame) -> DataFrame:
     bench = bench.assign(may_use=[MAY_USE.get(config.get("isa", "auto"), "") for config in bench["config"]])
     parts = [benchmarks.find(bench[bench["may_use"] == use], "integers") for use in MAY_USE.values()]
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    benchmarks.one_machine(table, ["provenance_cpu"])
     form = [FORMS.get((way.scheme, way.regions, way.codebook_bits), "") for way in table["way"]]
     libraries = np.where((table["may_use"] == MAY_USE["auto"]) | (table["isa"] != ""), ALIKE, ANY)
     table["form"] = np.where(table["precision"] == "int8", libraries, form)
@@ -77,12 +79,13 @@ def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, Data
         ["may_use", "activation_bits", "form"], sort=False
     ):
         alike = table[table["may_use"] == may_use]
-        ours = alike[alike["activation_bits"] == bits]
+        same_bits = alike[alike["activation_bits"] == bits]
+        ours = same_bits[same_bits["form"] == form]
         yield may_use, bits, ALIKE, _fastest(ours, form), _fastest(alike, ALIKE)
         if len(more := _with_more(alike)):
             yield may_use, bits, ANY, _fastest(ours, form), more
-        if form.startswith("signed binary"):
-            yield may_use, bits, BINARY, _fastest(ours, form), _fastest(ours, "binary")
+        if (ours["scheme"] == "signed_binary").any():
+            yield may_use, bits, BINARY, _fastest(ours, form), _fastest(same_bits, "binary")
 
 
 def times_table(table: DataFrame) -> DataFrame:
@@ -168,10 +171,10 @@ def _present(table: DataFrame, name: str) -> bool:
 
 
 def _look(form: str) -> dict:
-    schemes, markers = {label: key[0] for key, label in FORMS.items()}, {"16 masks": "D", "a sign": "P"}
-    look = style.LOOKS[schemes[form]]
-    own = [marker for words, marker in markers.items() if words in form]
-    return {"color": look.color, "marker": own[0] if own else look.marker, "markersize": 4, "linewidth": 0.8}
+    scheme, *regions = next(key for key, label in FORMS.items() if label == form)
+    look = style.LOOKS[scheme]
+    marker = _MARKERS.get(tuple(regions), look.marker)
+    return {"color": look.color, "marker": marker, "markersize": 4, "linewidth": 0.8}
 
 
 def _panel(axis: Axes, found: DataFrame) -> None:

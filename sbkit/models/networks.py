@@ -17,7 +17,7 @@ HEADS = 4  # of its attention
 
 
 class NarrowShortcut(nn.Conv2d):
-    """A 1x1 convolution that takes its stride first: the same function of the same parameters.
+    """A 1x1 convolution that takes every stride-th pixel and then has stride 1: the same function of its parameters.
 
     With a stride, channels last and fewer than 8 input channels, oneDNN on AVX2 writes the gradient of such weights
     past its workspace (oneDNN 3.12, issue 6035): wrong gradients, or a crash.

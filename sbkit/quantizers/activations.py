@@ -55,8 +55,11 @@ class LearnedStep(nn.Module):
 
 
 class _Rounded(torch.autograd.Function):
-    """The formula above, of the step's logarithm. With gx the gradient of x, the sum of g (round(x / step) - x / step)
-    over what lies within the limits and of g times a limit over the rest is that of g q less that of gx x / step.
+    """The formula above, of the step's logarithm. With q = clamp(round(x / step)) and gx the gradient of x,
+
+        d / d step = (sum of g q - sum of gx x / step) / sqrt(features * high)
+
+    which is the published sum, and d / d log step is step times that.
     """
 
     @staticmethod
@@ -70,7 +73,7 @@ class _Rounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g: Tensor):
         (x, q), step = ctx.saved_tensors, ctx.step
-        # Zero where x is at most the second argument or at least the third: no x of a ReLU is beyond 0.
+        # The gradient is zero at both limits and beyond; the -1e-38 lets that of x = 0 through.
         gx = torch.ops.aten.hardtanh_backward(g, x, ctx.low * step - 1e-38, ctx.high * step)
         of_step = (g * q).sum(dtype=torch.float32) - (gx * x).sum(dtype=torch.float32) / step
         return gx, of_step * step / math.sqrt(x[0].numel() * ctx.high), None, None
@@ -78,9 +81,9 @@ class _Rounded(torch.autograd.Function):
 
 @torch.no_grad()
 def calibrate(model: nn.Module, x: Tensor) -> None:
-    """Fit every learned step of a network to what reaches it when the network trains on x, one after the other.
+    """Run x through a network in training mode once; each learned step is fitted to its input before it rounds that.
 
-    The network is otherwise as it was: its batch norms have not seen x.
+    Buffers are restored afterwards: batch norms have not seen x.
     """
     steps = [module for module in model.modules() if isinstance(module, LearnedStep)]
     state = {name: value.clone() for name, value in model.named_buffers()}

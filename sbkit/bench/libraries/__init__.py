@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,12 +15,22 @@ from sbkit.bench.contender import Contender, Unusable, Work, check, skip
 from sbkit.bench.libraries import onnx_runtime, open_vino, pytorch
 from sbkit.way import Way
 
-LIBRARIES: dict[str, Callable[[Work, Way], Callable[[], Any]]] = {
-    "torch": pytorch.load,
-    "onnxruntime": onnx_runtime.load,
-    "openvino": open_vino.load,
+
+class Library(NamedTuple):
+    """load    makes a work ready to be called in a way
+    onednn  whether oneDNN computes the convolutions of a way, so that HELD_TO holds it to an instruction set
+    """
+
+    load: Callable[[Work, Way], Callable[[], Any]]
+    onednn: Callable[[Way], bool]
+
+
+LIBRARIES: dict[str, Library] = {
+    "torch": Library(pytorch.load, onednn=lambda way: way.variant != "fbgemm"),
+    "onnxruntime": Library(onnx_runtime.load, onednn=lambda way: False),
+    "openvino": Library(open_vino.load, onednn=lambda way: True),
 }
-"""By the algorithm of a way: what makes a work ready to be called in that way."""
+"""By the algorithm of a way."""
 
 # How far a library may be off, as a fraction of the largest output, and what it reads for each weight.
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.05, "int8": 0.05}
@@ -29,7 +39,7 @@ ONE_STEP = 1 / 255
 """The tolerance of integers, the largest of which is 255: libraries round a value midway either up or down."""
 
 HELD_TO = "ONEDNN_MAX_CPU_ISA"
-"""The environment variable that oneDNN reads once. torch and OpenVINO compute convolutions by it, FBGEMM does not."""
+"""The environment variable that oneDNN reads once."""
 
 
 def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[Contender]:
@@ -39,7 +49,7 @@ def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[
     """
     for way in ways:
         try:
-            call = LIBRARIES[way.algorithm](work, way)
+            call = LIBRARIES[way.algorithm].load(work, way)
         except ModuleNotFoundError as error:
             missing = "" if error.name == way.algorithm else f"{error.name} "
             skip(f"{way.algorithm}: {missing}not installed", skipped)
@@ -49,6 +59,6 @@ def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[
             continue
         with torch.inference_mode():
             check(way.label(), call(), work.y, ONE_STEP if work.output_scale else TOLERANCE[way.precision])
-        held = way.algorithm != "onnxruntime" and way.variant != "fbgemm" and os.environ.get(HELD_TO, "").lower()
-        columns = {"weight_bytes": WEIGHT_BYTES[way.precision] * work.weights, "isa": held or ""}
+        held = os.environ.get(HELD_TO, "").lower() if LIBRARIES[way.algorithm].onednn(way) else ""
+        columns = {"weight_bytes": WEIGHT_BYTES[way.precision] * work.weights, "isa": held}
         yield Contender(way, call, work.threads, columns)
