@@ -14,6 +14,7 @@ from torch import nn
 
 from sbkit.checks import choice, number, whole
 from sbkit.models import networks
+from sbkit.models.convert import Converted, convert
 from sbkit.models.layers import (
     NONLINEARITIES,
     Layers,
@@ -30,8 +31,8 @@ from sbkit.models.networks import BasicBlock, ResNet, Transformer
 from sbkit.quantizers import QuantizerConfig
 
 __all__ = [
-    "MODELS", "NONLINEARITIES", "BasicBlock", "QuantConv2d", "QuantLinear", "ResNet", "build_model", "conv_shapes",
-    "parameter_counts", "quant_layers", "quantized_weights", "set_progress",
+    "MODELS", "NONLINEARITIES", "BasicBlock", "Converted", "QuantConv2d", "QuantLinear", "ResNet", "build_model",
+    "conv_shapes", "convert", "parameter_counts", "quant_layers", "quantized_weights", "set_progress",
 ]  # fmt: skip
 
 

@@ -21,11 +21,15 @@ NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
 
 
 class QuantLayer(nn.Module):
-    """Latent weights of one `shape`, and their quantizer. A layer quantizes them at each call and keeps no result."""
+    """Latent weights of one `shape`, their quantizer, and perhaps a bias (K,) in full precision.
 
-    def __init__(self, shape: tuple[int, ...], config: QuantizerConfig, signs: torch.Generator):
+    A layer quantizes its weights at each call and keeps no result.
+    """
+
+    def __init__(self, shape: tuple[int, ...], config: QuantizerConfig, signs: torch.Generator, bias: bool):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(shape[0])) if bias else None)
         self.quantizer = make_quantizer(config, shape, signs)
 
     def quantized(self) -> Tensor:
@@ -36,30 +40,31 @@ class QuantLayer(nn.Module):
 
 
 class QuantConv2d(QuantLayer):
-    """Convolution of (N, C, H, W) with quantized weights (K, C, R, R), without bias."""
+    """Convolution of (N, C, H, W) with quantized weights (K, C, R, R)."""
 
     def __init__(
-        self, C: int, K: int, R: int, *, stride: int, padding: int, config: QuantizerConfig, signs: torch.Generator
-    ):
-        super().__init__((K, C, R, R), config, signs)
+        self, C: int, K: int, R: int, *, stride: int, padding: int, config: QuantizerConfig, signs: torch.Generator,
+        bias: bool = False,
+    ):  # fmt: skip
+        super().__init__((K, C, R, R), config, signs, bias)
         self.stride, self.padding = stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.quantized(), stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.quantized(), self.bias, stride=self.stride, padding=self.padding)
 
 
 class QuantLinear(QuantLayer):
-    """Linear layer of (..., C) with quantized weights (K, C), without bias; a filter is a row of the weights.
+    """Linear layer of (..., C) with quantized weights (K, C); a filter is a row of the weights.
 
     Codes alone make its outputs about sqrt(C) times too large: where no batch norm follows to correct that, a scheme
     needs scale = "mean".
     """
 
-    def __init__(self, C: int, K: int, *, config: QuantizerConfig, signs: torch.Generator):
-        super().__init__((K, C), config, signs)
+    def __init__(self, C: int, K: int, *, config: QuantizerConfig, signs: torch.Generator, bias: bool = False):
+        super().__init__((K, C), config, signs, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.quantized())
+        return F.linear(x, self.quantized(), self.bias)
 
 
 class Layers:

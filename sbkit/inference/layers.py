@@ -1,0 +1,75 @@
+"""A quantized convolution on the kernels as a module, and the torch operator that it calls."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbkit import kernels
+from sbkit.conv import ConvShape, QuantizedWeight
+
+_plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
+
+# An operator of torch, and not a call from Python, so that torch.compile and torch.export keep it as one call.
+# A call of it costs 15 to 20 µs more than one of the kernel; by `torch.library.custom_op` it would be up to 40.
+_LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
+_LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+
+
+@torch.library.impl(_LIBRARY, "conv2d", "CPU")
+def _conv2d(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
+    """The kernel on x and perhaps a residual; nothing is copied that is contiguous."""
+    added = None if residual is None else np.ascontiguousarray(residual.detach().numpy())
+    return torch.from_numpy(kernels.conv2d(_plan(plan), np.ascontiguousarray(x.detach().numpy()), added))
+
+
+@torch.library.register_fake("sbkit::conv2d", lib=_LIBRARY)
+def _shape_of(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
+    s = _plan(plan).shape
+    return x.new_empty(s.N, s.K, s.P, s.Q)
+
+
+def _plan(name: str) -> kernels.Prepared:
+    if (found := _plans.get(name)) is None:
+        raise RuntimeError(
+            f"operator sbkit::conv2d has no plan {name}: a graph that calls it lasts as long as the network it was "
+            "exported from, in one process; allowed: to export it again from that network"
+        )
+    return found
+
+
+class KernelConv2d(nn.Module):
+    """A convolution of float32 (N, C, H, W), of one size, by `kernels.prepare(algorithm, weight, shape, **options)`.
+
+    With a residual, float32 (N, K, P, Q), the kernel adds it before its ReLU. A copy, and what is unpickled, has a plan
+    of its own, made for the machine it meets.
+    """
+
+    def __init__(self, algorithm: str, weight: QuantizedWeight, shape: ConvShape, **options: Any):
+        super().__init__()
+        self.layer, self.options = (algorithm, weight, shape), options
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.prepared = kernels.prepare(*self.layer, **self.options)
+        self.plan = uuid.uuid4().hex
+        _plans[self.plan] = self.prepared
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return torch.ops.sbkit.conv2d.default(x, residual, self.plan)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key not in ("prepared", "plan")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
+
+    def extra_repr(self) -> str:
+        p, s = self.prepared, self.prepared.shape
+        return f"{p.algorithm} {p.isa} {p.encoding} group {p.group}, {s.C}→{s.K} @{s.H}x{s.W}{', relu' * p.relu}"

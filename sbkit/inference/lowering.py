@@ -1,0 +1,245 @@
+"""Lowering: the quantized convolutions of a traced network become kernels, with what follows them in their epilogues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace as changed
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from sbkit import kernels
+from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.inference import graph
+from sbkit.inference.folding import Affine, checked, finished, fold_norms, make_plain
+from sbkit.inference.layers import KernelConv2d
+from sbkit.models import QuantConv2d, quant_layers, quantized_weights
+from sbkit.models.layers import QuantLayer
+
+LOGIT_BOUND = 5e-5
+
+
+class Network(nn.Module):
+    """What `lower` returns: an ordinary module in evaluation mode, for batches of one shape.
+
+    Its kernels own their buffers: concurrent calls take turns. Copies and what is unpickled have plans of their own.
+    """
+
+    def __init__(self, body: fx.GraphModule, shape: tuple[int, ...]):
+        super().__init__()
+        self.body, self.shape = body, shape
+        super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the model computes of x, float32 of the shape that it was lowered for, on the CPU.
+
+        Raises TypeError for another type or dtype, ValueError for another shape.
+        """
+        if not isinstance(x, Tensor) or x.dtype != torch.float32:
+            found = f"has dtype {x.dtype}" if isinstance(x, Tensor) else f"is a {type(x).__name__}"
+            raise TypeError(f"x {found}; allowed: a float32 torch tensor")
+        if tuple(x.shape) != self.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}; allowed: {self.shape}, for which it was lowered")
+        return self.body(x)
+
+    def train(self, mode: bool = True) -> Network:
+        if mode:
+            raise ValueError("train(True) of a lowered network; allowed: to train its model, and to lower that again")
+        return super().train(False)
+
+    @property
+    def layers(self) -> dict[str, kernels.Prepared]:
+        """The convolutions on kernels by module name, in the order they run."""
+        calls = graph.calls_of(self.body, KernelConv2d)
+        return {node.target: self.body.get_submodule(node.target).prepared for node in calls}
+
+    @property
+    def plan_seconds(self) -> float:
+        return sum(layer.plan_seconds for layer in self.layers.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(layer.weight_bytes for layer in self.layers.values())
+
+    @property
+    def operations(self) -> kernels.Operations:
+        """Operations of all layers on kernels for one image."""
+        adds, multiplies = zip(*(layer.operations for layer in self.layers.values()), strict=True)
+        return kernels.Operations(sum(adds), sum(multiplies))
+
+    def extra_repr(self) -> str:
+        operations = self.operations
+        return (
+            f"x {self.shape}: {len(self.layers)} layers on kernels with {operations.adds:,} adds and "
+            f"{operations.multiplies:,} multiplies an image, {self.weight_bytes:,} bytes"
+        )
+
+
+def lower(
+    model: nn.Module,
+    example: Tensor,
+    weights: Mapping[str, QuantizedWeight] | None = None,
+    *,
+    algorithm: str = "table",
+    encoding: str = "auto",
+    isa: str = "auto",
+    threads: int = 1,
+    tune: bool = True,
+) -> Network:
+    """Put the quantized convolutions of a network on the kernels, for one algorithm and batches of one shape.
+
+    model      takes one tensor and returns one; any network whose calls are the same for all images
+    example    a batch, float32, (N, C, H, W) for images: its shape is that of every later batch
+    weights    codes of every quantized layer, named as in `quantized_weights(model)`, which is what None takes
+    encoding   "auto": layer by layer the cheapest of "two_group", "codebook" and, with both signs in a filter, "signed"
+
+    The other options are those of `kernels.prepare`; `threads` is for the kernels, torch's layers have torch's own.
+    With `tune`, the last bits of a logit may differ between two networks. Raises TypeError for a model that `trace`
+    refuses or that returns something else, ValueError naming the argument or layer, its value and what is allowed,
+    RuntimeError if the lowered network and the model differ on a random batch.
+    """
+    if not isinstance(example, Tensor) or example.dtype != torch.float32:
+        raise TypeError(f"example is {example!r:.60}; allowed: a float32 torch tensor")
+    model = graph.evaluated(model)
+    weights = quantized_weights(model) if weights is None else weights
+    if not weights:
+        raise ValueError("model is in full precision, without codes; allowed: weights=..., or fold(model) for torch")
+    weights = checked(model, weights)
+    traced = graph.trace(model)
+    _note_shapes(traced, example)
+    norms = fold_norms(traced)
+    options = {"isa": isa, "encoding": encoding, "threads": threads, "tune": tune}
+    for node in list(traced.graph.nodes):
+        if type(graph.module_of(traced, node)) is QuantConv2d:
+            _put_on_kernel(traced, node, algorithm, weights[node.target], norms.get(node.target), options)
+    for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
+        make_plain(traced, name, weights.get(name), norms.get(name))
+    _pool_in_channels_last(traced)
+    network = Network(finished(traced), tuple(example.shape))
+    _hold(network, model, weights)
+    return network
+
+
+@torch.inference_mode()
+def _note_shapes(traced: fx.GraphModule, example: Tensor) -> None:
+    """Run the example, so that each node has the shape of its result. Raises TypeError for a layer called twice."""
+    names = [node.target for node in traced.graph.nodes if isinstance(graph.module_of(traced, node), QuantLayer)]
+    for name in names:
+        if names.count(name) > 1:
+            raise TypeError(f"layer {name} is called {names.count(name)} times; allowed: quantized layers called once")
+    try:
+        ShapeProp(traced).propagate(example.detach().cpu().clone())
+    except RuntimeError as error:
+        raise ValueError(
+            f"example has shape {tuple(example.shape)}; allowed: what the model runs on. torch says: {error}"
+        ) from error
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's result, () if that is no tensor."""
+    return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
+
+
+def _put_on_kernel(
+    traced: fx.GraphModule,
+    node: fx.Node,
+    algorithm: str,
+    weight: QuantizedWeight,
+    norm: Affine | None,
+    options: dict[str, Any],
+) -> None:
+    """Let a quantized convolution, its norm, the addition and the ReLU after it be one call of a kernel."""
+    module, name = traced.get_submodule(node.target), node.target
+    (N, C, H, W), (K, _, R, S) = _shape(node.args[0]), module.weight.shape
+    residual, add = _residual(traced, node)
+    last = graph.past_pools(traced, add or node)
+    relu = graph.is_call(traced, graph.only_user(last), graph.RELU)
+    bias = None if module.bias is None else module.bias.double().numpy()
+    if norm:
+        scales = {field: getattr(weight, field) * norm.factor for field in ("scale", "negative_scale")}
+        bias = norm.bias if bias is None else norm.factor * bias + norm.bias
+    try:
+        weight = changed(weight, **scales) if norm else weight
+        shape = ConvShape(C, H, W, K, R, S, module.stride, module.padding, N, name)
+        options = options | {"bias": None if bias is None else bias.astype(np.float32), "relu": relu}
+        kernel = KernelConv2d(algorithm, weight, shape, **options)
+    except ValueError as error:
+        raise ValueError(f"layer {name}: {error}") from error
+    traced.set_submodule(name, kernel)
+    if relu:
+        graph.replace(graph.only_user(last), last)
+    if add:
+        with traced.graph.inserting_before(add):
+            call = traced.graph.call_module(name, (node.args[0], residual))
+        call.meta = dict(add.meta)  # the shape of its result
+        graph.replace(add, call)
+        traced.graph.erase_node(node)
+
+
+def _residual(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | None, fx.Node | None]:
+    """The other summand of the addition that alone uses a convolution, and the addition; or None, None.
+
+    The kernel will run where the addition stands. What runs between must therefore write nothing in place.
+    """
+    add = graph.only_user(node)
+    if not graph.is_call(traced, add, graph.ADD) or len(add.args) != 2 or add.kwargs or add.args.count(node) != 1:
+        return None, None
+    residual = add.args[1 - add.args.index(node)]
+    written = add.target in ("add_", *graph.IN_PLACE) and add.args[0] is residual and len(residual.users) > 1
+    if not isinstance(residual, fx.Node) or _shape(residual) != _shape(node) or written:
+        return None, None
+    between = node.next
+    while between is not add:
+        if graph.writes(traced, between):
+            return None, None
+        between = between.next
+    return residual, add
+
+
+class ChannelsLastPool(nn.Module):
+    """Max pooling of a contiguous image in channels_last, in which torch is several times faster; contiguous again."""
+
+    def __init__(self, pool: nn.MaxPool2d):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x.contiguous(memory_format=torch.channels_last)).contiguous()
+
+
+def _pool_in_channels_last(traced: fx.GraphModule) -> None:
+    """Let max pools, and a plain convolution right before one or before its ReLU, run in channels_last."""
+    for node in graph.calls_of(traced, nn.MaxPool2d):
+        source = node.args[0]
+        traced.set_submodule(node.target, ChannelsLastPool(graph.module_of(traced, node)))
+        source = source.args[0] if graph.is_call(traced, source, graph.RELU) else source
+        if type(module := graph.module_of(traced, source)) is nn.Conv2d:
+            module.to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def _hold(network: Network, model: nn.Module, weights: Mapping[str, QuantizedWeight]) -> None:
+    """Raises RuntimeError unless the network computes of a random batch what the model does with these weights.
+
+    The model, a copy, keeps them.
+    """
+    for name, layer in quant_layers(model).items():  # the rest of the model stays as it was
+        layer.quantizer = nn.Identity()
+        layer.weight.copy_(torch.from_numpy(weights[name].dense()).reshape(layer.weight.shape))
+    x = torch.randn(network.shape, generator=torch.Generator().manual_seed(0))
+    found, expected = network(x.clone()), model(x)
+    if not isinstance(expected, Tensor):
+        raise TypeError(f"model returns a {type(expected).__name__}; allowed: one tensor")
+    if not expected.isfinite().all():
+        raise ValueError(
+            "model has logits that are not finite on random images, so that nothing can be held to it; allowed: a "
+            "trained network, or one whose batch norms have seen some batches in training mode"
+        )
+    if found.shape != expected.shape or not (found - expected).abs().max() <= 10 * LOGIT_BOUND * expected.abs().max():
+        raise RuntimeError(
+            "the lowered network does not compute what the model does; allowed: networks that compute the same of the "
+            "same images at every call, in calls that torch.fx sees"
+        )
