@@ -17,13 +17,10 @@ import numpy as np
 from sbkit.checks import choice, number, whole
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
-from sbkit.way import MOST_CHANNELS
+from sbkit.way import LEAST_BITS, MOST_BITS, MOST_CHANNELS
 
 ENCODINGS_OF = {"dense": ("two_group",), "table": ("two_group", "rewritten"), "lookup": ("two_group", "rewritten")}
 """By algorithm that takes integer activations, how codes become sums: as in `kernels.prepare`."""
-LEAST_BITS, MOST_BITS = 2, 8
-FLOAT_BITS = 32
-"""What `activation_bits` says of floats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +54,6 @@ class Rounding:
         if residual is not None:
             y = y + residual.astype(np.float32) * np.float32(self.residual_scale)
         return np.rint(np.clip(y, 0, 2**self.bits - 1)).astype(np.uint8)
-
-
-def check_bits(activation_bits: Any) -> None:
-    """Raises ValueError unless it is 2 to 8, or 32 for floats."""
-    if type(activation_bits) is not int or activation_bits not in (*range(LEAST_BITS, MOST_BITS + 1), FLOAT_BITS):
-        raise ValueError(
-            f"activation_bits = {activation_bits!r}; allowed: an integer from {LEAST_BITS} to {MOST_BITS}, "
-            f"or {FLOAT_BITS} for floats"
-        )
 
 
 def check_options(algorithm: str, weight: QuantizedWeight, encoding: str, rounding: Any, **floats: Any) -> None:

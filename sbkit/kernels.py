@@ -39,8 +39,8 @@ from sbkit import integers
 from sbkit.checks import choice, whole
 from sbkit.conv import ConvShape, QuantizedWeight, mixes_signs
 from sbkit.encodings import check_encoding, largest_group, one_scale
-from sbkit.integers import FLOAT_BITS, Rounding, check_bits
-from sbkit.way import ENCODINGS, MOST_CHANNELS
+from sbkit.integers import Rounding
+from sbkit.way import ENCODINGS, FLOAT_BITS, MOST_CHANNELS, check_bits
 
 with contextlib.suppress(ImportError):
     importlib.import_module("torch")  # before the extension, so that both use torch's OpenMP runtime

@@ -32,12 +32,26 @@ ENCODINGS = {
 }
 """By key, the name of how codes become sums; `sbkit.kernels.prepare` says what each means."""
 
+LEAST_BITS, MOST_BITS = 2, 8
+"""Of an integer activation."""
+FLOAT_BITS = 32
+"""What `activation_bits` says of floats."""
+
 PRECISIONS = ("fp32", "bf16", "int8")
 
 # Channels that may share a table, by what its patterns are made of, or a tile of `dataflow`; csrc/ holds the same.
 MOST_CHANNELS = {"subsets": 10, "ternary": 6, "codebook": 16, "dataflow": 32}
 MOST_PATTERNS = 1024
 """Entries of one table."""
+
+
+def check_bits(activation_bits: Any) -> None:
+    """Raises ValueError unless it is 2 to 8, or 32 for floats."""
+    if type(activation_bits) is not int or activation_bits not in (*range(LEAST_BITS, MOST_BITS + 1), FLOAT_BITS):
+        raise ValueError(
+            f"activation_bits = {activation_bits!r}; allowed: an integer from {LEAST_BITS} to {MOST_BITS}, "
+            f"or {FLOAT_BITS} for floats"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class Way:
     regions: int = 0  # channels that share a sign within a filter; 0: the scheme's own signs
     codebook_bits: int = 0  # b: a region holds one of 2^b patterns at each tap; 0: any
     precision: str = "fp32"  # of the arithmetic, one of PRECISIONS
-    activation_bits: int = 32  # of an activation; 32: a float
+    activation_bits: int = FLOAT_BITS  # of an activation: 2 to 8, or 32 for a float
     variant: str = ""  # of a library, its memory layout or form; of a training step, the design
 
     def __post_init__(self):
@@ -64,7 +78,7 @@ class Way:
         choice("skip_zeros", self.skip_zeros, (True, False))
         for name in ("group", "regions", "codebook_bits"):
             whole(name, getattr(self, name), 0)
-        whole("activation_bits", self.activation_bits, 2, 32)
+        check_bits(self.activation_bits)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Way:
@@ -100,6 +114,6 @@ class Way:
         parts += [f"{2**self.codebook_bits} patterns"] if self.codebook_bits else []
         parts += [f"regions of {self.regions} channels"] if self.regions else []
         parts += [f"tables of {self.group} channels"] if self.group and not self.regions else []
-        parts += [f"{self.activation_bits}-bit activations"] if self.activation_bits < 32 else []
+        parts += [f"{self.activation_bits}-bit activations"] if self.activation_bits < FLOAT_BITS else []
         parts += [self.precision] if self.precision != "fp32" else []
         return ", ".join(parts)

@@ -61,6 +61,17 @@ def test_a_subset_is_drawn_from_the_seed():
     assert first.sha256 == full.sha256 and len(first.x_test) == len(full.x_test)
 
 
+def test_validation_images_are_the_same_for_every_seed_and_no_training_images():
+    whole = data.load("digits")
+    first, second = (data.load("digits", validation_images=100, train_images=50, seed=seed) for seed in (0, 1))
+    assert torch.equal(first.x_test, second.x_test) and torch.equal(first.y_test, second.y_test)
+    assert len(first.x_test) == 100 and not torch.equal(first.x_train, second.x_train)
+    rest = data.load("digits", validation_images=100)
+    together = torch.cat([rest.x_train, rest.x_test]).flatten(1)
+    assert sorted(together.tolist()) == sorted(whole.x_train.flatten(1).tolist())
+    assert first.sha256 == whole.sha256 and rest.mean != whole.mean
+
+
 def test_resizing_averages_areas():
     native, small = data.load("digits"), data.load("digits", image_size=4)
     blocks = native.x_test.float().reshape(-1, 1, 4, 2, 4, 2).mean(dim=(3, 5))

@@ -3,7 +3,6 @@
 import copy
 import functools
 import gc
-import operator
 import pickle
 
 import numpy as np
@@ -42,7 +41,7 @@ def images(name: str, batch: int = 3, seed: int = 2) -> torch.Tensor:
 
 @functools.cache
 def settled(
-    name: str, config: QuantizerConfig, nonlinearity: str = "relu", least: float = -0.5, **block: float
+    name: str, config: QuantizerConfig, nonlinearity: str = "relu", least: float = -0.5, **block: str
 ) -> nn.Module:
     """A network as training leaves it: statistics of activations, TTQ's scales apart, norms' factors from `least`."""
     size, width = SIZES[name]
@@ -68,10 +67,6 @@ def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 def modules_left(network, kind) -> list[str]:
     return [name for name, module in network.body.named_modules() if type(module) is kind]
-
-
-def additions_left(network) -> int:
-    return sum(node.target in (operator.add, operator.iadd) for node in network.body.graph.nodes)
 
 
 @pytest.mark.parametrize(
@@ -100,20 +95,14 @@ def test_every_nonlinearity(name, nonlinearity):
     assert len(modules_left(network, kind)) == 1 + (0 if kind is nn.ReLU else len(network.layers))
 
 
-@pytest.mark.parametrize("block", [{"double_shortcut": True}, {"clamp": 0.7}, {"double_shortcut": True, "clamp": 0.7}])
-@pytest.mark.parametrize("nonlinearity", ["relu", "prelu"])
-def test_every_form_of_the_block(nonlinearity, block):
+def test_the_released_block():
     name = "resnet8"
-    model, x = settled(name, SCHEMES["signed_binary"], nonlinearity, **block), images(name)
+    model, x = settled(name, SCHEMES["signed_binary"], block="released"), images(name)
     assert_agree(fold(model)(x), model(x))
-    network = lower(model, images(name, 3), tune=False)
+    network = lower(model, x, tune=False)
     assert_agree(network(x), model(x))
-    assert torch.equal(network(x), network(x))
-    other = settled(name, SCHEMES["signed_binary"], nonlinearity)(x)
-    assert (other - model(x)).abs().max() > 1e-2 * other.abs().max()
     residuals = [node for node in network.body.graph.nodes if node.target in network.layers and len(node.args) == 2]
-    assert len(residuals) == len(network.layers) // (1 if "double_shortcut" in block else 2)
-    assert additions_left(network) == 0
+    assert len(residuals) == len(network.layers) == 6
 
 
 def test_a_block_is_two_kernels_and_a_shortcut():
@@ -170,7 +159,6 @@ CHANGES = {
     "dropout before a norm": lambda m: m.stem.insert(1, nn.Dropout()),
     "another non-linearity": lambda m: setattr(m.layer1[0], "act2", nn.GELU()),
     "no non-linearity": lambda m: setattr(m.layer1[0], "act1", nn.BatchNorm2d(4)),
-    "another clamp": lambda m: setattr(m.layer1[0], "clamp", nn.ReLU6()),
     "a shortcut that pools": lambda m: setattr(
         m.layer2[0], "shortcut", nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8))
     ),
@@ -361,7 +349,10 @@ def test_repr_lists_totals_and_layers():
 
 
 def test_a_network_is_an_ordinary_module():
-    network, x = lower(settled("resnet18", SCHEMES["channel_signs"]), images("resnet18"), tune=False), images("resnet18")
+    network, x = (
+        lower(settled("resnet18", SCHEMES["channel_signs"]), images("resnet18"), tune=False),
+        images("resnet18"),
+    )
     logits = network(x)
     for same in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         assert same.layers.keys() == network.layers.keys()
@@ -380,7 +371,7 @@ def test_a_network_is_an_ordinary_module():
     program = exported.module()
     del network, part
     gc.collect()
-    with pytest.raises(RuntimeError, match="sbkit::conv2d has no plan .*; allowed: to export it again"):
+    with pytest.raises(RuntimeError, match=r"sbkit::conv2d has no plan .*; allowed: to export it again"):
         program(x)
 
 

@@ -27,6 +27,7 @@ from sbkit.models import (
     set_progress,
 )
 from sbkit.quantizers import QUANTIZERS, QuantizerConfig
+from sbkit.quantizers.activations import LearnedStep, calibrate
 
 FULL = QuantizerConfig("full_precision")
 
@@ -167,34 +168,49 @@ def test_conv_shapes_takes_oblong_images_and_leaves_the_model_as_it_was():
     assert model.training and all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "options", [{"double_shortcut": True}, {"clamp": 2.0}, {"double_shortcut": True, "clamp": 2.0}]
-)
-def test_forms_of_the_block_are_the_stated_formulas_with_the_same_weights(options):
-    plain, model = (
-        build_model("resnet8", quantizer=QuantizerConfig(), width=4, nonlinearity="prelu", seed=3, **o)
-        for o in ({}, options)
-    )
-    state = plain.state_dict()
-    assert state.keys() == model.state_dict().keys()
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    block, x = model.layer2[0], 3 * torch.randn(5, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+def test_released_block_is_the_stated_formula():
+    """Written from the released code, with the convolutions' own bias, which the block here leaves out."""
+    options = {"quantizer": QuantizerConfig(), "width": 4, "seed": 3}
+    model, basic = build_model("resnet8", block="released", **options), build_model("resnet8", **options)
+    latent, same = ([layer.weight for layer in quant_layers(m).values()] for m in (model, basic))
+    assert all(map(torch.equal, latent, same))
+    block, generator = model.layer2[0], torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(5, 4, 7, 6, generator=generator)
+    moves = [block.before1, block.act1[0], block.act1[2], block.before2, block.act2[0], block.act2[2]]
+    for parameter in [*(move.bias for move in moves), block.act1[1].weight, block.act2[1].weight]:
+        torch.nn.init.normal_(parameter, generator=generator)
+    b10, b11, b12, b20, b21, b22 = (move.bias for move in moves)
 
     def normed(y):  # as a fresh batch norm does in training
         return (y - y.mean((0, 2, 3), keepdim=True)) / (y.var((0, 2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
 
     def conv(layer, x, stride):
-        x = x.clamp(-2, 2) if "clamp" in options else x
-        return normed(F.conv2d(x, layer.quantizer(layer.weight), stride=stride, padding=1))
+        bias = torch.randn(8, generator=generator)
+        return normed(F.conv2d(x.clamp(-2, 2), layer.quantizer(layer.weight), bias, stride=stride, padding=1))
 
-    def prelu(y):
-        return y.where(y > 0, y / 4)
+    def prelu(y, slope):
+        return y.where(y > 0, y * slope[:, None, None])
 
-    around = normed(F.conv2d(x, block.shortcut[0].weight, stride=2))
-    between = prelu(conv(block.conv1, x, 2) + (around if "double_shortcut" in options else 0))
-    expected = prelu(conv(block.conv2, between, 1) + (between if "double_shortcut" in options else around))
+    pooled = F.avg_pool2d(x, 2, ceil_mode=True)
+    around = normed(F.conv2d(pooled, block.shortcut[1].weight))
+    between = prelu(conv(block.conv1, x + b10, 2) + around + b11, block.act1[1].weight) + b12
+    expected = prelu(conv(block.conv2, between + b20, 1) + between + b21, block.act2[1].weight) + b22
     torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(plain.layer2[0](x), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(("bits", "steps"), [(8, 2), (4, 3)])
+def test_integer_activations_are_few_levels_wherever_they_meet_quantized_layers(bits, steps):
+    """Per block: conv1's, if not the stream's own, conv2's, and the stream after it; one shortcut changes shape."""
+    model = build_model("resnet8", quantizer=QuantizerConfig(), width=4, activation_bits=bits)
+    found = [m for m in model.modules() if isinstance(m, LearnedStep)]
+    assert len(found) == 1 + 3 * steps + 2 and {step.bits for step in found} == {bits, 8}
+    assert sum(step.signed for step in found) == 2
+    calibrate(model, torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    outputs = {}
+    for name, layer in quant_layers(model).items():
+        layer.activations.register_forward_hook(lambda _, __, y, name=name: outputs.update({name: y}))
+    model(torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+    assert len(outputs) == 6 and all(2 < len(y.unique()) <= 2**bits for y in outputs.values())
 
 
 def test_narrow_networks_have_right_gradients_in_channels_last():
@@ -318,9 +334,12 @@ def test_progress_reaches_every_quantizer():
             {"name": "transformer", "image_size": 14, "nonlinearity": "prelu"},
             "nonlinearity = 'prelu' has no effect on transformer, which has GELU; allowed: relu",
         ),
-        ({"name": "vgg_small", "double_shortcut": True}, "double_shortcut = True has no effect on vgg_small; allowed"),
-        ({"name": "mlp", "clamp": 2.0}, "clamp = 2.0 has no effect on mlp; allowed for residual networks alone"),
-        ({"clamp": -1.0}, "clamp = -1.0; allowed: a number >= 0"),
+        ({"name": "vgg_small", "block": "released"}, "block = 'released' has no effect on vgg_small; allowed"),
+        ({"block": "xnor"}, "block = 'xnor'; allowed: basic, released"),
+        ({"block": "released", "nonlinearity": "tanh"}, "no effect on resnet8, which has PReLU; allowed: relu"),
+        ({"activation_bits": 9}, "activation_bits = 9; allowed: an integer from 2 to 8, or 32 for floats"),
+        ({"activation_bits": 8, "nonlinearity": "prelu"}, "with activations of both signs, as prelu leaves them"),
+        ({"activation_bits": 8, "block": "released"}, "with activations of both signs, as PReLU leaves them"),
         ({"quantizer": QuantizerConfig(region_channels=3)}, "region_channels = 3 does not divide C = 16"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sbkit.designs import DESIGNS
 from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, random_patterns, response, sparsest_masks
+from sbkit.quantizers.activations import LearnedStep, calibrate
 from sbkit.records import changed
 from sbkit.schemes import SCHEMES
 
@@ -610,3 +611,54 @@ def test_full_precision_has_no_codes_and_regions_divide_the_channels():
     assert quantizer(w) is w
     with pytest.raises(TypeError, match="no integer codes"):
         quantizer.codes(w)
+
+
+# Activations
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(2, False), (4, False), (8, False), (8, True)])
+def test_a_learned_step_is_the_published_formula(bits, signed):
+    """Gradients by differences of the step's formula with rounding held fixed, in float64, of a step no x ties at."""
+    layer, x = LearnedStep(bits, signed=signed), 2 * _latent((6, 3, 5))
+    x = x if signed else x.relu()
+    layer.fit(x)
+    high = 2 ** (bits - signed) - 1
+    low = -high - 1 if signed else 0
+    assert layer.step.item() == pytest.approx(2 * x.abs().mean().item() / high**0.5, rel=1e-6)
+    with torch.no_grad():  # so that some x lie beyond the highest level
+        layer.log_step.copy_(torch.log(0.5 * x.max() / high))
+    x.requires_grad_(), (upstream := _latent((6, 3, 5), 1))
+    y = layer(x)
+    s, v = layer.step.item(), x.detach().double().numpy()
+    q = np.clip(np.round(v / s), low, high)
+    np.testing.assert_allclose(y.detach(), q * s, rtol=1e-6)
+    assert 0 < (v / s > high).sum() < v.size
+    y.backward(upstream)
+    inside = (v / s >= low) & (v / s <= high)
+    np.testing.assert_array_equal(x.grad, upstream.numpy() * inside)
+    error = np.where(inside, np.round(v / s) - v / s, np.clip(v / s, low, high))
+    of_step = (upstream.numpy() * error).sum() / np.sqrt(15 * high)
+    assert layer.log_step.grad.item() == pytest.approx(of_step * s, rel=1e-4)
+
+
+def test_steps_are_fitted_in_order_and_nothing_else_changes():
+    parts = (torch.nn.BatchNorm1d(3), torch.nn.ReLU(), LearnedStep(2), torch.nn.Linear(3, 3), LearnedStep(8))
+    model = torch.nn.Sequential(*parts)
+    before = {name: value.clone() for name, value in model.state_dict().items() if "log_step" not in name}
+    x = 5 + _latent((64, 3))
+    calibrate(model, x)
+    assert model.training and all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+    reached = torch.relu((x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt())
+    first = 2 * reached.mean().item() / 3**0.5
+    assert model[2].step.item() == pytest.approx(first, rel=1e-5)
+    second = torch.nn.functional.linear((reached / first).round().clamp(0, 3) * first, model[3].weight, model[3].bias)
+    assert model[4].step.item() == pytest.approx(2 * second.abs().mean().item() / 255**0.5, rel=1e-4)
+
+
+def test_a_step_of_zeros_stays_as_it_is_and_wrong_bits_are_refused():
+    layer = LearnedStep(4)
+    layer.fit(torch.zeros(3, 2))
+    assert layer.step.item() == 1
+    for bits in (1, 9, 32, 4.0):
+        with pytest.raises(ValueError, match=f"bits = {bits}"):
+            LearnedStep(bits)

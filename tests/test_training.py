@@ -190,7 +190,9 @@ def test_a_diverging_run_says_so():
         ({"epochs": 0}, "epochs = 0; allowed: an integer >= 1"),
         ({"batch_size": 64.0}, "batch_size = 64.0; allowed"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0; allowed"),
-        ({"clamp": -2.0}, "clamp = -2.0; allowed: a number >= 0"),
+        ({"block": "xnor"}, "block = 'xnor'; allowed: basic, released"),
+        ({"activation_bits": 1}, "activation_bits = 1; allowed: an integer from 2 to 8"),
+        ({"validation_images": -1}, "validation_images = -1; allowed: an integer >= 0"),
         ({"l1": math.inf}, "l1 = inf; allowed"),
     ],
 )
@@ -685,7 +687,7 @@ def test_the_imagenet_recipe_in_small_on_two_processes(tmp_path, monkeypatch):
     for name, value in ours.items():
         assert (value - theirs[name]).abs().max() < 1e-3 * (theirs[name] - initial[name]).abs().max(), name
 
-    student = [*shared, "--model=resnet18", "--width=4", "--double-shortcut", "--clamp=2", "--nonlinearity=prelu"]
+    student = [*shared, "--model=resnet18", "--width=4", "--block=released"]
     checkpoint = tmp_path / "checkpoints" / "teacher-s0.pt"
     record = _two_processes(tmp_path, "student-s0", *student, "--schedule=linear", f"--distill-from={checkpoint}")
     assert record.config["distill_from"] == "teacher"

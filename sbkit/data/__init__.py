@@ -35,19 +35,23 @@ def load(
     *,
     root: str | os.PathLike | None = None,
     train_images: int = 0,
+    validation_images: int = 0,
     image_size: int = 0,
     margin: bool = False,
     seed: int = 0,
 ) -> Dataset:
     """A verified data set by its name in SOURCES. Files are kept in `root`, by default the repository's `data` folder.
 
-    `train_images` > 0 keeps that many training images, drawn from `seed`, in memory. `image_size` > 0 averages pixels
+    `validation_images` > 0 holds that many training images out, the same for every seed, which then take the place of
+    the test images. `train_images` > 0 keeps that many of the other ones, drawn from `seed`. Both copy images into
+    memory. `image_size` > 0 averages pixels
     down to that height and width. With `margin`, which "resized_crop" needs, training images are 8/7 as large, 256
     pixels for 224 (native images stay as they are), and test images are the middle of images of that size.
     Raises ValueError for a wrong name or number and for damaged files, FileNotFoundError for a data set that is not
     here and cannot be fetched. Both say what to do.
     """
     whole("train_images", train_images, 0)
+    whole("validation_images", validation_images, 0)
     whole("image_size", image_size, 0)
     kind, _, path = name.partition(":")
     key = f"{kind}:<path>" if path else name
@@ -56,7 +60,8 @@ def load(
     if path:
         where += [Path(path).expanduser(), with_margin(image_size) if margin else image_size]
     data = SOURCES[key](*where)
-    data = prepared(data, train_images=train_images, image_size=image_size, margin=margin, seed=seed)
+    options = {"train_images": train_images, "validation_images": validation_images, "image_size": image_size}
+    data = prepared(data, **options, margin=margin, seed=seed)
     return replace(data, name=name)
 
 

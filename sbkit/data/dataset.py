@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sbkit.checks import whole
 
+VALIDATION_SEED = 0  # the same images are held out in every run
 BLOCK = 4096  # images at a time, because floats take four times the memory of bytes
 
 
@@ -39,10 +40,13 @@ class Dataset:
     sha256: dict[str, str] | None = None
 
 
-def prepared(data: Dataset, *, train_images: int, image_size: int, margin: bool, seed: int) -> Dataset:
+def prepared(
+    data: Dataset, *, train_images: int, validation_images: int, image_size: int, margin: bool, seed: int
+) -> Dataset:
     """The data set as `load` returns it; its options mean what they mean there. Raises ValueError as `load` does."""
     count, native = len(data.x_train), min(data.x_train.shape[2:])
-    whole("train_images", train_images, 0, count)
+    whole("validation_images", validation_images, 0, count - 1)
+    whole("train_images", train_images, 0, count - validation_images)
     size = with_margin(image_size) if margin else image_size
     if size > native:
         whole("image_size", image_size, 0, without_margin(native) if margin else native)
@@ -50,9 +54,14 @@ def prepared(data: Dataset, *, train_images: int, image_size: int, margin: bool,
     known = data.sha256 or {}
     arrays = {key: getattr(data, key) for key in ("x_train", "y_train", "x_test", "y_test")}
     sha256 = {key: known.get(key) or hashlib.sha256(value.numpy()).hexdigest() for key, value in arrays.items()}
-    x_train, y_train, x_test, mean, std = data.x_train, data.y_train, data.x_test, data.mean, data.std
+    x_train, y_train, x_test, y_test = data.x_train, data.y_train, data.x_test, data.y_test
+    mean, std = data.mean, data.std
+    if validation_images:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(VALIDATION_SEED))
+        held, kept = order[:validation_images], order[validation_images:].sort().values
+        x_test, y_test, x_train, y_train = x_train[held], y_train[held], x_train[kept], y_train[kept]
     if train_images:
-        kept = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:train_images]
+        kept = torch.randperm(len(x_train), generator=torch.Generator().manual_seed(seed))[:train_images]
         x_train, y_train = x_train[kept], y_train[kept]
     if size:
         x_train, x_test = _resized(x_train, size), _resized(x_test, size)
@@ -60,9 +69,11 @@ def prepared(data: Dataset, *, train_images: int, image_size: int, margin: bool,
         H, W = x_test.shape[2:]
         h, w = without_margin(H), without_margin(W)
         x_test = x_test[:, :, (H - h) // 2 :, (W - w) // 2 :][:, :, :h, :w]
-    if train_images or not mean:
+    if train_images or validation_images or not mean:
         mean, std = mean_std(sum(map(levels, x_train.split(BLOCK))))
-    return replace(data, x_train=x_train, y_train=y_train, x_test=x_test, mean=mean, std=std, sha256=sha256)
+    return replace(
+        data, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, mean=mean, std=std, sha256=sha256
+    )
 
 
 def with_margin(side: int) -> int:

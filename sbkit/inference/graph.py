@@ -8,15 +8,16 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from sbkit.models.layers import QuantLayer
 from sbkit.models.networks import NarrowShortcut
+from sbkit.quantizers.activations import LearnedStep
 
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)  # when not training
 RELU = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
-IN_PLACE = tuple(getattr(operator, name) for name in ("iadd", "isub", "imul", "itruediv", "ipow", "iand", "ior", "ixor"))
+IN_PLACE = tuple(getattr(operator, f"i{name}") for name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "xor"))
 
 
 class _Tracer(fx.Tracer):
@@ -25,7 +26,7 @@ class _Tracer(fx.Tracer):
     at = ""  # the module that is being traced
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        if isinstance(module, (QuantLayer, NarrowShortcut)):
+        if isinstance(module, (QuantLayer, NarrowShortcut, LearnedStep)):
             return True
         quantized = any(isinstance(part, QuantLayer) for part in module.modules())
         return super().is_leaf_module(module, name) and not quantized
@@ -60,11 +61,40 @@ def trace(model: nn.Module) -> fx.GraphModule:
             "the same calls for all images"
         ) from error
     traced = fx.GraphModule(model, graph, type(model).__name__)
+    _take_steps_out(traced)
     for node in list(graph.nodes):
         node.type = None  # an annotation, which cannot be pickled where it is a text
         if type(module_of(traced, node)) in IDENTITIES and node.args:
             replace(node, node.args[0])
     return traced
+
+
+class Step(nn.Module):
+    """The formula of `LearnedStep` in plain calls: y = step * clamp(round(x / step), low, high)."""
+
+    def __init__(self, learned: LearnedStep):
+        super().__init__()
+        self.step, self.low, self.high = float(learned.step), learned.low, learned.high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x / self.step).round().clamp(self.low, self.high) * self.step
+
+    def extra_repr(self) -> str:
+        return f"step={self.step:.6g}, low={self.low}, high={self.high}"
+
+
+def _take_steps_out(traced: fx.GraphModule) -> None:
+    """Let learned steps be plain ones, and what quantizes the input of a quantized layer a call before it."""
+    for node in list(traced.graph.nodes):
+        module = module_of(traced, node)
+        if isinstance(module, LearnedStep):
+            traced.set_submodule(node.target, Step(module))
+        elif isinstance(module, QuantLayer) and isinstance(module.activations, LearnedStep):
+            name = f"{node.target}_activations"
+            traced.add_submodule(name, Step(module.activations))
+            with traced.graph.inserting_before(node):
+                call = traced.graph.call_module(name, node.args[:1])
+            node.update_arg(0, call)
 
 
 def _check_modules(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Lowering: the quantized convolutions of a traced network become kernels, with what follows them in their epilogues."""
+"""Lowering: each quantized convolution of a traced network, with what follows it, becomes one call of a kernel."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sbkit.checks import choice, number, whole
+from sbkit.checks import choice, whole
 from sbkit.models import networks
 from sbkit.models.convert import Converted, convert
 from sbkit.models.layers import (
@@ -27,12 +27,13 @@ from sbkit.models.layers import (
     quantized_weights,
     set_progress,
 )
-from sbkit.models.networks import BasicBlock, ResNet, Transformer
+from sbkit.models.networks import BLOCKS, BasicBlock, ResNet, Transformer
 from sbkit.quantizers import QuantizerConfig
+from sbkit.way import FLOAT_BITS, check_bits
 
 __all__ = [
-    "MODELS", "NONLINEARITIES", "BasicBlock", "Converted", "QuantConv2d", "QuantLinear", "ResNet", "build_model",
-    "conv_shapes", "convert", "parameter_counts", "quant_layers", "quantized_weights", "set_progress",
+    "BLOCKS", "MODELS", "NONLINEARITIES", "BasicBlock", "Converted", "QuantConv2d", "QuantLinear", "ResNet",
+    "build_model", "conv_shapes", "convert", "parameter_counts", "quant_layers", "quantized_weights", "set_progress",
 ]  # fmt: skip
 
 
@@ -92,18 +93,20 @@ def build_model(
     image_size: int = 32,
     width: int = 0,
     nonlinearity: str = "relu",
-    double_shortcut: bool = False,
-    clamp: float = 0.0,
+    block: str = "basic",
+    activation_bits: int = FLOAT_BITS,
     seed: int = 0,
 ) -> nn.Module:
     """A network by name, for images (N, in_channels, image_size, image_size).
 
     `width` is the number of channels of the first stage, 0 the architecture's own. The same seed gives the same latent
     weights (He initialisation) under every scheme: what a scheme draws for itself comes from a generator of its own.
-    `double_shortcut` and `clamp` (0: none) are options of BasicBlock.
-    Raises ValueError for an unknown name or non-linearity, for an image too small for the network, and for an option of
-    residual blocks where there are none; the transformer takes sides that are multiples of 7 and widths that are
-    multiples of 4, and its non-linearity is GELU.
+    `block` is the form of residual blocks, a key of BLOCKS; the released one has its own non-linearity. With
+    `activation_bits` of 2 to 8, what enters a quantized layer has learned steps (`LearnedStep`), which `calibrate` sets
+    to begin with; that needs activations of one sign, those after a ReLU.
+    Raises ValueError for an unknown name or non-linearity, for an image too small for the network, and for an option
+    that has no effect on it; the transformer takes sides that are multiples of 7 and widths that are multiples of 4,
+    and its non-linearity is GELU.
     """
     choice("model", name, MODELS)
     choice("nonlinearity", nonlinearity, NONLINEARITIES)
@@ -111,21 +114,25 @@ def build_model(
         whole(option, value, least)
     architecture = MODELS[name]
     whole(f"image_size of {name}", image_size, architecture.least_side)
-    number("clamp", clamp, 0)
+    choice("block", block, BLOCKS)
+    check_bits(activation_bits)
     for option, value, step in (
         ("image_size", image_size, architecture.side_step),
         ("width", width, architecture.width_step),
     ):
         if value % step:
             raise ValueError(f"{option} = {value} for {name}; allowed: multiples of {step}")
-    if architecture.fixed and nonlinearity != "relu":
+    if block != "basic" and not architecture.residual:
+        raise ValueError(f"block = {block!r} has no effect on {name}; allowed for residual networks alone")
+    fixed = "PReLU" if block == "released" else architecture.fixed
+    if fixed and nonlinearity != "relu":
+        raise ValueError(f"nonlinearity = {nonlinearity!r} has no effect on {name}, which has {fixed}; allowed: relu")
+    if activation_bits < FLOAT_BITS and (fixed or nonlinearity != "relu"):
         raise ValueError(
-            f"nonlinearity = {nonlinearity!r} has no effect on {name}, which has {architecture.fixed}; allowed: relu"
+            f"activation_bits = {activation_bits} with activations of both signs, as {fixed or nonlinearity} leaves "
+            f"them; allowed: {FLOAT_BITS}, or a network with ReLU"
         )
-    for option, value in (("double_shortcut", double_shortcut), ("clamp", clamp)):
-        if value and not architecture.residual:
-            raise ValueError(f"{option} = {value} has no effect on {name}; allowed for residual networks alone")
-    layers = Layers(quantizer, nonlinearity, seed, double_shortcut, clamp)
+    layers = Layers(quantizer, nonlinearity, seed, block, activation_bits)
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
         model = architecture.build(layers, in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))

@@ -32,7 +32,8 @@ def convert(
 
     Biases are kept, in full precision. Layers that the kernels do not have stay in full precision as well and are
     listed with the reason: groups, dilation, windows, strides or paddings that are not square, layers inside a module
-    of torch that reads their weights itself, channels that the scheme's regions do not divide. Raises ValueError for names in `keep` that are no such layers.
+    of torch that reads their weights itself, channels that the scheme's regions do not divide. Raises ValueError for
+    names in `keep` that are no such layers.
     """
     model = copy.deepcopy(model)
     layers = {name: module for name, module in model.named_modules() if _has_weights(module)}

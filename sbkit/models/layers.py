@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.quantizers import FullPrecision, QuantizerConfig, make_quantizer
+from sbkit.quantizers.activations import STREAM_BITS, LearnedStep
+from sbkit.way import FLOAT_BITS
 
 NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
     "relu": lambda channels: nn.ReLU(inplace=True),
@@ -21,16 +23,25 @@ NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
 
 
 class QuantLayer(nn.Module):
-    """Latent weights of one `shape`, their quantizer, and perhaps a bias (K,) in full precision.
+    """Latent weights of one `shape`, their quantizer, that of what enters the layer, `activations`, and perhaps a bias
+    (K,) in full precision.
 
-    A layer quantizes its weights at each call and keeps no result.
+    A layer quantizes at each call and keeps no result.
     """
 
-    def __init__(self, shape: tuple[int, ...], config: QuantizerConfig, signs: torch.Generator, bias: bool):
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        config: QuantizerConfig,
+        signs: torch.Generator,
+        activations: LearnedStep | None,
+        bias: bool,
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
         self.register_parameter("bias", nn.Parameter(torch.zeros(shape[0])) if bias else None)
         self.quantizer = make_quantizer(config, shape, signs)
+        self.activations = activations or nn.Identity()
 
     def quantized(self) -> Tensor:
         """The weights to compute with. Under a tracer (`torch.jit.trace`, the ONNX exporter) they are constants."""
@@ -43,14 +54,23 @@ class QuantConv2d(QuantLayer):
     """Convolution of (N, C, H, W) with quantized weights (K, C, R, R)."""
 
     def __init__(
-        self, C: int, K: int, R: int, *, stride: int, padding: int, config: QuantizerConfig, signs: torch.Generator,
+        self,
+        C: int,
+        K: int,
+        R: int,
+        *,
+        stride: int,
+        padding: int,
+        config: QuantizerConfig,
+        signs: torch.Generator,
+        activations: LearnedStep | None = None,
         bias: bool = False,
-    ):  # fmt: skip
-        super().__init__((K, C, R, R), config, signs, bias)
+    ):
+        super().__init__((K, C, R, R), config, signs, activations, bias)
         self.stride, self.padding = stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.quantized(), self.bias, stride=self.stride, padding=self.padding)
+        return F.conv2d(self.activations(x), self.quantized(), self.bias, stride=self.stride, padding=self.padding)
 
 
 class QuantLinear(QuantLayer):
@@ -60,29 +80,48 @@ class QuantLinear(QuantLayer):
     needs scale = "mean".
     """
 
-    def __init__(self, C: int, K: int, *, config: QuantizerConfig, signs: torch.Generator, bias: bool = False):
-        super().__init__((K, C), config, signs, bias)
+    def __init__(
+        self,
+        C: int,
+        K: int,
+        *,
+        config: QuantizerConfig,
+        signs: torch.Generator,
+        activations: LearnedStep | None = None,
+        bias: bool = False,
+    ):
+        super().__init__((K, C), config, signs, activations, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.quantized(), self.bias)
+        return F.linear(self.activations(x), self.quantized(), self.bias)
 
 
 class Layers:
-    """What the layers of one network share: the scheme, the generator of its fixed signs, the non-linearity, and the
-    form of its residual blocks.
+    """What the layers of one network share: the scheme, the generator of its fixed signs, the non-linearity, the form
+    of its residual blocks, and the bits of what enters its quantized layers.
     """
 
-    def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int, double_shortcut: bool, clamp: float):
+    def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int, block: str, activation_bits: int):
         self.config, self.nonlinearity = config, NONLINEARITIES[nonlinearity]
-        self.double_shortcut, self.clamp = double_shortcut, clamp
+        self.block, self.activation_bits = block, activation_bits
         # The latent weights have `seed` itself: the fixed signs must not be drawn from the same stream.
         self.signs = torch.Generator().manual_seed(seed + 1_000_003)
 
-    def conv3x3(self, C: int, K: int, stride: int = 1) -> QuantConv2d:
-        return QuantConv2d(C, K, 3, stride=stride, padding=1, config=self.config, signs=self.signs)
+    def conv3x3(self, C: int, K: int, stride: int = 1, *, stream: bool = False) -> QuantConv2d:
+        """`stream`: what enters it has the bits of `self.stream` already."""
+        options = {"config": self.config, "signs": self.signs, "activations": self._activations(stream)}
+        return QuantConv2d(C, K, 3, stride=stride, padding=1, **options)
 
     def linear(self, C: int, K: int) -> QuantLinear:
-        return QuantLinear(C, K, config=self.config, signs=self.signs)
+        return QuantLinear(C, K, config=self.config, signs=self.signs, activations=self._activations(False))
+
+    def _activations(self, stream: bool) -> LearnedStep | None:
+        known = stream and self.activation_bits == STREAM_BITS
+        return None if known or self.activation_bits == FLOAT_BITS else LearnedStep(self.activation_bits)
+
+    def stream(self, *, signed: bool = False) -> list[nn.Module]:
+        """What quantizes the activations between residual blocks: a module, or none where they are floats."""
+        return [] if self.activation_bits == FLOAT_BITS else [LearnedStep(STREAM_BITS, signed=signed)]
 
     def norm_act(self, K: int, norm: type[nn.Module] = nn.BatchNorm2d) -> nn.Sequential:
         return nn.Sequential(norm(K), self.nonlinearity(K))

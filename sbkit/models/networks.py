@@ -31,37 +31,73 @@ class NarrowShortcut(nn.Conv2d):
 class BasicBlock(nn.Module):
     """Two quantized 3x3 convolutions and a full-precision shortcut around both.
 
-    With `double_shortcut` there is one around each, which ends before the non-linearity, as in Bi-Real net (Liu et al.,
-    2018): the same parameters. With `clamp` what enters a convolution, not the shortcut, is kept within +-clamp. The
-    paper's released block has both, and learned biases, which batch norms mostly make up for.
+    With integer activations, what leaves the block and its shortcut has 8 bits, whatever the convolutions take.
     """
 
     def __init__(self, layers: Layers, C: int, K: int, stride: int):
         super().__init__()
-        self.double_shortcut = layers.double_shortcut
-        self.clamp = nn.Hardtanh(-layers.clamp, layers.clamp) if layers.clamp else nn.Identity()
-        self.conv1 = layers.conv3x3(C, K, stride)
+        self.conv1 = layers.conv3x3(C, K, stride, stream=True)
         self.act1 = layers.norm_act(K)
         self.conv2 = layers.conv3x3(K, K)
         self.norm2 = nn.BatchNorm2d(K)
         self.shortcut = nn.Identity()
         if stride != 1 or C != K:
             shortcut = NarrowShortcut if C < 8 else nn.Conv2d
-            self.shortcut = nn.Sequential(shortcut(C, K, 1, stride, bias=False), nn.BatchNorm2d(K))
+            self.shortcut = nn.Sequential(
+                shortcut(C, K, 1, stride, bias=False), nn.BatchNorm2d(K), *layers.stream(signed=True)
+            )
         self.act2 = layers.nonlinearity(K)
+        self.stream = nn.Sequential(*layers.stream())
 
     def forward(self, x: Tensor) -> Tensor:
-        y, shortcut = self.conv1(self.clamp(x)), self.shortcut(x)
-        if self.double_shortcut:
-            norm1, nonlinearity = self.act1
-            y = shortcut = nonlinearity(norm1(y) + shortcut)
-        else:
-            y = self.act1(y)
-        return self.act2(self.norm2(self.conv2(self.clamp(y))) + shortcut)
+        y = self.norm2(self.conv2(self.act1(self.conv1(x))))
+        return self.stream(self.act2(y + self.shortcut(x)))
+
+
+class LearnedBias(nn.Module):
+    """Adds a learned bias (C, 1, 1), at first 0, to x (N, C, H, W)."""
+
+    def __init__(self, C: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(C, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias
+
+
+class ReleasedBlock(nn.Module):
+    """The block of the paper's released code: two shortcuts, PReLU, learned biases, clamped inputs of convolutions.
+
+        half(x) = PReLU(norm(conv(clamp(x + b0, -2, 2))) + shortcut(x) + b1) + b2
+
+    twice. The first shortcut is average pooling, a 1x1 convolution and a batch norm where the shape changes, else the
+    identity, as the second always is. Each convolution there also has a bias, which the batch norm after it takes out
+    again: it is left out here. Reference: sachitkuhar/PLUM, quant/models/resnet.py, XnorBasicBlock.
+    """
+
+    def __init__(self, layers: Layers, C: int, K: int, stride: int):
+        super().__init__()
+        self.clamp = nn.Hardtanh(-2.0, 2.0)
+        self.conv1, self.conv2 = layers.conv3x3(C, K, stride), layers.conv3x3(K, K)
+        self.norm1, self.norm2 = nn.BatchNorm2d(K), nn.BatchNorm2d(K)
+        self.shortcut = nn.Identity()
+        if stride != 1 or C != K:
+            pool = nn.AvgPool2d(2, stride, ceil_mode=True)  # as high and wide as the convolution, for odd images too
+            self.shortcut = nn.Sequential(pool, nn.Conv2d(C, K, 1, bias=False), nn.BatchNorm2d(K))
+        self.before1, self.before2 = LearnedBias(C), LearnedBias(K)
+        self.act1, self.act2 = (nn.Sequential(LearnedBias(K), nn.PReLU(K), LearnedBias(K)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act1(self.norm1(self.conv1(self.clamp(self.before1(x)))) + self.shortcut(x))
+        return self.act2(self.norm2(self.conv2(self.clamp(self.before2(x)))) + x)
+
+
+BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "released": ReleasedBlock}
+"""By the value of the option `block`."""
 
 
 class ResNet(nn.Module):
-    """A stem, stages of basic blocks that halve the image and double the channels, average pooling and a classifier."""
+    """A stem, stages of blocks that halve the image and double the channels, average pooling and a classifier."""
 
     def __init__(self, layers: Layers, blocks: list[int], width: int, stem: nn.Module, classes: int):
         super().__init__()
@@ -70,7 +106,7 @@ class ResNet(nn.Module):
         for index, count in enumerate(blocks):
             K = width << index
             stride = 1 if index == 0 else 2
-            stage = [BasicBlock(layers, C if b == 0 else K, K, stride if b == 0 else 1) for b in range(count)]
+            stage = [BLOCKS[layers.block](layers, C if b == 0 else K, K, stride if b == 0 else 1) for b in range(count)]
             setattr(self, f"layer{index + 1}", nn.Sequential(*stage))
             C = K
         self.stages = len(blocks)
@@ -88,7 +124,8 @@ def cifar_resnet(
 ) -> nn.Module:
     """A 3x3 stem and three stages of (depth - 2) / 6 blocks."""
     width = width or 16
-    stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *layers.norm_act(width))
+    conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+    stem = nn.Sequential(conv, *layers.norm_act(width), *layers.stream())
     return ResNet(layers, [(depth - 2) // 6] * 3, width, stem, classes)
 
 
@@ -98,7 +135,10 @@ def imagenet_resnet(
     """A 7x7 stem with pooling, which quarters the image, and four stages."""
     width = width or 64
     stem = nn.Sequential(
-        nn.Conv2d(in_channels, width, 7, 2, 3, bias=False), *layers.norm_act(width), nn.MaxPool2d(3, 2, 1)
+        nn.Conv2d(in_channels, width, 7, 2, 3, bias=False),
+        *layers.norm_act(width),
+        nn.MaxPool2d(3, 2, 1),
+        *layers.stream(),
     )
     return ResNet(layers, blocks, width, stem, classes)
 

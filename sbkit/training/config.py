@@ -10,9 +10,10 @@ from typing import Any
 
 from sbkit.checks import choice, number, whole
 from sbkit.data import AUGMENTATIONS
-from sbkit.models import MODELS, NONLINEARITIES
+from sbkit.models import BLOCKS, MODELS, NONLINEARITIES
 from sbkit.quantizers import QuantizerConfig
 from sbkit.records import changed
+from sbkit.way import FLOAT_BITS, check_bits
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class TrainConfig:
     model: str = "resnet8"  # a key of models.MODELS
     width: int = 16  # channels of the first stage; 0: the architecture's own
     nonlinearity: str = "relu"  # a key of models.NONLINEARITIES
-    double_shortcut: bool = False  # residual networks: a shortcut around each 3x3 convolution, not each two
-    clamp: float = 0.0  # residual networks: what enters a 3x3 convolution is kept within [-clamp, clamp]; 0: not
+    block: str = "basic"  # of residual networks, a key of models.BLOCKS: basic | released (the paper's)
+    activation_bits: int = FLOAT_BITS  # of what enters a quantized layer: 2 to 8, by learned steps; 32: floats
     image_size: int = 14  # pixels, height and width; 0: native
     train_images: int = 8000  # images, a random subset; 0: all
+    validation_images: int = 0  # of the training images, held out and tested on, for choices; 0: the test set counts
     augment: str = "none"  # none | crop_flip | resized_crop (of images kept 8/7 as large; tests see their middle)
     epochs: int = 3  # passes over the training images
     batch_size: int = 64  # images a step, all processes together
@@ -45,15 +47,18 @@ class TrainConfig:
     def __post_init__(self):
         choice("model", self.model, MODELS)
         choice("nonlinearity", self.nonlinearity, NONLINEARITIES)
+        choice("block", self.block, BLOCKS)
+        check_bits(self.activation_bits)
         choice("augment", self.augment, AUGMENTATIONS)
         choice("optimizer", self.optimizer, ("adam", "sgd"))
         choice("schedule", self.schedule, ("one_cycle", "cosine", "linear"))
         choice("precision", self.precision, ("fp32", "bf16"))
         for name, least in {
-            "width": 0, "image_size": 0, "train_images": 0, "epochs": 1, "batch_size": 1, "seed": 0,
+            "width": 0, "image_size": 0, "train_images": 0, "validation_images": 0, "epochs": 1,
+            "batch_size": 1, "seed": 0,
         }.items():  # fmt: skip
             whole(name, getattr(self, name), least)
-        for name, least in {"learning_rate": 1e-12, "clamp": 0, "weight_decay": 0, "l1": 0}.items():
+        for name, least in {"learning_rate": 1e-12, "weight_decay": 0, "l1": 0}.items():
             number(name, getattr(self, name), least)
 
 

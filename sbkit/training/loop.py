@@ -33,6 +33,7 @@ from sbkit.training.diagnostics import (
 from sbkit.training.processes import add_up, group, share_buffers
 from sbkit.training.progress import PROGRESS, Interrupted, bar, chosen
 from sbkit.training.setup import Setup, prepare
+from sbkit.way import FLOAT_BITS
 
 STEPS_PER_CHECK = 20
 TEST_BATCH = 500  # images
@@ -168,8 +169,10 @@ def _layout(x: Tensor, config: TrainConfig) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if config.channels_last else x
 
 
-def _autocast(x: Tensor, config: TrainConfig) -> torch.autocast:
-    return torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+def _autocast(x: Tensor, config: TrainConfig, *, training: bool = True) -> torch.autocast:
+    """Integer activations are tested in float32, as kernels run them: bf16 would move some to the next integer."""
+    exact = config.activation_bits < FLOAT_BITS and not training
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16" and not exact)
 
 
 def _loss(network: nn.Module, teacher: nn.Module | None, x: Tensor, y: Tensor, config: TrainConfig) -> Tensor:
@@ -195,7 +198,7 @@ def evaluate(model: nn.Module, data: Dataset, config: TrainConfig) -> dict[str, 
     view = {"mean": data.mean, "std": data.std, "device": device, "rank": rank, "world_size": processes}
     model.eval()
     for x, y in batches(data.x_test, data.y_test, TEST_BATCH, shuffle=False, **view):
-        with _autocast(x, config):
+        with _autocast(x, config, training=False):
             logits = model(_layout(x, config)).float()
         loss_sum += F.cross_entropy(logits, y, reduction="sum")
         correct += torch.bincount(y[logits.argmax(1) == y], minlength=classes)

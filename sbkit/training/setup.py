@@ -14,6 +14,7 @@ from sbkit.cpu import bf16_trouble
 from sbkit.data import Dataset, batches, load
 from sbkit.models import build_model
 from sbkit.quantizers import QuantizerConfig
+from sbkit.quantizers.activations import calibrate
 from sbkit.training.checkpoint import load_finished, load_state, save_state, start_from
 from sbkit.training.config import CHECKPOINTS, TrainConfig, configuration
 from sbkit.training.processes import device, group
@@ -97,6 +98,7 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
             f"{len(data.x_train)} training images"
         )
     model = build(config, quantizer, data).to(here)
+    calibrate(model, _first_images(config, data).to(here))
     teacher, checkpoints = None, {}
     if config.distill_from:
         teacher, checkpoints[CHECKPOINTS["distill_from"]] = _teacher(config.distill_from, data, here)
@@ -106,10 +108,18 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
     return Setup(config, quantizer, data, model, teacher, _optimizer(config, model), order, checkpoints)
 
 
+def _first_images(config: TrainConfig, data: Dataset) -> Tensor:
+    """The first batch of training images as tests see images: every process has the same."""
+    x, y = data.x_train[: config.batch_size], data.y_train[: config.batch_size]
+    x, _ = next(batches(x, y, config.batch_size, mean=data.mean, std=data.std, shuffle=False))
+    return x.contiguous(memory_format=torch.channels_last) if config.channels_last else x
+
+
 def load_data(config: TrainConfig) -> Dataset:
     return load(
         config.dataset,
         train_images=config.train_images,
+        validation_images=config.validation_images,
         image_size=config.image_size,
         margin=config.augment == "resized_crop",
         seed=config.seed,
@@ -127,8 +137,8 @@ def build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn.
         image_size=min(H, W),
         width=config.width,
         nonlinearity=config.nonlinearity,
-        double_shortcut=config.double_shortcut,
-        clamp=config.clamp,
+        block=config.block,
+        activation_bits=config.activation_bits,
         seed=config.seed,
     )
     if H != W:
