@@ -132,6 +132,11 @@ def only_user(node: fx.Node | None) -> fx.Node | None:
     return next(iter(node.users)) if node is not None and len(node.users) == 1 else None
 
 
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's result, once the graph has run; () if that is no tensor."""
+    return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
+
+
 def past_pools(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
     """The node, or the last of the max pools in a row that alone use its result."""
     while is_call(traced, user := only_user(node), (nn.MaxPool2d,)) and not module_of(traced, user).return_indices:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace as changed
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from sbkit import kernels
-from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.conv import QuantizedWeight
 from sbkit.inference import graph
-from sbkit.inference.folding import Affine, checked, finished, fold_norms, make_plain
+from sbkit.inference.folding import checked, finished, fold_norms, make_plain
 from sbkit.inference.layers import KernelConv2d
-from sbkit.models import QuantConv2d, quant_layers, quantized_weights
+from sbkit.inference.placing import put_on_kernels
+from sbkit.models import quant_layers, quantized_weights
 from sbkit.models.layers import QuantLayer
+from sbkit.way import FLOAT_BITS
 
 LOGIT_BOUND = 5e-5
+ROUNDING_BOUND = 0.05
 
 
 class Network(nn.Module):
@@ -83,7 +83,7 @@ def lower(
     example: Tensor,
     weights: Mapping[str, QuantizedWeight] | None = None,
     *,
-    algorithm: str = "table",
+    algorithm: str = "auto",
     encoding: str = "auto",
     isa: str = "auto",
     threads: int = 1,
@@ -94,6 +94,7 @@ def lower(
     model      takes one tensor and returns one; any network whose calls are the same for all images
     example    a batch, float32, (N, C, H, W) for images: its shape is that of every later batch
     weights    codes of every quantized layer, named as in `quantized_weights(model)`, which is what None takes
+    algorithm  "auto": `table`, and for integer activations `table` or `lookup`, whichever is faster
     encoding   "auto": layer by layer the cheapest of "two_group", "codebook" and, with both signs in a filter, "signed"
 
     The other options are those of `kernels.prepare`; `threads` is for the kernels, torch's layers have torch's own.
@@ -112,9 +113,7 @@ def lower(
     _note_shapes(traced, example)
     norms = fold_norms(traced)
     options = {"isa": isa, "encoding": encoding, "threads": threads, "tune": tune}
-    for node in list(traced.graph.nodes):
-        if type(graph.module_of(traced, node)) is QuantConv2d:
-            _put_on_kernel(traced, node, algorithm, weights[node.target], norms.get(node.target), options)
+    put_on_kernels(traced, weights, norms, algorithm, options)
     for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
@@ -136,67 +135,6 @@ def _note_shapes(traced: fx.GraphModule, example: Tensor) -> None:
         raise ValueError(
             f"example has shape {tuple(example.shape)}; allowed: what the model runs on. torch says: {error}"
         ) from error
-
-
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a node's result, () if that is no tensor."""
-    return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
-
-
-def _put_on_kernel(
-    traced: fx.GraphModule,
-    node: fx.Node,
-    algorithm: str,
-    weight: QuantizedWeight,
-    norm: Affine | None,
-    options: dict[str, Any],
-) -> None:
-    """Let a quantized convolution, its norm, the addition and the ReLU after it be one call of a kernel."""
-    module, name = traced.get_submodule(node.target), node.target
-    (N, C, H, W), (K, _, R, S) = _shape(node.args[0]), module.weight.shape
-    residual, add = _residual(traced, node)
-    last = graph.past_pools(traced, add or node)
-    relu = graph.is_call(traced, graph.only_user(last), graph.RELU)
-    bias = None if module.bias is None else module.bias.double().numpy()
-    if norm:
-        scales = {field: getattr(weight, field) * norm.factor for field in ("scale", "negative_scale")}
-        bias = norm.bias if bias is None else norm.factor * bias + norm.bias
-    try:
-        weight = changed(weight, **scales) if norm else weight
-        shape = ConvShape(C, H, W, K, R, S, module.stride, module.padding, N, name)
-        options = options | {"bias": None if bias is None else bias.astype(np.float32), "relu": relu}
-        kernel = KernelConv2d(algorithm, weight, shape, **options)
-    except ValueError as error:
-        raise ValueError(f"layer {name}: {error}") from error
-    traced.set_submodule(name, kernel)
-    if relu:
-        graph.replace(graph.only_user(last), last)
-    if add:
-        with traced.graph.inserting_before(add):
-            call = traced.graph.call_module(name, (node.args[0], residual))
-        call.meta = dict(add.meta)  # the shape of its result
-        graph.replace(add, call)
-        traced.graph.erase_node(node)
-
-
-def _residual(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | None, fx.Node | None]:
-    """The other summand of the addition that alone uses a convolution, and the addition; or None, None.
-
-    The kernel will run where the addition stands. What runs between must therefore write nothing in place.
-    """
-    add = graph.only_user(node)
-    if not graph.is_call(traced, add, graph.ADD) or len(add.args) != 2 or add.kwargs or add.args.count(node) != 1:
-        return None, None
-    residual = add.args[1 - add.args.index(node)]
-    written = add.target in ("add_", *graph.IN_PLACE) and add.args[0] is residual and len(residual.users) > 1
-    if not isinstance(residual, fx.Node) or _shape(residual) != _shape(node) or written:
-        return None, None
-    between = node.next
-    while between is not add:
-        if graph.writes(traced, between):
-            return None, None
-        between = between.next
-    return residual, add
 
 
 class ChannelsLastPool(nn.Module):
@@ -238,7 +176,9 @@ def _hold(network: Network, model: nn.Module, weights: Mapping[str, QuantizedWei
             "model has logits that are not finite on random images, so that nothing can be held to it; allowed: a "
             "trained network, or one whose batch norms have seen some batches in training mode"
         )
-    if found.shape != expected.shape or not (found - expected).abs().max() <= 10 * LOGIT_BOUND * expected.abs().max():
+    exact = all(layer.activation_bits == FLOAT_BITS for layer in network.layers.values())
+    bound = (10 * LOGIT_BOUND if exact else ROUNDING_BOUND) * expected.abs().max()
+    if found.shape != expected.shape or not (found - expected).abs().max() <= bound:
         raise RuntimeError(
             "the lowered network does not compute what the model does; allowed: networks that compute the same of the "
             "same images at every call, in calls that torch.fx sees"
