@@ -74,7 +74,7 @@ class Step(nn.Module):
 
     def __init__(self, learned: LearnedStep):
         super().__init__()
-        self.step, self.low, self.high = float(learned.step), learned.low, learned.high
+        self.step, self.low, self.high = learned.step.item(), learned.low, learned.high
 
     def forward(self, x: Tensor) -> Tensor:
         return (x / self.step).round().clamp(self.low, self.high) * self.step

@@ -83,10 +83,10 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
     between, step = _up_to_step(traced, add or node)
     if step is None:
         _place(traced, node, None, None, KernelConv2d(layer.algorithm, layer.weight, layer.shape, **options))
+        factors = (torch.from_numpy(value.astype(np.float32)) for value in (scale, layer.bias))
+        traced.add_submodule(f"{node.name}_scaled", integers.Scaled(*factors))
         with traced.graph.inserting_after(node):
             scaled = traced.graph.call_module(f"{node.name}_scaled", (node,))
-        factors = (torch.from_numpy(value.astype(np.float32)) for value in (scale, layer.bias))
-        traced.add_submodule(scaled.target, integers.Scaled(*factors))
         scaled.meta = dict(node.meta)
         node.replace_all_uses_with(scaled, lambda user: user is not scaled)
         return
@@ -102,8 +102,8 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
             graph.replace(call, call.args[0])
         else:
             pool = graph.module_of(traced, call)
+            traced.add_submodule(f"{call.name}_integers", integers.IntegerPool(pool))
             call.target = f"{call.name}_integers"  # the pool may have other calls
-            traced.add_submodule(call.target, integers.IntegerPool(pool))
             last = call
     last.meta["grid"] = target
     graph.replace(step, last)
