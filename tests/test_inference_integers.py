@@ -172,7 +172,7 @@ def test_every_algorithm_of_integers(algorithm):
     network = lower(model, x, algorithm=algorithm, tune=False)
     assert {layer.algorithm for layer in network.layers.values()} == {algorithm}
     assert torch.equal(network(x), lower(model, x)(x))  # tuned
-    with pytest.raises(ValueError, match="layer layer1.0.conv1: encoding of .* = 'signed'; allowed: "):
+    with pytest.raises(ValueError, match=r"layer layer1.0.conv1: encoding of .* = 'signed'; allowed: "):
         lower(model, x, algorithm=algorithm, encoding="signed")
     network = lower(model, x, algorithm="dataflow", tune=False)  # which has no integers
     assert {layer.activation_bits for layer in network.layers.values()} == {32}

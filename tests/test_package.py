@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "repetition": {"checks", "conv", "encodings", "schemes"},
     "integers": {"checks", "conv", "encodings", "way", "_kernels"},
     "kernels": {"checks", "conv", "encodings", "integers", "way", "_kernels"},
-    "inference": {"conv", "kernels", "models", "quantizers"},
+    "inference": {"checks", "conv", "encodings", "integers", "kernels", "models", "quantizers", "records", "way"},
     "bench": BOTTOM | {"cpu", "inference", "kernels", "models", "quantizers", "repetition"},
     "energy": {"checks", "conv", "schemes"},
     "evidence": BOTTOM | {"energy", "repetition"},

@@ -26,6 +26,6 @@ from __future__ import annotations
 
 from sbkit.inference.folding import fold
 from sbkit.inference.layers import KernelConv2d
-from sbkit.inference.lowering import LOGIT_BOUND, ROUNDING_BOUND, Network, lower
+from sbkit.inference.lowering import LOGIT_BOUND, ROUNDING_BOUND, Network, load, lower
 
-__all__ = ["LOGIT_BOUND", "ROUNDING_BOUND", "KernelConv2d", "Network", "fold", "lower"]
+__all__ = ["LOGIT_BOUND", "ROUNDING_BOUND", "KernelConv2d", "Network", "fold", "load", "lower"]

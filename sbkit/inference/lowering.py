@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from sbkit import kernels
+from sbkit.checks import whole
 from sbkit.conv import QuantizedWeight
 from sbkit.inference import graph
+from sbkit.inference.file import Saved, read, rest, write
 from sbkit.inference.folding import checked, finished, fold_norms, make_plain
 from sbkit.inference.layers import KernelConv2d
 from sbkit.inference.placing import put_on_kernels
@@ -28,10 +34,34 @@ class Network(nn.Module):
     Its kernels own their buffers: concurrent calls take turns. Copies and what is unpickled have plans of their own.
     """
 
-    def __init__(self, body: fx.GraphModule, shape: tuple[int, ...]):
+    def __init__(self, body: fx.GraphModule, shape: tuple[int, ...], source: Saved | None = None):
         super().__init__()
-        self.body, self.shape = body, shape
+        self.body, self.shape, self.source = body, shape, source
         super().train(False)
+
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        classes: Sequence[str] = (),
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+    ) -> Path:
+        """Write the network to one file, which `load` reads: see `file.Saved` for what goes with it.
+
+        Raises ValueError for a network that `build_model` does not make, which torch.save takes, or wrong options.
+        """
+        if self.source is None:
+            raise ValueError("save of a network that build_model did not make; allowed: torch.save of the whole module")
+        told = {"classes": tuple(classes), "mean": tuple(map(float, mean)), "std": tuple(map(float, std))}
+        saved = replace(self.source, **{key: value for key, value in told.items() if value})
+        try:
+            _hold(self, saved.model(), saved.weights)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"save of a network that was changed after build_model: {error}; allowed: torch.save of the module"
+            ) from error
+        return write(saved, path)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the model computes of x, float32 of the shape that it was lowered for, on the CPU.
@@ -117,9 +147,30 @@ def lower(
     for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
-    network = Network(finished(traced), tuple(example.shape))
+    network = Network(finished(traced), tuple(example.shape), _source(model, example, weights))
     _hold(network, model, weights)
     return network
+
+
+def load(path: str | os.PathLike, *, batch: int = 1, **options: Any) -> Network:
+    """The network of a file that `Network.save` wrote, lowered for this machine; `options` are those of `lower`.
+
+    Its `source` holds the names of the classes, and mean and standard deviation of the images. Raises ValueError naming
+    the file for whatever is wrong with it, OSError for a file that cannot be read.
+    """
+    whole("batch", batch, 1)
+    saved = read(path)
+    network = lower(saved.model(), torch.zeros(batch, *saved.image), saved.weights, **options)
+    network.source = saved
+    return network
+
+
+def _source(model: nn.Module, example: Tensor, weights: Mapping[str, QuantizedWeight]) -> Saved | None:
+    """What a file would hold, for a network of `build_model`."""
+    options = getattr(model, "options", None)
+    if not isinstance(options, dict) or example.ndim != 4:
+        return None
+    return Saved(options, dict(weights), {k: v.clone() for k, v in rest(model).items()}, tuple(example.shape[1:]))
 
 
 @torch.inference_mode()

@@ -136,6 +136,10 @@ def build_model(
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
         model = architecture.build(layers, in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
+    model.options = {  # with them and its state, a file can hold the network
+        "name": name, "in_channels": in_channels, "classes": classes, "image_size": image_size, "width": width,
+        "nonlinearity": nonlinearity, "block": block, "activation_bits": activation_bits,
+    }  # fmt: skip
     return model
 
 
