@@ -235,6 +235,7 @@ class Calls(nn.Module):
         super().__init__()
         self.call, self.norm = call, settled("resnet8", SCHEMES["binary"]).layer1[0].norm2
         self.conv = settled("resnet8", SCHEMES["binary"]).layer1[0].conv1
+        self.relu, self.add, self.pool = nn.GELU(), nn.PReLU(), nn.MaxPool2d(2)
 
     def forward(self, x):
         return self.call(self, x)
@@ -255,6 +256,8 @@ AWKWARD = {
     "a norm used by others": (lambda m, x: m.norm(y := m.conv(x)) + y, 0, False),
     "pools with indices": (lambda m, x: F.max_pool2d(m.conv(x), 2).relu(), 0, False),
     "an upper bound": (lambda m, x: F.relu6(m.conv(x) + x), 1, False),
+    "misleading names": (lambda m, x: m.relu(m.add(m.conv(x))), 0, False),
+    "a pool twice, by keyword": (lambda m, x: m.pool(input=m.pool(m.conv(x))).relu(), 0, True),
     "dropout": (lambda m, x: F.relu(F.dropout(m.conv(x), 0.5, m.training)), 0, False),
     "a size": (lambda m, x: m.conv(x).view(x.shape[0], -1), 0, False),
     "a constant": (lambda m, x: m.conv(x) * torch.arange(12.0), 0, False),
@@ -276,6 +279,7 @@ def test_awkward_calls_are_lowered_right(call, residuals, relu):
     [
         (lambda m, x: m.conv(x) if x.sum() > 0 else x, TypeError, "module model cannot be traced"),
         (lambda m, x: m.conv(m.conv(x)), TypeError, "layer conv is called 2 times; allowed: .* called once"),
+        (lambda m, x: m.conv(x=x), TypeError, "layer conv is called by keyword; allowed: .* called once"),
         (lambda m, x: (m.conv(x), x), TypeError, "model returns a tuple; allowed: one tensor"),
         (lambda m, x: m.conv(x) + torch.randn(12), RuntimeError, "does not compute what the model does"),
     ],
@@ -422,7 +426,7 @@ def test_linear_layers_become_plain_ones(name):
     model = build_model(name, quantizer=SCHEMES["channel_signs"], image_size=7, width=8).eval()
     x = torch.randn(3, 3, 7, 7, generator=torch.Generator().manual_seed(0))
     network = lower(model, x)
-    assert network.layers == {} and not quant_layers(network)
+    assert network.layers == {} and not quant_layers(network) and "0 layers on kernels" in repr(network)
     assert_agree(network(x), model(x).detach())
     assert_agree(fold(model)(x), model(x).detach())
 

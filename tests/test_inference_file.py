@@ -144,6 +144,9 @@ def test_what_cannot_be_saved_is_named(network, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             network.save(path, **options)
+    wide = lower(model, torch.zeros(1, 3, 4, 1100), tune=False)
+    with pytest.raises(ValueError, match="a size of the image = 1100; allowed"):
+        wide.save(path)
     assert not list(tmp_path.iterdir())
 
 

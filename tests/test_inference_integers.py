@@ -3,7 +3,9 @@ network."""
 
 import copy
 import functools
+import io
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -204,6 +206,17 @@ def test_pools_of_integers_are_those_of_floats(window, stride, padding):
     pool = nn.MaxPool2d(window, stride, padding)
     assert torch.equal(IntegerPool(pool)(q), pool(q.float()).to(torch.uint8))
     assert not IntegerPool.takes(nn.MaxPool2d(2, ceil_mode=True)) and not IntegerPool.takes(nn.MaxPool2d(2, dilation=2))
+
+
+def test_onnx_runtime_runs_the_folded_network():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, x = settled("resnet8", 4)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newer exporter needs one more package
+        torch.onnx.export(fold(model), (x,), buffer, dynamo=False, input_names=["x"], opset_version=17)
+    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    assert_agree(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), model(x))
 
 
 def test_a_trained_network_is_as_accurate_in_integers():

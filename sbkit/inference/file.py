@@ -65,7 +65,8 @@ class Saved:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def check(self) -> None:
+        """Raises ValueError naming an option that `build_model` does not have, or what does not fit the options."""
         table("model", self.options, {key: str if kind is str else int for key, kind in OPTIONS.items()})
         for key, most in OPTIONS.items():
             if most is not str:
@@ -86,8 +87,9 @@ class Saved:
     def model(self) -> nn.Module:
         """The network, in evaluation mode, whose quantized layers are without latent weights.
 
-        Raises ValueError if the weights or the state are those of another network.
+        Raises ValueError for what `check` refuses, and if the weights or the state are those of another network.
         """
+        self.check()
         with torch.device("meta"):  # nothing is allocated
             model = build_model(quantizer=QuantizerConfig("full_precision"), **self.options)
         layers = {name: (*layer.weight.shape, 1, 1)[:4] for name, layer in quant_layers(model).items()}

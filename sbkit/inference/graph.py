@@ -116,7 +116,9 @@ def module_of(traced: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
 
 def is_call(traced: fx.GraphModule, node: fx.Node | None, kinds: tuple) -> bool:
     """Whether a node calls a module of exactly one of these classes, or one of these functions or methods."""
-    return node is not None and (node.target in kinds or type(module_of(traced, node)) in kinds)
+    if node is None or node.op not in ("call_module", "call_function", "call_method"):
+        return False
+    return (type(module_of(traced, node)) if node.op == "call_module" else node.target) in kinds
 
 
 def calls_of(traced: fx.GraphModule, kinds: type | tuple[type, ...]) -> Iterator[fx.Node]:

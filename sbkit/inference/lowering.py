@@ -97,8 +97,8 @@ class Network(nn.Module):
     @property
     def operations(self) -> kernels.Operations:
         """Operations of all layers on kernels for one image."""
-        adds, multiplies = zip(*(layer.operations for layer in self.layers.values()), strict=True)
-        return kernels.Operations(sum(adds), sum(multiplies))
+        found = [layer.operations for layer in self.layers.values()]
+        return kernels.Operations(sum(each.adds for each in found), sum(each.multiplies for each in found))
 
     def extra_repr(self) -> str:
         operations = self.operations
@@ -175,11 +175,13 @@ def _source(model: nn.Module, example: Tensor, weights: Mapping[str, QuantizedWe
 
 @torch.inference_mode()
 def _note_shapes(traced: fx.GraphModule, example: Tensor) -> None:
-    """Run the example, so that each node has the shape of its result. Raises TypeError for a layer called twice."""
-    names = [node.target for node in traced.graph.nodes if isinstance(graph.module_of(traced, node), QuantLayer)]
-    for name in names:
-        if names.count(name) > 1:
-            raise TypeError(f"layer {name} is called {names.count(name)} times; allowed: quantized layers called once")
+    """Run the example, so that each node has the shape of its result. Raises TypeError for a layer not called as layer(x)."""
+    nodes = [node for node in traced.graph.nodes if isinstance(graph.module_of(traced, node), QuantLayer)]
+    for node in nodes:
+        count = sum(other.target == node.target for other in nodes)
+        if count > 1 or node.kwargs:
+            found = "by keyword" if node.kwargs else f"{count} times"
+            raise TypeError(f"layer {node.target} is called {found}; allowed: quantized layers called once, layer(x)")
     try:
         ShapeProp(traced).propagate(example.detach().cpu().clone())
     except RuntimeError as error:
@@ -202,6 +204,8 @@ class ChannelsLastPool(nn.Module):
 def _pool_in_channels_last(traced: fx.GraphModule) -> None:
     """Let max pools, and a plain convolution right before one or before its ReLU, run in channels_last."""
     for node in graph.calls_of(traced, nn.MaxPool2d):
+        if node.kwargs:
+            continue
         source = node.args[0]
         traced.set_submodule(node.target, ChannelsLastPool(graph.module_of(traced, node)))
         source = source.args[0] if graph.is_call(traced, source, graph.RELU) else source
