@@ -7,8 +7,9 @@ PROFILE ?= quick
 PYTHON  ?= python3
 RULE    ?= all
 
-# It stands in recipes as "$$PROFILE", for the shell to take as one word, whatever it holds.
-export PROFILE
+# They stand in recipes as "$$PROFILE" and $$RULE: the shell takes them as one word and as words, whatever they hold.
+# ARGS is pasted into the command as it is typed, quotes included: ARGS='-k "one or two"'.
+export PROFILE RULE
 
 # Programs keep caches below HOME; where they may not write there, below .snakemake/home.
 CACHE := "$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"
@@ -20,7 +21,10 @@ endif
 CONDA_BIN := $(shell test -n "$$CONDA_PREFIX" && "$$CONDA_PREFIX/bin/python" -I -c 'import sys, pathlib, sbkit; \
 	sys.exit(not pathlib.Path(sbkit.__file__).parent.samefile("sbkit"))' 2>/dev/null && echo "$$CONDA_PREFIX/bin")
 LOCK = "$(PYTHON)" workflow/lock.py .lock
-LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake tabulate
+
+# What is installed and what builds it; pip has called the second by the second name since version 25.3.
+PINNED = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+LIGHT := ipykernel ipywidgets jinja2 nbconvert pandas papermill psutil rocrate scipy seaborn snakemake
 
 ifneq ($(origin BIN),command line)
 ifneq ($(CONDA_BIN),)
@@ -46,11 +50,12 @@ endif
 
 help:  ## this list
 	@echo "make TARGET [PROFILE=a table of notebooks/experiments.toml] [PYTHON=python3.12] [BIN=folder]"
-	@echo "ARGS=... goes to the program behind a target: ARGS=-n shows what reproduce would run, RULE=accuracy runs part of it"
+	@echo "ARGS=... goes to the program behind a target as it is typed: ARGS=-n shows what reproduce would run"
+	@echo "RULE='accuracy speed' runs these rules alone, RULE=results/quick/tables/claims.csv what this file needs"
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
 reproduce: setup  ## every run, figure, table and the page of PROFILE into results/PROFILE; again: only what changed
-	@$(SNAKEMAKE) --config profile="$$PROFILE" $(ARGS) -- $(RULE)
+	@$(SNAKEMAKE) --config profile="$$PROFILE" $(ARGS) -- $$RULE
 	@echo "figures   results/$$PROFILE/figures"
 	@echo "tables    results/$$PROFILE/tables"
 	@echo "overview  results/$$PROFILE/index.html"
@@ -67,7 +72,7 @@ figures:  ## redraw results/reference/PROFILE from its committed records: no tra
 	@echo "overview  results/reference/$$PROFILE/index.html"
 
 redraw:
-	@$(SNAKEMAKE) --config profile="reference/$$PROFILE" --forceall $(ARGS) -- $(RULE)
+	@$(SNAKEMAKE) --config profile="reference/$$PROFILE" --forceall $(ARGS) -- $$RULE
 
 gallery:  ## results/reference/README.md and the tables in README.md and docs/, from what `make figures` drew
 	exec "$(FIGURES_BIN)/python" -m sbkit.page --gallery
@@ -85,7 +90,7 @@ SANITIZED = ASAN_OPTIONS=detect_leaks=0 \
 	"$(BIN)/python" -S -P
 
 sanitize: setup  ## the tests of the kernels under GCC's address and undefined-behaviour sanitizers
-	CXX="$(CXX)" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	$(PINNED) CXX="$(CXX)" "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target build/sanitize/package -C build-dir=build/sanitize/cmake -C cmake.define.SBKIT_SANITIZE=ON .
 	$(SANITIZED) -c 'from sbkit import kernels; assert "-fsanitize=address" in kernels.build_info()["flags"]'
 	exec env $(SANITIZED) -m pytest --capture=sys tests/test_kernels.py $(ARGS)
@@ -105,20 +110,25 @@ setup:  ## the environment alone
 		exec $(LOCK) $(MAKE) --no-print-directory $(STAMP)
 	@exec "$(BIN)/python" -c "$$OWN_CODE"
 
-# An environment that was copied, or made for another clone, runs that one's code, whatever the folder.
+# An environment that was copied or moved, or made for another clone, runs that one's code, whatever the folder.
 define OWN_CODE
-import pathlib, sys, sbkit
-used = pathlib.Path(sbkit.__file__).parent
-if not used.samefile("sbkit"):
-    sys.exit(f"$(BIN) runs the code in {used}, not that of this folder. Remove the environment .venv and make it again, "
-             "or, for one of your own, run its python -m pip install -e . here")
+import pathlib, sys
+try:
+    import sbkit
+    used = pathlib.Path(sbkit.__file__).parent
+    wrong = "" if used.samefile("sbkit") else f"runs the code in {used}, not that of this folder"
+except (ImportError, OSError) as error:
+    wrong = f"cannot import sbkit ({error})"
+if wrong:
+    sys.exit(f"{sys.executable} {wrong}. Remove the environment .venv and make it again, or, for one of your own, "
+             "run its python -m pip install -e . here")
 endef
 export OWN_CODE
 
 .venv/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	@command -v "$${CXX:-c++}" >/dev/null || { echo "sbkit needs a C++17 compiler; found none named $${CXX:-c++} (set CXX)"; exit 1; }
 	@$(MAKE) --no-print-directory venv VENV=.venv COSTS="2 to 5 minutes and 2 GB"
-	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(PINNED) .venv/bin/python -m pip install --disable-pip-version-check -e '.[test]'
 	@touch $@
 
 .venv-figures/.installed: constraints.txt

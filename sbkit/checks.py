@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -27,19 +29,21 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
         raise ValueError(f"{name} = {value!r}; allowed: {allowed}")
 
 
-def number(name: str, value: Any, least: float, most: float | None = None) -> None:
+def number(name: str, value: Any, least: float | None = None, most: float | None = None) -> None:
     """Raises ValueError unless the value is a finite number (numpy's too) from `least` to `most` (None: no end)."""
-    fits = isinstance(value, Real) and not isinstance(value, bool) and least <= value < float("inf")
-    if not fits or (most is not None and value > most):
-        allowed = f"a number >= {least}" if most is None else f"a number from {least} to {most}"
+    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or (least is not None and value < least) or (most is not None and value > most):
+        allowed = "a finite number" if least is None else f"a number >= {least}"
+        allowed = allowed if most is None else f"a number from {least} to {most}"
         raise ValueError(f"{name} = {value!r}; allowed: {allowed}")
 
 
 def stem(name: str, value: Any) -> None:
     """Raises ValueError unless the value can be the stem of a file: a name of one word that names no other folder."""
-    if not isinstance(value, str) or not _STEM.fullmatch(value):
+    if not isinstance(value, str) or not _STEM.fullmatch(value) or value.endswith(".partial"):
         raise ValueError(
-            f"{name} = {value!r}; allowed: up to 100 letters, digits, '_', '.', '-', the first a letter or digit"
+            f"{name} = {value!r}; allowed: up to 100 letters, digits, '_', '.', '-', the first a letter or digit, "
+            "and no '.partial' at the end, which marks unfinished files"
         )
 
 
@@ -63,11 +67,28 @@ def toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a readable TOML file: {type(error).__name__}: {error}") from None
 
 
-def tables(path: Path, kind: str, forms: Mapping[str, type], optional: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The tables [[kind]] of a TOML file, each in the form that `table` checks. Raises ValueError naming the place."""
+def tables(
+    path: Path, kind: str, forms: Mapping[str, type], optional: Collection[str] = (), key: str = ""
+) -> list[dict[str, Any]]:
+    """The tables [[kind]] of a TOML file, each in the form that `table` checks; a `key` tells them apart.
+
+    Raises ValueError naming the place.
+    """
     found = toml(path).get(kind)
     if not isinstance(found, list):
         raise ValueError(f"{path.name}: {kind} = {found!r}; allowed: tables [[{kind}]]")
-    for number, item in enumerate(found, 1):
-        table(f"{path.name}: {kind} {number}", item, forms, optional)
+    names = [item.get(key, number) if isinstance(item, dict) else number for number, item in enumerate(found, 1)]
+    for name, item in zip(names, found, strict=True):
+        table(f"{path.name}: {kind} {name}", item, forms, optional)
+        if names.count(name) > 1:
+            raise ValueError(f"{path.name}: {kind} {name} stands twice; allowed: once")
     return found
+
+
+@contextmanager
+def named(place: str) -> Iterator[None]:
+    """Puts a place before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error

@@ -87,8 +87,6 @@ NETWORK_SHAPES: dict[str, tuple[ConvShape, ...]] = {
 }
 """By the name of a network, the shapes of its quantized 3x3 convolutions, in the order they run."""
 
-RESNET18_SHAPES, RESNET34_SHAPES, RESNET20_SHAPES, RESNET32_SHAPES = NETWORK_SHAPES.values()
-
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
@@ -157,7 +155,7 @@ def mixes_signs(codes: np.ndarray) -> bool:
 
 
 MOST_WEIGHTS = 2**28
-"""Of all layers in a file: ten times those of the largest network above."""
+"""The most weights that a file may hold, ten times as many as the largest network above has."""
 
 _FIELDS = {
     "shape": np.int64,
@@ -245,5 +243,5 @@ def _read(file: zipfile.ZipFile, name: str, field: str, length: int | None) -> n
     if found[0] != shape or not right:
         raise ValueError(f"{name}/{field} has shape {found[0]}, dtype {found[2]}; allowed: {shape}, {dtype.name}")
     if len(data.getbuffer()) - data.tell() != math.prod(shape) * found[2].itemsize:
-        raise ValueError(f"{name}/{field} has {len(data.getbuffer())} bytes; allowed: those of its shape")
+        raise ValueError(f"{name}/{field} has {len(data.getbuffer())} bytes; allowed: as many as its shape needs")
     return np.frombuffer(data.getbuffer(), found[2], offset=data.tell()).reshape(shape)

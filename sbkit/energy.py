@@ -14,16 +14,14 @@ not counted.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import combinations, product
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sbkit.checks import choice, number, whole
-from sbkit.conv import RESNET18_SHAPES, ConvShape
+from sbkit.conv import NETWORK_SHAPES, ConvShape
 from sbkit.schemes import SCHEMES
 
 # Constants: M. Horowitz, "Computing's energy problem", ISSCC 2014, Fig. 1.1.9 (45 nm, 0.9 V), in pJ.
@@ -77,26 +75,22 @@ class Accelerator:
     storage: str = "packed"  # of weights: packed bits | entropy: compressed to it | words: a bitmap, then non-zeros
     buffer_kib: int = 128  # on-chip
     dram_pj_per_bit: float = DRAM_PJ / 32
-    static_share: float = STATIC_SHARE  # energy of a unit in any cycle, over that of its operation
+    static_share: float = STATIC_SHARE  # energy of a unit in any cycle, over the energy of its operation
     distribution: int = 128  # words that the buffer hands to the array in a cycle
     reduction: int = 128  # outputs that the array hands back in a cycle
     dram_bytes_per_cycle: int = 16
     overlap: bool = True  # DRAM and array work at the same time
-    clock_mhz: int = 1000
     batch: int = 1  # images that are worked on together
     whole_network: bool = False  # count the layers in full precision as well, not the quantized 3x3 layers alone
 
     def __post_init__(self):
-        for name, allowed in (
-            ("variant", VARIANTS),
-            ("accumulate", ADD_PJ),
-            ("multiply", MULTIPLY_PJ),
-            ("storage", STORAGES),
-        ):
-            choice(name, getattr(self, name), allowed)
-        for name in ("units", "filters", "activation_bits", "distribution", "reduction", "clock_mhz", "batch"):
-            whole(name, getattr(self, name), 1)
-        whole("dram_bytes_per_cycle", self.dram_bytes_per_cycle, 1)
+        choice("variant", self.variant, VARIANTS)
+        choice("accumulate", self.accumulate, ADD_PJ)
+        choice("multiply", self.multiply, MULTIPLY_PJ)
+        choice("storage", self.storage, STORAGES)
+        for field in fields(self):
+            if isinstance(field.default, int) and not isinstance(field.default, bool) and field.name != "buffer_kib":
+                whole(field.name, getattr(self, field.name), 1)
         if self.units % self.filters:
             raise ValueError(f"filters = {self.filters}; allowed: a divisor of units = {self.units}")
         number("efficiency", self.efficiency, 0, 1)
@@ -108,19 +102,17 @@ class Accelerator:
 class Codes(NamedTuple):
     """What the model knows of a scheme's codes; the density is the same in every layer.
 
-    `adds` are the additions of a layer's data-flow graphs for one output position, by (C, H, K, stride) of the layer,
-    and `encoding` is how the codes became graphs, a key of `sbkit.way.ENCODINGS`.
+    `adds` are the additions of a layer's data-flow graphs for one output position, by (C, H, K, stride) of the layer.
     """
 
     scheme: str
     density: float
-    encoding: str = "two_group"
     adds: Mapping[tuple[int, int, int, int], float] = {}
 
     @property
     def has_graphs(self) -> bool:
         """Whether there are graphs of every layer of ResNet-18."""
-        return all(place(shape) in self.adds for shape in RESNET18_SHAPES)
+        return all(place(shape) in self.adds for shape in NETWORK_SHAPES["resnet18"])
 
 
 def place(shape: ConvShape) -> tuple[int, int, int, int]:
@@ -129,13 +121,9 @@ def place(shape: ConvShape) -> tuple[int, int, int, int]:
 
 
 class Cost(NamedTuple):
-    """Of one layer, or of several together; the whole batch."""
+    """What one layer, or several together, cost for the whole batch."""
 
     cycles: float  # until the last output is written
-    compute_cycles: float  # what each part would take alone
-    distribution_cycles: float
-    reduction_cycles: float
-    dram_cycles: float
     arithmetic_pj: float
     buffer_pj: float  # on-chip memory
     dram_pj: float
@@ -144,12 +132,6 @@ class Cost(NamedTuple):
     @property
     def energy_pj(self) -> float:
         return self.arithmetic_pj + self.buffer_pj + self.dram_pj + self.static_pj
-
-    @property
-    def bound_by(self) -> str:
-        """The part that takes longest."""
-        parts = ("compute", "distribution", "reduction", "dram")
-        return max(parts, key=lambda part: getattr(self, f"{part}_cycles"))
 
 
 def buffer_pj_per_bit(kib: float) -> float:
@@ -221,7 +203,7 @@ def _tiles(shape: ConvShape, accelerator: Accelerator) -> tuple[int, int]:
 
 
 def layer_cost(shape: ConvShape, codes: Codes, accelerator: Accelerator) -> Cost:
-    """Cycles and energy of one layer; its batch is that of the shape.
+    """Cycles and energy of one layer, whose batch is the shape's N.
 
     With U units, F filters a tile, d the density, e the efficiency, T = C·R·S taps, M = N·P·Q positions, and bits b
     of a weight (`weight_bits`) and a of an activation:
@@ -256,8 +238,6 @@ def layer_cost(shape: ConvShape, codes: Codes, accelerator: Accelerator) -> Cost
     addition_pj = ACCUMULATIONS * ADD_PJ[accelerator.accumulate]
     return Cost(
         cycles,
-        *array,
-        dram_cycles,
         arithmetic_pj=work.operations * work.operation_pj,
         buffer_pj=(to_array + outputs_bits + dram) * buffer_pj_per_bit(accelerator.buffer_kib) + work.scratch_pj,
         dram_pj=dram * accelerator.dram_pj_per_bit,
@@ -265,37 +245,17 @@ def layer_cost(shape: ConvShape, codes: Codes, accelerator: Accelerator) -> Cost
     )
 
 
-def layer_name(shape: ConvShape) -> str:
-    """`64→128 @56/2`: channels, input height and stride, as benchmarks name layers."""
-    return f"{shape.C}→{shape.K} @{shape.H}{f'/{shape.stride}' if shape.stride > 1 else ''}"
-
-
-def layer_costs(codes: Codes, accelerator: Accelerator) -> list[tuple[ConvShape, int, Cost]]:
-    """Each distinct layer, how often ResNet-18 has it, and the cost of one; those in full precision last, if at all."""
-    distinct = Counter(replace(shape, name="", N=accelerator.batch) for shape in RESNET18_SHAPES)
-    layers = [(shape, count, layer_cost(shape, codes, accelerator)) for shape, count in distinct.items()]
-    if accelerator.whole_network:
-        exact = Codes("full_precision", 1.0)
-        layers += [
-            (shape, 1, layer_cost(shape.with_batch(accelerator.batch), exact, accelerator))
-            for shape in FULL_PRECISION_SHAPES
-        ]
-    return layers
-
-
 def network_cost(codes: Codes, accelerator: Accelerator) -> Cost:
-    """All layers one after another. Its parts' cycles are sums as well: what each would take alone."""
-    layers = layer_costs(codes, accelerator)
-    return Cost(
-        *(
-            sum(count * value for (_, count, _), value in zip(layers, values, strict=True))
-            for values in zip(*(cost for *_, cost in layers), strict=True)
-        )
-    )
+    """All layers of ResNet-18 one after another; those in full precision too where the accelerator says so."""
+    layers = [(codes, shape) for shape in NETWORK_SHAPES["resnet18"]]
+    if accelerator.whole_network:
+        layers += [(Codes("full_precision", 1.0), shape) for shape in FULL_PRECISION_SHAPES]
+    costs = [layer_cost(shape.with_batch(accelerator.batch), own, accelerator) for own, shape in layers]
+    return Cost(*map(sum, zip(*costs, strict=True)))
 
 
 class Ratios(NamedTuple):
-    """Of one scheme to another. The machine works off layer after layer: latency is the inverse of throughput."""
+    """One scheme over another. The machine works off layer after layer, so latency is the inverse of throughput."""
 
     energy: float
     throughput: float
@@ -306,13 +266,9 @@ class Ratios(NamedTuple):
 
 
 def compare(ours: Codes, over: Codes, accelerator: Accelerator) -> Ratios:
-    """Energy and throughput of one scheme's ResNet-18 over those of another's, at the accelerator's batch."""
+    """Energy and throughput of ResNet-18 by one scheme over ResNet-18 by another, at the accelerator's batch."""
     mine, theirs = (network_cost(codes, accelerator) for codes in (ours, over))
     return Ratios(mine.energy_pj / theirs.energy_pj, theirs.cycles / mine.cycles)
-
-
-PARTS = ("arithmetic", "buffer", "dram", "static")
-"""What energy is spent on."""
 
 
 # What is open
@@ -351,13 +307,6 @@ ASSUMPTIONS = (
 )
 
 
-class Case(NamedTuple):
-    """What comes out with some assumptions changed."""
-
-    changes: tuple[tuple[str, Any], ...]  # label and value of each
-    ratios: Ratios
-
-
 def value_of(assumption: Assumption, ours: Codes, over: Codes, accelerator: Accelerator) -> Any:
     """What is assumed before any change; None for the density of a scheme that is not compared."""
     field, _, scheme = assumption.name.partition(": ")
@@ -366,27 +315,18 @@ def value_of(assumption: Assumption, ours: Codes, over: Codes, accelerator: Acce
     return {codes.scheme: codes.density for codes in (ours, over)}.get(scheme)
 
 
-def _alternatives(assumption: Assumption, ours: Codes, over: Codes, accelerator: Accelerator) -> list[Any]:
-    """The alternatives that differ from the base and that these codes allow."""
-    base = value_of(assumption, ours, over, accelerator)
+def single_changes(ours: Codes, over: Codes, accelerator: Accelerator) -> Iterator[tuple[Assumption, Any, Ratios]]:
+    """Each assumption with each of its alternatives, and the ratios with that one changed.
+
+    An alternative that equals the base is left out, as is one that these codes do not allow.
+    """
     graphs = ours.has_graphs and over.has_graphs
-    return [
-        value
-        for value in assumption.alternatives
-        if base is not None and value != base and (graphs or value != "repetition")
-    ]
-
-
-def cases(ours: Codes, over: Codes, accelerator: Accelerator, departures: int) -> Iterator[Case]:
-    """Every way to change exactly so many assumptions, each to one of its alternatives; no two of one assumption."""
-    for chosen in combinations(ASSUMPTIONS, departures):
-        for values in product(*(_alternatives(assumption, ours, over, accelerator) for assumption in chosen)):
-            machine, pair = accelerator, [ours, over]
-            for assumption, value in zip(chosen, values, strict=True):
-                field, _, scheme = assumption.name.partition(": ")
-                if scheme:
-                    pair = [codes._replace(density=value) if codes.scheme == scheme else codes for codes in pair]
-                else:
-                    machine = replace(machine, **{field: value})
-            labels = (assumption.label for assumption in chosen)
-            yield Case(tuple(zip(labels, values, strict=True)), compare(*pair, machine))
+    for assumption in ASSUMPTIONS:
+        base = value_of(assumption, ours, over, accelerator)
+        field, _, scheme = assumption.name.partition(": ")
+        for value in assumption.alternatives:
+            if base is None or value == base or (value == "repetition" and not graphs):
+                continue
+            machine = accelerator if scheme else replace(accelerator, **{field: value})
+            pair = (codes._replace(density=value) if codes.scheme == scheme else codes for codes in (ours, over))
+            yield assumption, value, compare(*pair, machine)

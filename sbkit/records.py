@@ -118,7 +118,7 @@ def write(record: Record, path: str | os.PathLike) -> Path:
 def load(path: str | os.PathLike) -> Record:
     """Read one record. Raises ValueError naming the file if it is damaged or of another version."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
         schema = content["schema"]
         if schema != SCHEMA:
             advice = "update sbkit" if schema > SCHEMA else "make it again"
@@ -126,6 +126,10 @@ def load(path: str | os.PathLike) -> Record:
         return Record(**content)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable record: {type(error).__name__}: {error}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}; allowed: finite numbers and null")
 
 
 def _plain(value: Any, key: str) -> Any:
@@ -193,14 +197,11 @@ def _scalars(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Started(NamedTuple):
-    """A run's start by two clocks, and how many processes were running or waiting (1-minute average).
+    """A run's start by two clocks, and how busy the machine was."""
 
-    `time` is in seconds since the epoch. `monotonic` is in seconds of a clock that nobody sets back.
-    """
-
-    time: float
-    monotonic: float
-    load_average: float
+    time: float  # seconds since the epoch
+    monotonic: float  # seconds of a clock that nobody sets back
+    load_average: float  # processes running or waiting, in the mean over a minute
 
 
 def start() -> Started:

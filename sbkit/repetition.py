@@ -115,7 +115,7 @@ class DataflowGraph(NamedTuple):
     """Sums that share parts. Values 0 to inputs-1 are inputs, value inputs + i is node i."""
 
     nodes: list[tuple[int, int]]  # the two earlier values that a node adds
-    sums: list[list[int]]  # for each set, the values whose sum is that of the set
+    sums: list[list[int]]  # for each set, the values that add up to the sum of the set
 
     @property
     def adds(self) -> int:
@@ -180,11 +180,9 @@ def dataflow_graph(sets: Sequence[Sequence[int]], inputs: int) -> DataflowGraph:
 
 
 def _program_adds(patterns: set[tuple[int, ...]]) -> int:
-    """Additions that build a table of the sums of `patterns` of codes, all of equally many channels, up to their sign.
-
-    A single channel costs nothing. Any other pattern is one addition: the pattern of its first half of the channels
-    (the larger, of an odd number) plus that of its second half, which are entries of smaller tables built likewise.
-    """
+    """Additions that build a table of the sums of `patterns`, all of equally many channels, up to their sign."""
+    # A single channel costs nothing. Any other pattern is one addition: its first half of the channels (the larger one)
+    # plus its second half, both entries of smaller tables that are built likewise.
     channels = len(next(iter(patterns)))
     if channels == 1:
         return 0
@@ -228,8 +226,8 @@ def operations(
 ) -> Operations:
     """Additions and multiplications of one convolution, as the plan of `algorithm` executes them (see the module).
 
-    With a `shape`, over all P·Q output positions at batch 1. Without, of one output position in a layer that has as
-    many input positions as output positions (stride 1, large image), where no image size enters.
+    With a `shape` they are counted over all P·Q output positions at batch 1; without one, for one output position in a
+    layer that has as many input positions as output positions (stride 1, large image).
 
     Raises ValueError for an unknown algorithm or encoding, an encoding that the algorithm or the weight does not allow
     (`check_encoding`), a group that is out of range (1 to `largest_group` channels of a table), or a `shape` other than

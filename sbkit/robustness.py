@@ -2,9 +2,8 @@
 
 Everything happens to pixels in [0, 1], and the result stays there. The network gets them normalized as in training.
 
-Corruptions are those of Hendrycks and Dietterich (2019), noise, blur, brightness and contrast with the severities 1, 3
-and 5 of their CIFAR-10-C (brightness is added to all channels alike), and two that they lack, translation and
-occlusion.
+The corruptions are noise, blur, brightness (added to all channels alike) and contrast, with the severities 1, 3 and 5
+of CIFAR-10-C by Hendrycks and Dietterich (2019), and two that it lacks, translation and occlusion.
 
 Attacks change each pixel by epsilon at most, up the gradient of the cross-entropy: FGSM (Goodfellow et al., 2015) in
 one step from the image, PGD (Madry et al., 2018) in ten steps of epsilon / 4 from a random point, each brought back

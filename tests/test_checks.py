@@ -26,9 +26,11 @@ def test_what_is_no_finite_number_in_range_is_refused(value):
         checks.number("x", value, 0)
 
 
-@pytest.mark.parametrize("value", ["", ".", "..", "../x", "a/b", "a b", "-x", "a\n", "é", "a" * 101, None, 3, ["a"]])
+@pytest.mark.parametrize(
+    "value", ["", ".", "..", "../x", "a/b", "a b", "-x", "a\n", "é", "a" * 101, "a.partial", None, 3, ["a"]]
+)
 def test_a_stem_is_one_word(value):
-    for good in ("a", "a-s0", "4.8_b", "x" * 100):
+    for good in ("a", "a-s0", "4.8_b", "x" * 100, "a.partial.b"):
         checks.stem("name", good)
     with pytest.raises(ValueError, match=r"name = .*; allowed: up to 100 letters"):
         checks.stem("name", value)

@@ -1,3 +1,4 @@
+import errno
 import functools
 import gzip
 import hashlib
@@ -6,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
@@ -582,9 +584,15 @@ def test_links_and_names_are_followed_or_refused(tmp_path):
     (tree / "train" / "b").symlink_to(tree / "elsewhere")
     Path(os.fsdecode(os.fsencode(tree / "train" / "a") + b"/\xff.png")).write_bytes(red)
     assert data.load(wild, root=tmp_path).y_train.tolist() == [0, 0, 0, 1]
-    (tree / "label.txt").write_bytes(b"\xff")
-    with pytest.raises(ValueError, match=r"label\.txt is not UTF-8"):
-        data.load(wild, root=tmp_path)
+    for text, message in (
+        (b"\xff", r"label\.txt is not UTF-8"),
+        (b"a\nb", r"label 'a\\nb' of .* not one line"),
+    ):
+        (tree / "label.txt").write_bytes(text)
+        with pytest.raises(ValueError, match=message):
+            data.load(wild, root=tmp_path)
+    (tree / "label.txt").write_text("\n")
+    assert data.load(wild, root=tmp_path).label == tree.name
     a = tree / "train" / "a"
     for name, message, make in (
         ("loop", "a/loop leads back to a folder", lambda path: path.symlink_to(a)),
@@ -664,6 +672,22 @@ def test_batches_read_of_a_mapped_file_what_they_need_alone(tmp_path):
     first, _ = next(stream)
     assert first.shape == (2, 3, 576, 600)
     assert psutil.Process().memory_info().rss - before < 2**30
+
+
+def test_a_mapping_that_takes_no_writes_says_so(tree, tmp_path, monkeypatch, caplog):
+    """Strict overcommit refuses a private mapping that takes writes, of a file larger than the memory."""
+    wanted = data.load(f"image_folder:{tree}", root=tmp_path)
+    mapped = image_folder.mmap.mmap
+
+    def strict(*size, prot, **options):
+        if prot & image_folder.mmap.PROT_WRITE:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return mapped(*size, prot=prot, **options)
+
+    monkeypatch.setattr(image_folder.mmap, "mmap", strict)
+    found = data.load(f"image_folder:{tree}", root=tmp_path)
+    assert torch.equal(found.x_train, wanted.x_train) and found.sha256 == wanted.sha256
+    assert re.search(r"cache/pets-\w+\.x_test is too large to be mapped for writing here", caplog.text)
 
 
 def test_processes_that_start_at_once_decode_once(tree, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pandas import DataFrame
 from sbkit.evidence import benchmarks
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures import MEASURES, Measurer, prepared
-from sbkit.evidence.measures.registry import Best, Group
+from sbkit.evidence.measures.registry import BEST, Group
 from sbkit.evidence.stats import COUNTED, MissingRecord
 from sbkit.way import Way
 
@@ -36,7 +36,7 @@ def test_a_wrong_selector_is_named(name, arguments, message):
 
 def test_selectors_become_values():
     found = prepared("speedup", {"ours": TABLE, "over": {"best": "fp32 library"}, "channels": 64})
-    assert found == {"ours": Way("table", "signed_binary"), "over": Best("fp32 library"), "channels": 64}
+    assert found == {"ours": Way("table", "signed_binary"), "over": BEST, "channels": 64}
     assert prepared("density", {"ours": SIGNED | {"l1": 1e-5}})["ours"] == Group("signed_binary", (("l1", 1e-5),))
 
 

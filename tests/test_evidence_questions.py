@@ -112,12 +112,12 @@ def test_what_nothing_measures_is_said():
 )
 def test_load_questions_names_what_is_wrong(monkeypatch, number, message):
     row = {key: value for key, value in (ROW | WAYS | number).items() if value is not None}
-    monkeypatch.setattr(questions.tables, "load", lambda *_: [QUESTION | {"numbers": [row]}])
+    monkeypatch.setattr(questions, "tables", lambda *_, **__: [QUESTION | {"numbers": [row]}])
     with pytest.raises(ValueError, match=message):
         questions.load_questions("questions.toml")
 
 
 def test_an_empty_answer_is_refused(monkeypatch):
-    monkeypatch.setattr(questions.tables, "load", lambda *_: [QUESTION | {"answer": " "}])
+    monkeypatch.setattr(questions, "tables", lambda *_, **__: [QUESTION | {"answer": " "}])
     with pytest.raises(ValueError, match="question R2: answer = ''; allowed: any text"):
         questions.load_questions("questions.toml")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from sbkit.evidence.stats import Measured, beyond, exact, interval, measured, shown, summary
+from sbkit.evidence.stats import Measured, exact, interval, measured, shown, summary, two_sided
 
 
 @pytest.mark.parametrize("values", [(1.0, 2.0, 3.0), (87.0, 87.4, 86.9, 88.1, 87.0), (0.1, -7.0)])
@@ -35,11 +35,6 @@ def test_a_measured_number_knows_its_ends_and_its_records():
     assert found.low == 2 - found.half_width and found.high == 2 + found.half_width
 
 
-def test_only_a_whole_interval_lies_on_a_side():
-    assert [beyond(mean, 0.5) for mean in (0.6, 0.4, -0.4, -0.6)] == [1, 0, 0, -1]
-    assert beyond(1.2, 0.1, neutral=1.0) == 1 and beyond(5.0, math.nan) == 0
-
-
 def test_a_summary_keeps_the_order_of_groups():
     frame = pd.DataFrame({"group": ["b", "b", "a"], "top1": [1.0, 3.0, 7.0]})
     found = summary(frame, ["group"], "top1")
@@ -47,3 +42,10 @@ def test_a_summary_keeps_the_order_of_groups():
     assert found["group"].tolist() == ["b", "a"] and found["n"].tolist() == [2, 1]
     assert found["top1_mean"].tolist() == [2, 7]
     assert found["top1_half_width"][0] == pytest.approx(interval([1, 3])[1]) and math.isnan(found["top1_half_width"][1])
+
+
+def test_two_sided_p_is_scipys():
+    values = [1.2, 0.7, 1.9, 1.1]
+    mean, half_width = interval(values)
+    assert two_sided(mean - 0.5, half_width, 4) == pytest.approx(scipy_stats.ttest_1samp(values, 0.5).pvalue)
+    assert two_sided(half_width, half_width, 4) == pytest.approx(0.05)

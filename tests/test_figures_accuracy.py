@@ -99,14 +99,6 @@ def test_the_front_is_a_line_and_every_point_has_its_name(train):
     check(figure)
 
 
-def test_curves_have_a_mean_and_every_seed(train):
-    table = accuracy.curves_table(train)
-    figure = accuracy.fig_curves(table)
-    runs_and_means = len(train) + train["label"].nunique()
-    assert len([line for line in figure.axes[0].lines if len(line.get_xdata())]) == runs_and_means
-    check(figure)
-
-
 def test_published_points_are_counted_from_their_networks_and_hollow():
     table = accuracy.published_table(ANCHORS)
     found = table.set_index(["method", "network", "scheme"])

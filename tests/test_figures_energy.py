@@ -9,7 +9,7 @@ from example_runs import REFERENCE, frame
 from pandas import DataFrame
 
 from sbkit import energy as model
-from sbkit.conv import RESNET18_SHAPES
+from sbkit.conv import NETWORK_SHAPES
 from sbkit.energy import Accelerator, Codes
 from sbkit.evidence import benchmarks, runs
 from sbkit.evidence.gather import Evidence, gather
@@ -17,14 +17,13 @@ from sbkit.figures import energy, style
 from sbkit.way import Way
 
 
-def codes(scheme, density, adds=0.0, encoding="two_group"):
-    """Codes with graphs of so many additions per weight and position in every layer of ResNet-18, 0 for none."""
-    places = {model.place(shape): adds * shape.weights for shape in RESNET18_SHAPES} if adds else {}
-    return Codes(scheme, density, encoding, places)
+def codes(scheme, density, adds):
+    """Codes with graphs of so many additions per weight and position in every layer of ResNet-18."""
+    places = {model.place(shape): adds * shape.weights for shape in NETWORK_SHAPES["resnet18"]}
+    return Codes(scheme, density, places)
 
 
-OURS, BINARY, TERNARY = codes("signed_binary", 0.35, 0.15), codes("binary", 1.0, 0.35), codes("ternary_twn", 0.58)
-KNOWN = [BINARY, codes("binary", 1.0, 0.2, "rewritten"), OURS, TERNARY, Codes("full_precision", 1.0)]
+OURS, BINARY, TERNARY = codes("signed_binary", 0.35, 0.15), codes("binary", 1.0, 0.35), Codes("ternary_twn", 0.58)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,9 @@ def sensitivity():
 
 
 def test_codes_are_known_from_training_and_from_a_benchmark():
-    shape = RESNET18_SHAPES[4]
+    shape = NETWORK_SHAPES["resnet18"][4]
     assert shape.stride == 2
-    trained = [("binary", 1.0, 0), ("binary", 1.0, 1), ("zero_one", 0.2, 0), ("zero_one", 0.3, 1)]
+    trained = [("binary", 1.0, 0), ("binary", 1.0, 1), ("zero_one", 0.2, 0)]
     options = ({"quantizer": scheme, "seed": seed, "density": density} for scheme, density, seed in trained)
     rows = [(f"{o['quantizer']}-s{o['seed']}", 80.0, o) for o in options]
     train = frame(*rows)
@@ -60,43 +59,23 @@ def test_codes_are_known_from_training_and_from_a_benchmark():
         [
             counted(Way("dataflow", "binary"), 200, 1.0),
             counted(Way("dataflow", "binary", "rewritten"), 110, 1.0),
-            counted(Way("dataflow", "ternary_twn"), 150, 0.58),
-            counted(Way("dataflow", "ternary_twn", skip_zeros=False), 90, 0.58),
-            counted(Way("table", "ternary_twn"), 50, 0.58),
+            counted(Way("dataflow", "signed_binary"), 150, 0.35),
+            counted(Way("dataflow", "signed_binary", skip_zeros=False), 90, 0.35),
+            counted(Way("table", "signed_binary"), 50, 0.35),
         ]
     )
     place = (64, 56, 128, 2)
-    assert energy.known_codes(Evidence(train, benchmarks.timed(bench), {})) == [
-        Codes("binary", 1.0, "two_group", {place: 200}),
-        Codes("binary", 1.0, "rewritten", {place: 110}),
-        Codes("ternary_twn", 0.58, "two_group", {place: 150}),
-        Codes("zero_one", 0.25),
-    ]
+    assert energy.known_codes(Evidence(train, benchmarks.timed(bench), {})) == {
+        "binary": Codes("binary", 1.0, {place: 200}),
+        "signed_binary": Codes("signed_binary", 0.35, {place: 150}),
+    }
+    trained = Evidence(train, benchmarks.timed(DataFrame()), {})
+    assert energy.known_codes(trained) == {"binary": Codes("binary", 1.0)}
     nothing = Evidence(runs.grouped(DataFrame()), DataFrame(), {})
-    assert energy.known_codes(nothing) == []
+    assert energy.known_codes(nothing) == {}
 
 
 # Tables
-
-
-def test_energy_adds_up_over_parts_and_layers():
-    table = energy.energy_table(KNOWN)
-    parts = table[[f"{part}_uj" for part in model.PARTS]].sum(axis=1)
-    assert parts.to_list() == pytest.approx(table["energy_uj"].to_list())
-    place = ["variant", "scheme", "encoding"]
-    whole = table[table["layer"] == "all"].set_index(place)
-    layers = table[table["layer"] != "all"].groupby(place, sort=False)
-    for column in ("energy_uj", "latency_ms", "count"):
-        assert layers[column].sum().to_dict() == pytest.approx(whole[column].to_dict())
-    assert (whole["images_per_second"] * whole["latency_ms"]).to_list() == pytest.approx([1000] * len(whole))
-    expected = model.compare(OURS, BINARY, Accelerator())
-    ours = whole.loc[("sparse", "signed_binary", "two_group")]
-    assert ours[["energy_over_binary", "throughput_over_binary"]].to_list() == pytest.approx(list(expected))
-    graphs = whole[whole.index.get_level_values("variant") == "repetition"]
-    assert list(graphs["label"]) == ["binary", "binary, rewritten", "signed binary"]
-    exact = whole[whole.index.get_level_values("scheme") == "full_precision"]
-    assert list(exact.index.get_level_values("variant")) == ["dense"]
-    assert energy.energy_table([OURS])["energy_over_binary"].isna().all(), "no binary, no ratio"
 
 
 def test_what_moves_the_energy_most_comes_first(sensitivity):
@@ -120,7 +99,7 @@ def test_ratios_of_committed_records(evidence):
     assert (
         set(modelled["of"]) == {"assumptions"} and modelled.loc["energy", "high"] > modelled.loc["energy", "low"] + 0.1
     )
-    known = energy.by_scheme(energy.known_codes(evidence))
+    known = energy.known_codes(evidence)
     expected = model.compare(known["signed_binary"], known["binary"], Accelerator())
     assert modelled.loc["throughput", "value"] == pytest.approx(expected.throughput, rel=1e-3)
 
@@ -133,20 +112,6 @@ def test_a_missing_record_is_named_and_not_drawn():
 
 
 # Figures
-
-
-def test_energy_stacks_its_parts_and_leaves_full_precision_out():
-    table = energy.energy_table(KNOWN)
-    figure = energy.fig_energy(table)
-    left, right = figure.axes
-    shown = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
-    assert len(left.patches) == 4 * len(shown) and len(right.patches) == len(shown)
-    ends = [bar.get_x() + bar.get_width() for bar in left.patches[-len(shown) :]]
-    assert ends == pytest.approx((shown["energy_uj"] / 1e3).to_list())
-    names = [tick.get_text() for tick in left.get_yticklabels()]
-    assert "binary, rewritten" in names and "full precision" not in names
-    assert any(text.endswith("(1.00×)") for text in labels(left))
-    check(figure)
 
 
 def test_sensitivity_shows_the_base_the_paper_and_the_outermost(sensitivity):

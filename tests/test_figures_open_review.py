@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from drawing import check
 
 from sbkit.evidence import runs
 from sbkit.evidence.questions import load_questions
@@ -18,33 +17,6 @@ def review(committed):
     return committed("review")._evidence.train
 
 
-@pytest.fixture(scope="module")
-def differences(review):
-    return open_review.differences_table(review)
-
-
-def test_a_difference_is_of_what_is_named_alone(differences, review):
-    own = differences[(differences["question"] == "Q7") & (differences["over"] == "signed binary")]
-    assert {"delta factor 0.2", "threshold learned", "delta axis layer"} <= set(own["what"])
-    expected = runs.paired(runs.find(review, "signed_binary", delta_factor=0.2), runs.find(review, "signed_binary"))
-    row = own[own["what"] == "delta factor 0.2"].iloc[0]
-    assert (row["difference_mean_points"], row["n"]) == (expected.value, 3) and row["differs"] == "delta_factor"
-    answered = set(zip(differences["question"], differences["topic"], strict=True))
-    assert answered == set(open_review.TOPICS), "no run of the review profile answers it"
-
-
-def test_every_row_stands_once(differences):
-    assert not differences.duplicated(["question", "over", "what"]).any()
-
-
-def test_linear_layers_have_the_recipe_of_their_network(review):
-    table = open_review.linear_table(review)
-    assert table.groupby("model")["label"].nunique().to_dict() == {"mlp": 4, "transformer": 5}
-    mlp = table[table["model"] == "mlp"].drop_duplicates("label").set_index("label")
-    assert {"full precision", "binary", "{0,1}", "signed binary"} == set(mlp.index)
-    assert mlp.loc["binary", "top1_percent_mean"] == pytest.approx(86.5867, abs=1e-3)
-
-
 def test_robustness_starts_at_clean_images(review):
     table = open_review.robustness_table(review)
     clean = table[table["strength"] == 0].groupby("label")["top1_mean_percent"].nunique()
@@ -53,26 +25,16 @@ def test_robustness_starts_at_clean_images(review):
     assert table.loc[table["plain"], "label"].nunique() == table.loc[table["plain"], "quantizer"].nunique()
 
 
-def test_figures_draw_their_tables(differences, review):
-    figure = open_review.fig_review_differences(differences)
-    names = [label for axis in figure.axes for label in axis.get_yticklabels()]
-    assert len(figure.axes) == 2
-    plain = [name.get_text().replace("\n", " ") for name in names if name.get_fontweight() != "bold"]
-    assert sorted(plain) == sorted(differences["what"]), "none is cut"
-    check(figure)
-    assert len(open_review.fig_review_differences(differences.head(3)).axes) == 1
-    linear = open_review.fig_linear(open_review.linear_table(review))
-    assert "MLP" in [label.get_text() for label in linear.axes[0].get_yticklabels()]
+def test_figures_draw_their_tables(review):
     robust = open_review.fig_robustness(open_review.robustness_table(review))
     assert {"PGD", "gaussian noise"} <= {axis.get_title() for axis in robust.axes}
-    with pytest.raises(ValueError, match="fig_linear got an empty table"):
-        open_review.fig_linear(pd.DataFrame())
+    with pytest.raises(ValueError, match="fig_robustness got an empty table"):
+        open_review.fig_robustness(pd.DataFrame())
 
 
 def test_nothing_to_compare_gives_empty_tables(tmp_path):
     train = runs.read(tmp_path)
-    for table in (open_review.differences_table, open_review.linear_table, open_review.robustness_table):
-        assert table(train).empty
+    assert open_review.robustness_table(train).empty
 
 
 def test_answers_of_a_profile_without_records_are_the_committed_ones():

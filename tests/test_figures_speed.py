@@ -93,18 +93,6 @@ def recorded():
     return {study: benchmarks.find(bench, study) for study in ("layers", "network", "threads")}
 
 
-def test_the_roofline_has_the_fastest_way_of_each_scheme(recorded):
-    layers = recorded["layers"]
-    table = speed.roofline_table(layers)
-    assert not table.duplicated(["layer", "scheme"]).any() and set(table["algorithm"]) > {"table"}
-    bounded = table[table["scheme"] != ""]
-    assert (bounded["gmacs"] < bounded["bound_gmacs"]).all() and (table["fma_gmacs"] > 0).all()
-    for row in bounded.itertuples():
-        same = layers[(layers["layer"] == row.layer) & (layers["scheme"] == row.scheme) & layers["bound_ms"].notna()]
-        assert row.median_ms == same.loc[same["regions"] == 0, "median_ms"].min()
-    assert speed.roofline_table(layers.assign(bound_ms=np.nan)).empty and speed.roofline_table(DataFrame()).empty
-
-
 def test_networks_are_timed_per_image(recorded):
     table = speed.network_table(recorded["network"])
     eight = table[table["batch"] == 8].iloc[0]
@@ -142,16 +130,15 @@ def test_variants_are_pale_and_a_scheme_has_one_colour(recorded):
     assert sum(bar.get_alpha() == 0.5 for bar in axis.patches) == pale
 
 
-@pytest.mark.parametrize("stem", ["speedup", "network", "roofline"])
+@pytest.mark.parametrize("stem", ["speedup", "network"])
 def test_figures_of_the_committed_benchmarks(stem, recorded):
     tables = {
         "speedup": speed.speedup_table(speed.speed_table(recorded["layers"])),
         "network": speed.network_table(recorded["network"]),
-        "roofline": speed.roofline_table(recorded["layers"]),
     }
     draw = getattr(speed, f"fig_{stem}")
     figure = draw(tables[stem])
-    titles = {"speedup": ["over best fp32 torch", "over best fp32 of all", "over best binary"], "roofline": [""]}
+    titles = {"speedup": ["over best fp32 torch", "over best fp32 of all", "over best binary"]}
     expected = titles.get(stem, ["ResNet-18, batch 1", "ResNet-18, batch 8"])
     assert [axis.get_title() for axis in figure.axes] == expected
     check(figure)

@@ -24,13 +24,11 @@ def test_density_has_a_row_per_run_and_layer(train):
     check(figure)
 
 
-def test_moments_and_densities_are_scipys():
+def test_moments_are_those_of_the_distribution():
     edges = np.linspace(-2, 2, 400)
-    middles = (edges[1:] + edges[:-1]) / 2
-    for density, made in ((weights.gaussian, stats.norm(0.1, 0.25)), (weights.laplacian, stats.laplace(-0.2, 0.2))):
-        mean, std = weights.moments(middles, np.diff(made.cdf(edges)))
-        assert (mean, std) == pytest.approx((made.mean(), made.std()), rel=1e-2)
-        assert density(middles, made.mean(), made.std()) == pytest.approx(made.pdf(middles))
+    for made in (stats.norm(0.1, 0.25), stats.laplace(-0.2, 0.2)):
+        found = weights.moments((edges[1:] + edges[:-1]) / 2, np.diff(made.cdf(edges)))
+        assert found == pytest.approx((made.mean(), made.std()), rel=1e-2)
 
 
 def test_latent_weights_of_one_run_are_drawn(train):

@@ -12,19 +12,18 @@ import sys
 import threading
 from dataclasses import replace
 
+import layers
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layers import convolve
 
 from sbkit import kernels, way
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import ENCODINGS_OF, largest_group, one_scale
 
-ISAS = [
-    pytest.param(isa, marks=pytest.mark.skipif(isa not in kernels.isas(), reason=f"this machine cannot run {isa}"))
-    for isa in kernels.ISAS
-]
+ISAS = kernels.isas()
 PACKED = way.KERNELS[1:]  # all but the reference
 SCHEMES = (
     "binary",
@@ -38,22 +37,11 @@ SCHEMES = (
     "empty",
 )
 SHAPES = [
-    ConvShape(1, 1, 1, 1, name="one pixel"),
-    ConvShape(5, 9, 9, 6, N=2, name="odd channels"),
-    ConvShape(3, 8, 8, 4, stride=2, name="stride 2"),
-    ConvShape(8, 14, 14, 12, name="14x14"),
+    *layers.SHAPES,
     ConvShape(5, 7, 7, 64, name="few strips, many filters"),
     ConvShape(64, 7, 7, 3, name="many channels"),
-    ConvShape(3, 17, 33, 3, name="around the vector width"),
-    ConvShape(12, 1, 1, 10, 1, 1, padding=0, N=19, name="linear, batch"),
     ConvShape(64, 1, 1, 7, 1, 1, padding=0, name="linear"),
-    ConvShape(1, 23, 19, 5, 7, 7, stride=2, padding=3, name="7x7, stride 2"),
-    ConvShape(3, 13, 12, 2, 6, 5, padding=2, name="6x5"),
-    ConvShape(4, 11, 13, 2, 5, 3, stride=3, padding=4, N=3, name="5x3, stride 3, padding 4"),
     ConvShape(5, 6, 11, 4, 4, 2, stride=3, padding=0, name="4x2, stride 3"),
-    ConvShape(17, 5, 5, 3, 1, 1, stride=2, padding=0, name="1x1, stride 2 beyond the window"),
-    ConvShape(2, 2, 9, 2, 2, 7, padding=0, name="one output row"),
-    ConvShape(3, 4, 4, 2, padding=7, name="padding wider than the image"),
 ]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 
@@ -76,11 +64,7 @@ def weight_of(scheme: str, shape: ConvShape, seed: int = 0) -> QuantizedWeight:
     }.get(scheme, np.where(filters < shape.K // 2, 1, -1))
     codes = (sign * (mask if scheme != "binary" else 1) * np.ones(size)).astype(np.int8)
     if scheme == "codebook":  # 16 masks of 16 channels, each region with a sign of its own
-        masks = rng.random((16, 16)) < 0.3
-        regions = -(-shape.C // 16)
-        drawn = masks[rng.integers(16, size=(shape.K, regions, shape.R, shape.S))]  # (K, regions, R, S, 16)
-        drawn = drawn * rng.choice([-1, 1], (shape.K, regions, shape.R, shape.S, 1))
-        codes = drawn.transpose(0, 1, 4, 2, 3).reshape(shape.K, -1, shape.R, shape.S)[:, : shape.C].astype(np.int8)
+        codes = layers.masked(rng.random((16, 16)) < 0.3, shape, rng, signs=(-1, 1))
     return QuantizedWeight(
         codes,
         2.0 ** rng.integers(-2, 3, shape.K),
@@ -107,14 +91,6 @@ def most_channels(algorithm: str, encoding: str, weight: QuantizedWeight) -> int
 def integers(shape: ConvShape, seed: int = 1) -> np.ndarray:
     size = (shape.N, shape.C, shape.H, shape.W)
     return np.random.default_rng(seed).integers(-8, 9, size).astype(np.float32)
-
-
-def convolve(weights: np.ndarray, x: np.ndarray, shape: ConvShape) -> np.ndarray:
-    """An independent convolution in double precision: padded windows and one einsum."""
-    pad = shape.padding
-    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (shape.R, shape.S), axis=(2, 3))
-    return np.einsum("kcrs,ncpqrs->nkpq", weights, windows[:, :, :: shape.stride, :: shape.stride], optimize=True)
 
 
 def some_epilogue(shape: ConvShape, rng: np.random.Generator) -> tuple[dict, np.ndarray | None]:
@@ -178,7 +154,7 @@ def test_equals_an_independent_convolution(shape, algorithm, isa):
 
 
 @st.composite
-def layers(draw):
+def any_layer(draw):
     """An algorithm, its options, a layer and a seed of its activations."""
 
     def size(least: int, most: int) -> int:
@@ -208,7 +184,7 @@ def layers(draw):
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(layers())
+@given(any_layer())
 def test_any_layer_equals_an_independent_convolution(layer):
     algorithm, weight, shape, options, residual = layer
     prepared, x = kernels.prepare(algorithm, weight, shape, **options), integers(shape)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sbkit.conv import RESNET20_SHAPES, RESNET32_SHAPES, RESNET34_SHAPES
+from sbkit.conv import NETWORK_SHAPES
 from sbkit.models import (
     MODELS,
     NONLINEARITIES,
@@ -44,9 +44,9 @@ def test_sizes_are_the_stated_ones(name):
 @pytest.mark.parametrize(
     "name, size, expected",
     [
-        ("resnet20", 32, RESNET20_SHAPES),
-        ("resnet32", 32, RESNET32_SHAPES),
-        ("resnet34", 224, RESNET34_SHAPES),
+        ("resnet20", 32, NETWORK_SHAPES["resnet20"]),
+        ("resnet32", 32, NETWORK_SHAPES["resnet32"]),
+        ("resnet34", 224, NETWORK_SHAPES["resnet34"]),
     ],
 )
 def test_shapes_are_those_of_the_table(name, size, expected):

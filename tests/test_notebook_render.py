@@ -141,10 +141,10 @@ def test_table_shows_and_writes(run, shown):
     assert (folder / "table.md").read_text() == textwrap.dedent(
         r"""        Top-1 &amp; more — quick profile: digits, 50 % of them
 
-        | scheme         |      n |   top1_percent |
-        |:---------------|-------:|---------------:|
-        | binary         |      1 |          81.23 |
-        | signed\|binary | 23,456 |              – |
+        | scheme | n | top1_percent |
+        | --- | ---: | ---: |
+        | binary | 1 | 81.23 |
+        | signed\|binary | 23,456 | – |
         """
     )
     (page,) = shown

@@ -10,7 +10,7 @@ from pathlib import Path
 import papermill
 import pytest
 
-from sbkit.notebook import FORMATS, Run, expand, load_catalogue, load_experiments
+from sbkit.notebook import FORMATS, Run, expand, load_catalogue, load_experiments, render
 from sbkit.notebook.parameters import parse_parameters
 
 ROOT = Path(__file__).parents[1]
@@ -155,8 +155,9 @@ def execute(monkeypatch):
 
 
 @pytest.mark.parametrize("path", READERS, ids=lambda path: path.stem)
-def test_reader_runs_on_its_defaults_from_its_own_folder(execute, path):
-    """On the committed records, as in JupyterLab. (The smoke reproduction runs all notebooks in kernels.)"""
+def test_reader_runs_on_its_defaults_from_its_own_folder(execute, path, monkeypatch):
+    """On the committed records, as in JupyterLab; no figure is rendered. The smoke reproduction runs all in kernels."""
+    monkeypatch.setattr(render, "figure", lambda draw, *_: ({"png": b"\x89PNG"}, draw().get_figwidth()))
     execute(path)
 
 
@@ -185,6 +186,9 @@ def test_few_records_are_enough_to_draw(execute, tmp_path, monkeypatch, kept, dr
         source = ROOT / "results" / "reference" / "quick" / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copied)
     monkeypatch.setenv("SBKIT_ROOT", str(tmp_path))
+    figure = render.figure  # to PNG alone takes a third of the time
+    monkeypatch.setattr(render, "figure", lambda draw, _, *labels: figure(draw, ("png",), *labels))
+    monkeypatch.setitem(FORMATS, "figures", ("png", "csv"))
     expected = Run("reference/quick", name="", save=True, configs=(), root=tmp_path).drawn()
     for reader in dict.fromkeys(entry["notebook"] for entry in expected.values()):
         execute(tmp_path / "notebooks" / f"{reader}.ipynb", profile="reference/quick", save=True)
@@ -227,18 +231,17 @@ def test_every_run_of_every_profile_is_a_valid_configuration():
 
 
 def test_every_training_run_can_be_started_from_the_command_line():
-    """workflow/options.py says the same as the notebook's parameters."""
+    """workflow/options.py says the same as the notebook's parameters: one run of each set of options of a profile."""
     pytest.importorskip("torch")
     from sbkit.quantizers import QuantizerConfig
     from sbkit.training import TrainConfig
     from sbkit.training.__main__ import parser
 
-    options = runpy.run_path(ROOT / "workflow" / "options.py")["options"]
+    options, parse = runpy.run_path(ROOT / "workflow" / "options.py")["options"], parser().parse_args
     for profile in filled(load_experiments(ROOT)):
-        for run in expand(profile):
-            if run["notebook"] != "02_train.ipynb":
-                continue
-            found = vars(parser().parse_args(options(profile, run["name"])))
+        runs = [run for run in expand(profile) if run["notebook"] == "02_train.ipynb"]
+        for run in {tuple(run["parameters"]): run for run in runs}.values():
+            found = vars(parse(options(profile, run["name"])))
             assert (found["folder"], found["name"]) == (f"results/{profile}", run["name"])
             for kind in (TrainConfig, QuantizerConfig):
                 given = {name: value for name, value in run["parameters"].items() if name in kind.__dataclass_fields__}

@@ -108,10 +108,11 @@ def test_another_schema_is_refused(tmp_path, step, advice):
         lambda text: re.sub(r'"top1_percent": [0-9.]+', '"timings": [5]', text),
         lambda text: text.replace('"kind": "train"', '"kind": ["train"]'),
         lambda text: text.replace(f'"schema": {records.SCHEMA}', f'"schema": {"9" * 5000}'),
+        lambda text: re.sub(r'"top1_percent": [0-9.]+', '"top1_percent": NaN', text),
     ],
     ids=[
         *("empty", "half", "list", "renamed", "text schema", "nested", "null", "not UTF-8", "options", "timings"),
-        *("kind", "digits"),
+        *("kind", "digits", "not a number"),
     ],
 )
 def test_damaged_file_is_named(tmp_path, damage):

@@ -18,6 +18,7 @@ import mmap
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -45,10 +46,10 @@ log = logging.getLogger(__name__)
 def find(root: Path, tree: Path, image_size: int) -> Dataset:
     """The images of `tree` in `image_size` pixels: centre square, mean over areas, enlarged where they are smaller.
 
-    0 leaves them as they are, which must then be one size. A file `tree/label.txt` may hold the name for figures, which
-    otherwise is the folder's. Images are grey where all are, otherwise RGB: upright as EXIF says, 16 bits brought to 8,
-    transparent pixels on white, of animations the first picture, colour profiles not applied. What is hidden, a
-    system's or no image by its name is left out with a warning.
+    0 leaves them as they are, which must then be one size. A file `tree/label.txt` may hold the name for figures, one
+    line; otherwise it is the folder's. Images are grey where all are, otherwise RGB: upright as EXIF says, 16 bits
+    brought to 8, transparent pixels on white, of animations the first picture, colour profiles not applied. What is
+    hidden, a system's or no image by its name is left out with a warning.
     Raises FileNotFoundError for a folder without images, ValueError for what cannot be read or converted.
     """
     classes, parts = _listed(tree)
@@ -73,9 +74,12 @@ def find(root: Path, tree: Path, image_size: int) -> Dataset:
 def _label(tree: Path) -> str:
     path = tree / "label.txt"
     try:
-        return path.read_text(encoding="utf-8").strip() if path.exists() else tree.resolve().name
+        label = (path.read_text(encoding="utf-8").strip() if path.exists() else "") or tree.resolve().name
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+    if not label.isprintable():
+        raise ValueError(f"the label {label!r} of {tree} is not one line of printable text; write one into {path}")
+    return label
 
 
 # The images of a folder
@@ -273,15 +277,17 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
     """uint8 pixels of a file, read where they are used. What is written to them stays in this process's memory.
 
     Linux would count a mapping that takes writes as memory in use, unless it is told not to reserve any. Where it does
-    so nevertheless (strict overcommit), the mapping takes no writes, and torch warns of that.
+    so nevertheless (strict overcommit), the mapping takes no writes. No tensor can refuse them: a warning says so.
     """
     flags = mmap.MAP_PRIVATE | (0x4000 if sys.platform == "linux" else 0)  # MAP_NORESERVE, which Python 3.13 names
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, warnings.catch_warnings():
         size = file.fileno(), math.prod(shape)
         try:
             pixels = mmap.mmap(*size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise
+            log.warning("%s is too large to be mapped for writing here: a write to it would end the process", path)
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch, without the name
             pixels = mmap.mmap(*size, flags=flags, prot=mmap.PROT_READ)
-    return torch.frombuffer(pixels, dtype=torch.uint8).view(shape)
+        return torch.frombuffer(pixels, dtype=torch.uint8).view(shape)

@@ -9,7 +9,6 @@ paper       the paper's numbers, each once
 gather      all of a profile, in one value
 changed_images  accuracy on corrupted and attacked images
 tradeoff    cost against density, and its optima
-tables      tables of TOML files, checked, and tables of Markdown
 measures    functions from records to one number with its interval, which claims and questions name
 claims      the paper's claims and their verdicts, its contradictions, and its figures and tables
 questions   the reviewers' questions and the numbers behind each answer

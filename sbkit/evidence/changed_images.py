@@ -7,8 +7,10 @@ from pandas import DataFrame
 from sbkit.evidence import runs
 from sbkit.evidence.stats import MissingRecord
 
-KINDS = ("corruption", "attack")
-RUN = ["label", "quantizer", "seed", "name"]
+KINDS = {"corruption": "severity", "attack": "epsilon"}
+"""By kind of test, the key of its strength in records."""
+
+_RUN = ["label", "quantizer", "seed", "name"]
 
 
 def tests(train: DataFrame) -> DataFrame:
@@ -19,29 +21,25 @@ def tests(train: DataFrame) -> DataFrame:
     """
     rows = []
     for run in train.itertuples():
-        found = runs.history(run.path).get("robustness")
-        if not found:
-            continue
-        made = [("corruption", test["corruption"], test["severity"], test) for test in found["corruptions"]]
-        made += [("attack", test["attack"], test["epsilon"], test) for test in found["attacks"]]
-        clean = dict.fromkeys((kind, name, 0) for kind, name, *_ in made)
-        tops = [(*place, found["top1_percent"]) for place in clean]
-        tops += [(kind, name, strength, test["top1_percent"]) for kind, name, strength, test in made]
-        first = {column: getattr(run, column) for column in RUN}
-        rows += [first | dict(zip(["kind", "test", "strength", "top1_percent"], row, strict=True)) for row in tops]
+        found = runs.history(run.path).get("robustness") or dict.fromkeys(("corruptions", "attacks"), ())
+        made = [(kind, test[kind], test[key], test) for kind, key in KINDS.items() for test in found[f"{kind}s"]]
+        clean = [(kind, name, 0, found) for kind, name in dict.fromkeys(test[:2] for test in made)]
+        for kind, test, strength, tested in [*clean, *made]:
+            row = {"kind": kind, "test": test, "strength": strength, "top1_percent": tested["top1_percent"]}
+            rows.append({column: getattr(run, column) for column in _RUN} | row)
     return DataFrame(rows)
 
 
 def kept(train: DataFrame, kind: str, test: str = "") -> DataFrame:
     """The share of its clean accuracy that each run keeps, percent, in the mean over strengths: column `kept`.
 
-    Over the tests of a kind, or one of them. Raises MissingRecord for runs that were not tested so.
+    The mean is over all tests of a kind, or one of them. Raises MissingRecord for runs that were not tested so.
     """
     found = tests(train)
     if len(found):
         found = found[(found["kind"] == kind) & ((found["test"] == test) | (test == ""))]
     if found.empty:
         raise MissingRecord(f"a training run of {train['label'].iloc[0]} with robustness = true")
-    clean = found[found["strength"] == 0].groupby(RUN)["top1_percent"].first()
-    changed = found[found["strength"] > 0].groupby(RUN)["top1_percent"].mean()
+    clean = found[found["strength"] == 0].groupby(_RUN)["top1_percent"].first()
+    changed = found[found["strength"] > 0].groupby(_RUN)["top1_percent"].mean()
     return (100 * changed / clean).rename("kept").reset_index()

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from sbkit.checks import choice, number
-from sbkit.evidence import tables
+from sbkit.checks import choice, named, number, tables
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures import MEASURES, Measurer, prepared
 from sbkit.evidence.paper import PAPER
-from sbkit.evidence.stats import Measured, MissingRecord
+from sbkit.evidence.stats import Measured, MissingRecord, two_sided
 
 VERDICTS = ("stronger", "agrees", "weaker", "no effect measured", "opposite", "out of reach", "no record")
 KINDS = ("effect", "as accurate", "level")
@@ -40,13 +40,17 @@ INTERVALS = """\
 n trained networks that differ in the seed alone, where a difference is taken for each seed that both designs share.
 Speed: n rounds in one process, in which all contenders are timed in turn; it says nothing of other processes or CPUs.
 A count is exact. The accelerator model has no interval: in brackets stands the range of its result when assumptions are
-changed, one at a time. No interval is corrected for the number of claims.
+changed, one at a time. No interval is corrected for the number of claims; the table of tests is.
 """
 
-_CLAIM = ("id", "text", "paper", "margin", "setting", "source", "how", "measure", "notebook")
-_OPTIONAL = ("neutral", "kind", "better", "arguments", "command", "headline", "restates")
-_STATEMENT = ("id", "text", "paper", "margin", "measure", "source", "remark")
-_ITEM = ("item", "content", "setting", "claims", "note")
+_STATEMENT = dict.fromkeys(("id", "text", "paper", "measure", "source", "remark"), str) | {
+    "margin": int | float,
+    "arguments": dict,
+}
+_OPTIONAL = {"neutral": int | float, "restates": list} | dict.fromkeys(("kind", "better", "command", "headline"), str)
+_CLAIM = _STATEMENT | dict.fromkeys(("setting", "how", "notebook"), str) | _OPTIONAL
+_CLAIM.pop("remark")
+_ITEM = dict.fromkeys(("item", "content", "setting", "note"), str) | {"claims": list}
 
 
 def load_claims(path: str | Path) -> list[dict[str, Any]]:
@@ -63,16 +67,16 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
       restates   ids of other claims of the paper that are the same number
     Raises ValueError naming the claim, the key, its value and what is allowed.
     """
-    claims = tables.load(path, "claim", _CLAIM, _OPTIONAL)
+    claims = tables(Path(path), "claim", _CLAIM, {"arguments", *_OPTIONAL}, key="id")
     ids = [name for claim in claims for name in (claim["id"], *claim.get("restates", ()))]
     for claim in claims:
-        with tables.named("claim", claim["id"]):
+        with named(f"claim {claim['id']}"):
             _check_measured(claim)
             choice("kind", claim.get("kind", "effect"), KINDS)
             if claim.get("kind") == "level":
                 choice("better", claim.get("better"), ("higher", "lower"))
             if claim["measure"] and "kind" not in claim:
-                tables.finite("neutral", claim.get("neutral"))
+                number("neutral", claim.get("neutral"))
             for name in claim.get("restates", ()):
                 if ids.count(name) > 1:
                     raise ValueError(f"restates = {name!r}; allowed: an id that no other claim has or restates")
@@ -101,31 +105,22 @@ def verdict(claim: Mapping[str, Any], measured: Measured) -> str:
     if math.isnan(measured.half_width):
         return NO_RECORD
     margin, low, high = claim["margin"], measured.low, measured.high
-    paper = PAPER[claim["paper"]]
-    kind = claim.get("kind", "effect")
-    if kind == "as accurate":
-        return _of_side(_side(low, high, -margin), "agrees", "opposite")
+    paper, kind = PAPER[claim["paper"]], claim.get("kind", "effect")
     if kind == "level":
         if paper - margin <= low and high <= paper + margin:
             return "agrees"
-        side = int(low > paper + margin) - int(high < paper - margin)
-        return _of_side(side * (1 if claim["better"] == "higher" else -1), "stronger", "weaker")
-    neutral = claim["neutral"]
-    papers_side = 1 if paper > neutral else -1
-    side = _side(low, high, neutral) * papers_side
-    if side != 1:
-        return _of_side(side, "", "opposite")
-    if abs(measured.value - paper) <= margin:
+        if paper - margin <= high and low <= paper + margin:
+            return "no effect measured"
+        return "stronger" if (low > paper) == (claim["better"] == "higher") else "weaker"
+    neutral = -margin if kind == "as accurate" else claim["neutral"]
+    upwards = kind == "as accurate" or paper > neutral  # the paper's side
+    if low <= neutral <= high:
+        return "no effect measured"
+    if (low > neutral) != upwards:
+        return "opposite"
+    if kind == "as accurate" or abs(measured.value - paper) <= margin:
         return "agrees"
-    return "stronger" if (measured.value - paper) * papers_side > 0 else "weaker"
-
-
-def _side(low: float, high: float, value: float) -> int:
-    return int(low > value) - int(high < value)
-
-
-def _of_side(side: int, above: str, below: str) -> str:
-    return {1: above, -1: below, 0: "no effect measured"}[side]
+    return "stronger" if (measured.value > paper) == upwards else "weaker"
 
 
 def claims_table(claims: Iterable[Mapping[str, Any]], evidence: Evidence) -> DataFrame:
@@ -177,6 +172,34 @@ def _cpus(evidence: Evidence) -> dict[str, str]:
     return dict(found.dropna().drop_duplicates().itertuples(index=False))
 
 
+def tests_table(table: DataFrame, evidence: Evidence) -> DataFrame:
+    """One row per effect of `claims_table` that several seeds or rounds measure, the surest first: does it stand when
+    all of them are tested at once?
+
+    Columns: id, ours, p (two-sided, of Student's t against "no effect"), holm (p corrected for the number of rows, Holm
+    1979), stands ("yes" where that is at most 0.05), across_cpus (how many seeds have runs from more than one CPU; "-"
+    where rounds are counted).
+    """
+    effects = table[table["neutral"].notna() & (table["half_width"] > 0)]
+    p = [
+        two_sided(row.value - row.neutral, row.half_width, row.n)
+        for row in effects[["value", "neutral", "half_width", "n"]].itertuples()
+    ]
+    across = [_across_cpus(names.split(", "), evidence) for names in effects["records"]]
+    found = effects[["id", "ours"]].assign(p=p, across_cpus=across).sort_values("p", kind="stable", ignore_index=True)
+    corrected = (found["p"] * np.arange(len(found), 0, -1)).cummax().clip(upper=1)
+    found.insert(3, "holm", corrected)
+    found.insert(4, "stands", corrected.le(0.05).map({True: "yes", False: "no"}))
+    return found
+
+
+def _across_cpus(names: list[str], evidence: Evidence) -> str:
+    if evidence.train.empty or not (runs := evidence.train[evidence.train["name"].isin(names)]).size:
+        return "-"
+    cpus = runs.groupby("seed")["provenance_cpu"].nunique()
+    return f"{(cpus > 1).sum()} of {len(cpus)}"
+
+
 def headline_table(claims: Iterable[Mapping[str, Any]], table: DataFrame) -> DataFrame:
     """The rows of `claims_table` for readers who know nothing else, in words of their own."""
     words = {claim["id"]: claim["headline"] for claim in claims if claim.get("headline")}
@@ -195,9 +218,9 @@ def load_statements(path: str | Path, kind: str) -> list[dict[str, Any]]:
     source, remark (of a contradiction: what may explain it). Raises ValueError naming the table and what is wrong.
     """
     choice("kind", kind, ("contradiction", "identity"))
-    statements = tables.load(path, kind, _STATEMENT, ("arguments",))
+    statements = tables(Path(path), kind, _STATEMENT, ("arguments",), key="id")
     for statement in statements:
-        with tables.named(kind, statement["id"]):
+        with named(f"{kind} {statement['id']}"):
             _check_measured(statement)
     return statements
 
@@ -222,7 +245,7 @@ def load_inventory(path: str | Path) -> list[dict[str, Any]]:
     Keys: item ("Fig. 4", as the catalogue's `paper` names it), content, setting, claims (ids of claims and statements
     that it carries; "C8" stands for C8-binary and the like too), note (may be empty).
     """
-    return tables.load(path, "item", _ITEM)
+    return tables(Path(path), "item", _ITEM, key="item")
 
 
 def inventory_table(
@@ -233,7 +256,7 @@ def inventory_table(
 ) -> DataFrame:
     """One row per figure and table of the paper: what answers it here, and how many claims have which verdict.
 
-    `table` is that of `claims_table`, `statements` are ids of contradictions and identities, `catalogue` holds the
+    `table` is what `claims_table` gave, `statements` are ids of contradictions and identities, `catalogue` holds the
     figures and tables that are drawn, by "figures/<stem>". Raises ValueError for an item that names an unknown claim.
     """
     others = {name for row in table["restates"] for name in row.split(", ")} | set(statements)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,24 +23,14 @@ Weights = Mapping[str, Mapping[str, QuantizedWeight]]
 """Layers by name, of runs by name."""
 
 
-class _Files(Mapping):
+class _Files(UserDict):
     """Files of codes by run name, each read when it is first asked for."""
 
-    def __init__(self, files: dict[str, Path]):
-        self._files = files
-        self._read = functools.cache(load_weights)
+    def __getitem__(self, name: str) -> Mapping[str, QuantizedWeight]:
+        return _read(self.data[name])
 
-    def __getitem__(self, name: str) -> dict[str, QuantizedWeight]:
-        return self._read(self._files[name])
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._files
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
+_read = functools.cache(load_weights)
 
 
 def of_runs(train: DataFrame) -> Weights:
@@ -67,7 +58,7 @@ def layers(weights: Weights) -> Iterable[tuple[dict[str, Any], QuantizedWeight]]
 
 
 def shuffled(of_run: Mapping[str, QuantizedWeight], seed: int = 0) -> dict[str, QuantizedWeight]:
-    """The codes with those of each filter in a random order: no density and no sign of a filter changes."""
+    """The codes in a random order within each filter, which changes no density and no sign of a filter."""
     generator = np.random.default_rng(seed)
     found = {}
     for name, weight in of_run.items():
@@ -115,16 +106,15 @@ _MOST_FOR_DATAFLOW = 64 * 64
 
 def applies(form: Form, weight: QuantizedWeight) -> bool:
     """Whether these codes can be executed in this form, and it is another than the plain one."""
-    codes = weight.codes
-    K, C = codes.shape[:2]
+    K, C = weight.codes.shape[:2]
     if form.algorithm == "dataflow" and (K != C or K * C > _MOST_FOR_DATAFLOW):
         return False
     if not form.skip_zeros:
-        return not codes.all()
-    one_scale = np.array_equal(weight.scale, weight.negative_scale)
-    if form.encoding == "rewritten":
-        return bool(codes.all()) and one_scale
-    return form.encoding != "signed" or (mixes_signs(codes) and one_scale)
+        return not weight.codes.all()
+    if form.encoding == "two_group":
+        return True
+    fits = weight.codes.all() if form.encoding == "rewritten" else mixes_signs(weight.codes)
+    return bool(fits) and np.array_equal(weight.scale, weight.negative_scale)
 
 
 def paper_reduction(scheme: str, channels: int, form: Form) -> float:

@@ -11,7 +11,7 @@ from sbkit.evidence import benchmarks, codes, runs
 
 
 class Evidence(NamedTuple):
-    """train has the columns of `runs.grouped`, bench those of `benchmarks.timed`; weights are codes by run name."""
+    """Training runs as `runs.grouped` gives them, benchmarks as `benchmarks.timed` does, and codes by run name."""
 
     train: DataFrame
     bench: DataFrame

@@ -14,11 +14,11 @@ from typing import Any
 
 from pandas import DataFrame
 
-from sbkit.checks import choice
-from sbkit.evidence import tables
+from sbkit.checks import choice, named, number, tables
 from sbkit.evidence.claims import numbers
 from sbkit.evidence.measures import MEASURES, prepared
 from sbkit.evidence.stats import Measured, MissingRecord
+from sbkit.tables import cell, markdown
 
 SIGNS = ("+", "0", "-")
 HOLDS = ("agrees", "undecided", "disagrees", "not measured", "-")
@@ -29,9 +29,9 @@ DISAGREES = "These records disagree with this answer."
 COMMITTED = "reference"
 """The folder of results that holds the committed profiles."""
 
-_QUESTION = (
-    "id", "who", "question", "authors", "experiment", "answer", "text", "numbers", "command", "notebook", "figure",
-)  # fmt: skip
+_QUESTION = dict.fromkeys(
+    ("id", "who", "question", "authors", "experiment", "answer", "text", "command", "notebook", "figure"), str
+) | {"numbers": list}
 
 
 _OWN = ("what", "measure", "profile", "fixed", "sign", "neutral")
@@ -51,9 +51,9 @@ def load_questions(path: str | Path) -> list[dict[str, Any]]:
       neutral  the value of no effect, where the measure has none of its own
     Raises ValueError naming the question, the key, its value and what is allowed.
     """
-    questions = tables.load(path, "question", _QUESTION)
+    questions = tables(Path(path), "question", _QUESTION, key="id")
     for question in questions:
-        with tables.named("question", question["id"]):
+        with named(f"question {question['id']}"):
             for key in ("answer", "text", "question"):
                 if not question[key].strip():
                     raise ValueError(f"{key} = ''; allowed: any text")
@@ -65,11 +65,11 @@ def load_questions(path: str | Path) -> list[dict[str, Any]]:
 def _check(row: Mapping[str, Any]) -> None:
     if missing := {"what", "measure", "profile"} - row.keys():
         raise ValueError(f"the number {row.get('what', '?')!r} lacks {', '.join(sorted(missing))}")
-    with tables.named("number", repr(row["what"])):
+    with named(f"number {row['what']!r}"):
         prepared(row["measure"], _arguments(row))
         if "sign" in row:
             choice("sign", row["sign"], SIGNS)
-            tables.finite("neutral", _neutral(row))
+            number("neutral", _neutral(row))
 
 
 def _arguments(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,8 +86,8 @@ def numbers_table(
     """One row per number of each question.
 
     `measurer` gives the `Measurer` of a profile. The profile `first` is asked before the committed one that the answer
-    was written from. Columns: id, what, the ones of `claims.numbers`, neutral, unit, sign, holds (of HOLDS), profile,
-    records, lacks (what is missing).
+    was written from. Columns: id, what, the columns of `claims.numbers`, neutral, unit, sign, holds (of HOLDS),
+    profile, records, lacks (what is missing).
     """
     rows = []
     for question in questions:
@@ -133,7 +133,7 @@ def holds(sign: str, found: Measured | None, neutral: float | None) -> str:
 
 
 def answers_table(questions: Iterable[Mapping[str, Any]], table: DataFrame) -> DataFrame:
-    """One row per question; `table` is that of `numbers_table`.
+    """One row per question; `table` is what `numbers_table` gave.
 
     Columns: id, who, question, answer, text, holds (the worst of its numbers'), authors, experiment, notebook, figure,
     command.
@@ -170,5 +170,6 @@ def as_markdown(answers: DataFrame, table: DataFrame) -> str:
         if row.holds == "disagrees":
             parts.append(f"> **{DISAGREES}**\n")
         if len(own):
-            parts.append(tables.markdown(own, _HEADINGS))
+            rows = own[list(_HEADINGS)].map(cell).itertuples(index=False)
+            parts.append(markdown(list(_HEADINGS.values()), rows) + "\n")
     return "\n".join(parts)

@@ -20,6 +20,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from sbkit import records
+from sbkit.checks import choice
 from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS, Design
 from sbkit.evidence.stats import Measured, MissingRecord, measured
 
@@ -36,7 +37,7 @@ def grouped(train: DataFrame) -> DataFrame:
 
     group   the same text for runs of one group, and for no others
     label   the group's name for people, unique in the frame
-    design  the key of its design, empty where the quantizer's options are those of none
+    design  the key of its design, empty where no design has the quantizer's options
     main    whether its recipe is the main one
     Raises ValueError where a group holds one seed twice, naming the runs.
     """
@@ -113,8 +114,7 @@ def find(runs: DataFrame, design: str, **changes: Any) -> DataFrame:
     A change to "default" takes an option back to its default. `runs` has the columns of `grouped`. Raises ValueError
     for an unknown design and MissingRecord without such a run.
     """
-    if design not in DESIGNS:
-        raise ValueError(f"design = {design!r}; allowed: {', '.join(DESIGNS)}")
+    choice("design", design, DESIGNS)
     if len(runs):
         wanted = _main(runs) | DESIGNS[design].options | changes
         wanted = {key: value for key, value in wanted.items() if value != "default"}
@@ -154,7 +154,7 @@ def groups(runs: DataFrame) -> dict[str, DataFrame]:
 
 
 def paired_differences(ours: DataFrame, theirs: DataFrame, metric: str = "top1_percent") -> np.ndarray:
-    """A metric of one group minus that of another, for each seed that both have."""
+    """A metric of one group minus the same of another, for each seed that both have."""
     first, second = (frame.set_index("seed")[metric] for frame in (ours, theirs))
     return (first - second).dropna().to_numpy(float)
 

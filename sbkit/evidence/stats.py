@@ -17,7 +17,7 @@ from pandas import DataFrame
 class Measured(NamedTuple):
     """One number that records give: a mean with the half width of its interval.
 
-    The half width is 0 for an exact count and NaN where a single run leaves it open. `names` are those of the records
+    The half width is 0 for an exact count and NaN where a single run leaves it open. `names` are the records
     it rests on; a number without any was reckoned, not measured. A model has no interval of a mean but a `range`: from
     the least to the greatest that any single change of an assumption gives. `of` says what n counts, one of COUNTED.
     """
@@ -68,6 +68,14 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
     return float(values.mean()), float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / math.sqrt(values.size))
 
 
+def two_sided(distance: float, half_width: float, n: int) -> float:
+    """The p of a mean this far from "no effect", by the t-test that its interval stands for."""
+    from scipy.special import stdtr, stdtrit
+
+    t = abs(distance) / half_width * stdtrit(n - 1, 0.975)
+    return float(2 * stdtr(n - 1, -t))
+
+
 def measured(values: Iterable[float], names: Iterable[str] = (), of: str = "seeds") -> Measured:
     """The mean of values with its interval."""
     values = list(values)
@@ -84,11 +92,6 @@ def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:
     if n == 1:
         return f"{mean:.{digits}f} ({'exact' if half_width == 0 else 'n=1'})"
     return f"{mean:.{digits}f} ± {half_width:.{digits}f} (n={n})"
-
-
-def beyond(mean: float, half_width: float, neutral: float = 0.0) -> int:
-    """The side of `neutral` on which the whole interval lies, +1 or -1; 0 where it holds `neutral` or is not known."""
-    return int(mean - half_width > neutral) - int(mean + half_width < neutral)
 
 
 def summary(frame: DataFrame, by: list[str], column: str) -> DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from pandas import DataFrame
 
@@ -21,7 +21,7 @@ FILTERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
-def graphs_table(filters: Mapping[str, Iterable[tuple[int, ...]]] = FILTERS) -> DataFrame:
+def graphs_table(filters: Mapping[str, Sequence[tuple[int, ...]]] = FILTERS) -> DataFrame:
     """Data-flow graphs of small filters: one row per scheme and input, shared sum or output.
 
     `parts` are what a sum adds and subtracts, "+ac -e"; a sum is named by its inputs. `codes` are an output's filter.
@@ -30,10 +30,8 @@ def graphs_table(filters: Mapping[str, Iterable[tuple[int, ...]]] = FILTERS) -> 
     """
     rows = []
     for scheme, codes in filters.items():
-        inputs = len(next(iter(codes)))
-        names = [chr(ord("a") + i) for i in range(inputs)]
-        sets = [[i for i, code in enumerate(row) if code == sign] for row in codes for sign in (1, -1)]
-        graph = repetition.dataflow_graph(sets, inputs)
+        names = [chr(ord("a") + i) for i in range(len(codes[0]))]
+        graph = _graph(codes)
         found = [{"kind": "input", "name": name, "parts": "", "codes": ""} for name in names]
         for first, second in graph.nodes:
             parts = f"+{names[first]} +{names[second]}"
@@ -47,6 +45,11 @@ def graphs_table(filters: Mapping[str, Iterable[tuple[int, ...]]] = FILTERS) -> 
         adds = sum(max(len(row["parts"].split()) - 1, 0) for row in found)
         rows += [{"scheme": scheme, "adds": adds} | row for row in found]
     return DataFrame(rows)
+
+
+def _graph(filters: Sequence[Sequence[int]]) -> repetition.DataflowGraph:
+    sets = [[i for i, code in enumerate(row) if code == sign] for row in filters for sign in (1, -1)]
+    return repetition.dataflow_graph(sets, len(filters[0]))
 
 
 # A latent weight of the toy example: its binary code, and its ternary one. Signed binary keeps the positive ternary
@@ -70,8 +73,7 @@ _CODES = {pair: _codes(pair) for pair in itertools.product(_LATENT, repeat=2)}  
 def _adds(codes: tuple[tuple[int, int], ...]) -> int:
     """Additions of two values in the data-flow graph of two filters; `codes` holds both codes of each input."""
     filters = list(zip(*codes, strict=True))
-    sets = [[i for i, code in enumerate(row) if code == sign] for row in filters for sign in (1, -1)]
-    return repetition.dataflow_graph(sets, len(codes)).adds - sum(any(row) for row in filters)
+    return _graph(filters).adds - sum(map(any, filters))
 
 
 def exists(adds: Mapping[str, int], inputs: int = 6, printed: bool = False) -> bool:

@@ -46,7 +46,7 @@ def random_table(density: float, channels: int = 16) -> DataFrame:
     """What a density does to random codes of a [3, 3, channels, channels] layer, a row per scheme; binary has none.
 
     Columns: scheme, density, entropy_bits (a weight), operations_per_weight (of `table` with the best G, in the
-    encoding that needs the fewest), and codes, those of the first tap (channels, channels).
+    encoding that needs the fewest), and the codes of the first tap (channels, channels).
     """
     rows = []
     for scheme in ("binary", "ternary_twn", "zero_one", "signed_binary"):

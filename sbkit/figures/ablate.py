@@ -12,19 +12,8 @@ from pandas import DataFrame
 
 from sbkit.designs import DESIGNS
 from sbkit.evidence import benchmarks, runs
-from sbkit.evidence.stats import Measured, MissingRecord, measured
-from sbkit.figures.layout import (
-    forest,
-    head,
-    label_points,
-    make_room,
-    points_axis,
-    rows,
-    rows_height,
-    scheme_handles,
-    short,
-)
-from sbkit.figures.style import COLUMN, LOOKS, PAGE, PALETTE, ROW, drawn, schemes, tint
+from sbkit.evidence.stats import MissingRecord, interval, measured
+from sbkit.figures import layout, style
 
 # One change of the design
 
@@ -38,7 +27,6 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "distillation and starting weights": ("distill_from", "start_from"),
     "regions and signs (beyond the paper)": ("region_channels", "region_taps", "channel_signs"),
     "pattern codebooks (beyond the paper)": ("codebook_bits", "codebook"),
-    "arithmetic of training": ("precision",),
 }
 """The options that each question is about, in the order of tables.
 
@@ -48,31 +36,28 @@ it changes: regions are assigned at random, but are no test of the assignment.
 
 
 def ablation_table(train: DataFrame) -> DataFrame:
-    """Top-1 of each changed design minus that of signed binary at the same seed, by question and best first.
+    """Top-1 of each changed design minus signed binary's at the same seed, by question and best first.
 
     Compared are the groups of signed-binary runs whose changes all belong to a question: one with another network,
     learning rate or number of epochs is no change of the design. `change` names the group briefly, `setting` lists what
-    it sets otherwise, `density` is the mean of its models, and `over_binary` the difference to binary. Empty without a
-    signed-binary group under the main recipe, or where nothing was changed.
+    it sets otherwise, and `over_binary` is the difference to binary. Empty where there is nothing to compare.
     """
-    try:
-        base = runs.find(train, "signed_binary")
-    except MissingRecord:
-        return DataFrame()
-    binary = _found(train, "binary")
+    base, binary = (_found(train, design) for design in ("signed_binary", "binary"))
     known = {option for options in QUESTIONS.values() for option in options}
+    signed = runs.groups(train[train["quantizer"] == "signed_binary"]) if len(base) else {}
     found = []
-    for label, group in runs.groups(train[train["quantizer"] == "signed_binary"]).items():
+    for label, group in signed.items():
         config, own = group["config"].iloc[0], base["config"].iloc[0]
         changed = set(runs.changed_options(config, own))
         if not changed or not changed <= known or not len(runs.paired_differences(group, base)):
             continue
-        difference, setting = runs.paired(group, base), runs.setting(config, own)
+        setting, over_binary = runs.setting(config, own), runs.paired_differences(group, binary)
         found.append(
             {"question": [question for question, options in QUESTIONS.items() if changed & set(options)][-1]}
             | {"change": min(label, setting, key=len), "label": label, "quantizer": "signed_binary"}
-            | runs.difference_columns(difference)
-            | {"over_binary": _text(group, binary), "density": group["density"].mean(), "setting": setting}
+            | runs.difference_columns(runs.paired(group, base))
+            | {"over_binary": str(measured(over_binary)) if len(over_binary) else ""}
+            | {"density": group["density"].mean(), "setting": setting}
         )
     if not found:
         return DataFrame()
@@ -89,27 +74,19 @@ def _found(train: DataFrame, design: str) -> DataFrame:
         return train.head(0)
 
 
-def _text(group: DataFrame, base: DataFrame) -> str:
-    """The paired difference to a base for people, empty without a common seed."""
-    differences = runs.paired_differences(group, base)
-    return str(measured(differences)) if len(differences) else ""
-
-
-@drawn
+@style.drawn
 def fig_ablation(table: DataFrame) -> Figure:
-    """Paired top-1 differences of `ablation_table` with their 95 % intervals, by question and best first.
-
-    The line at 0 is the paper's design. Pale: an interval that holds 0, or a single run, which has none.
-    """
-    names = [f"{short(row.change, 60)} (n={row.n})" for row in table.itertuples()]
+    """The differences of `ablation_table` with their intervals; pale where an interval holds 0 or is not known."""
+    names = [f"{layout.short(row.change, 60)} (n={row.n})" for row in table.itertuples()]
     headings = table["question"].tolist()
-    figure, axis = plt.subplots(figsize=(PAGE, 0.45 + rows_height(names, headings)))
+    figure, axis = plt.subplots(figsize=(style.PAGE, 0.45 + layout.rows_height(names, headings)))
     means, half_widths = table["difference_mean_points"], table["difference_half_width_points"]
-    looks = [LOOKS[scheme] for scheme in table["quantizer"]]
-    forest(axis, rows(axis, names, headings), means, half_widths, looks, faint=~(means.abs() > half_widths))
-    points_axis(axis)
+    looks = [style.LOOKS[scheme] for scheme in table["quantizer"]]
+    heights = layout.rows(axis, names, headings)
+    layout.forest(axis, heights, means, half_widths, looks, faint=~(means.abs() > half_widths))
+    layout.points_axis(axis)
     axis.set_xlabel(f"top-1 over {DESIGNS['signed_binary'].label}, points")
-    head(figure, "What one change of the paper's signed-binary design is worth, in points of top-1")
+    layout.head(figure, "What one change of the paper's signed-binary design is worth, in points of top-1")
     return figure
 
 
@@ -124,13 +101,9 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
 
     Designs are the groups under the main recipe with random signs per region of G `channels` at one tap, and binary
     ones with a codebook of signs; `masks` tells how many patterns a region chooses among. The others are binary and the
-    paper's signed binary. Empty without binary, or if no group has a codebook.
-
-    weight_bits             stored bits a weight
-    difference_mean_points  top-1 minus binary's at the same seed, with difference_half_width_points
-    time                    latency of the benchmark's layers together, binary in its fastest way being 1, by the
-                            fastest way for codes like these (`ran`), over rounds, with time_half_width. NaN without
-                            such a benchmark, as of random masks, which are denser than those it ran
+    paper's signed binary. Differences in top-1 are to binary at the same seed. `time` is the latency of the benchmark's
+    layers together, binary in its fastest way being 1, by the fastest way for codes like these (`ran`); NaN without
+    such a benchmark. Empty without binary, or if no group has a codebook.
     """
     groups = runs.groups(train[train["main"].astype(bool)]) if len(train) else {}
     configs = {label: group["config"].iloc[0] for label, group in groups.items()}
@@ -145,17 +118,15 @@ def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
         if not codebook and first["design"] not in ("binary", "signed_binary"):
             continue
         scheme, bits, channels = first["quantizer"], config.get("codebook_bits", 0), config.get("region_channels", 0)
-        denser = (
-            scheme == "signed_binary" and config.get("codebook") == "random"
-        )  # the benchmark has the sparsest masks
         timed = (scheme, bits, channels if bits else 4 * (channels > 0))
-        time, ran = (None, "") if denser else times.get(timed, (None, ""))
+        if scheme == "signed_binary" and config.get("codebook") == "random":
+            timed = None  # random masks are denser than the sparsest, which the benchmark ran
+        time, half_width, ran = times.get(timed, (math.nan, math.nan, ""))
         found.append(
             {"label": label, "quantizer": scheme, "channels": channels, "masks": _masks(config)}
             | {"weight_bits": first["weight_bits"], "density": group["density"].mean()}
             | runs.difference_columns(runs.paired(group, binary))
-            | {"time": time.value if time else math.nan, "time_half_width": time.half_width if time else math.nan}
-            | {"ran": ran}
+            | {"time": time, "time_half_width": half_width, "ran": ran}
         )
     order = {"by": ["channels", "weight_bits"], "ascending": [True, False]}
     return DataFrame(found).sort_values(**order, kind="stable", ignore_index=True)
@@ -169,50 +140,43 @@ def _masks(config: runs.Config) -> str:
     return text + " of ±1" * (config.get("quantizer") == "binary")
 
 
-def _times(timings: DataFrame) -> dict[tuple[str, int, int], tuple[Measured, str]]:
-    """Latency over binary's best, and the label of the way that took it, by scheme, codebook bits and channels."""
-    if timings.empty:
-        return {}
-    totals = {way: benchmarks.total_ms(rows) for way, rows in benchmarks.ways_of(timings)}
+def _times(timings: DataFrame) -> dict[tuple[str, int, int], tuple[float, float, str]]:
+    """Latency over binary's best, its half width and the way that took it, by scheme, codebook bits and channels."""
+    totals = {way: benchmarks.total_ms(rows) for way, rows in benchmarks.ways_of(timings)} if len(timings) else {}
     fastest = {}
     for way in sorted((way for way in totals if way.scheme), key=lambda way: -np.median(totals[way])):
         fastest[way.scheme, way.codebook_bits, way.regions] = way
-    binary = totals[fastest["binary", 0, 0]]
-    return {kind: (measured(totals[way] / binary), way.label()) for kind, way in fastest.items()}
+    found = {}
+    for kind, way in fastest.items():
+        found[kind] = (*interval(totals[way] / totals[fastest["binary", 0, 0]]), way.label())
+    return found
 
 
-@drawn
+@style.drawn
 def fig_codebooks(table: DataFrame) -> Figure:
-    """Accuracy of `codebook_table`, as a difference to binary, against bits a weight and, where timed, latency.
-
-    Designs are circles, the darker the more channels a region has; binary and the paper's design look as everywhere.
-    """
+    """Accuracy of `codebook_table` against bits a weight and latency; darker: regions of more channels."""
     costs = {"weight_bits": "stored bits a weight", "time": "latency, binary = 1"}
     costs = {column: name for column, name in costs.items() if table[column].notna().any()}
-    size = (PAGE if len(costs) > 1 else COLUMN, max(2.4, 0.6 + ROW * len(table)))
+    size = (style.PAGE if len(costs) > 1 else style.COLUMN, max(2.4, 0.6 + style.ROW * len(table)))
     figure, axes = plt.subplots(1, len(costs), figsize=size, squeeze=False, sharey=True)
     most = max(table["channels"].max(), 1)
-    shade = table["channels"].map(lambda channels: 0.55 + 0.45 * channels / most if channels else 1)
-    table = table.assign(
-        color=[tint(PALETTE[scheme], strength) for scheme, strength in zip(table["quantizer"], shade, strict=True)],
-        name=[
-            f"{row.masks}, G = {row.channels}" if row.channels else LOOKS[row.quantizer].label
-            for row in table.itertuples()
-        ],
-    )
     for axis, (column, name) in zip(axes.flat, costs.items(), strict=True):
         points = table[table[column].notna()]
+        names, colors = [], []
         for row in points.itertuples():
+            look = style.LOOKS[row.quantizer]
+            names.append(f"{row.masks}, G = {row.channels}" if row.channels else look.label)
+            colors.append(style.tint(look.color, 0.55 + 0.45 * row.channels / most if row.channels else 1))
             error = {"xerr": row.time_half_width if column == "time" else 0, "yerr": row.difference_half_width_points}
             error = {side: width for side, width in error.items() if width > 0}  # NaN for one seed
-            look = {"fmt": "o" if row.channels else LOOKS[row.quantizer].marker, "color": row.color}
-            axis.errorbar(getattr(row, column), row.difference_mean_points, elinewidth=0.6, zorder=3, **look, **error)
+            shape = {"fmt": "o" if row.channels else look.marker, "color": colors[-1], "elinewidth": 0.6, "zorder": 3}
+            axis.errorbar(getattr(row, column), row.difference_mean_points, **shape, **error)
         axis.set_xlabel(name)
         axis.set_xlim(left=0)
-        at = make_room(axis, ticks=5, room=0.55)
+        at = layout.make_room(axis, ticks=5, room=0.55)
         axis.plot([0, at], [0, 0], color="black", linewidth=0.7, zorder=1)
-        label_points(axis, points["name"], points["color"], points[column], points["difference_mean_points"], at)
+        layout.label_points(axis, names, colors, points[column], points["difference_mean_points"], at)
     axes[0, 0].set_ylabel("top-1 minus binary's, points")
     title = "What regions that choose among few patterns cost in accuracy, and save in bits and time"
-    head(figure, title, scheme_handles(schemes(table["quantizer"])))
+    layout.head(figure, title, layout.scheme_handles(style.schemes(table["quantizer"])))
     return figure

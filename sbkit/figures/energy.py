@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from pandas import DataFrame
 
 from sbkit import energy
-from sbkit.energy import ASSUMPTIONS, PARTS, Accelerator, Codes
-from sbkit.evidence import benchmarks, runs
+from sbkit.energy import ASSUMPTIONS, Accelerator, Codes
+from sbkit.evidence import benchmarks
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures import modelled, timed, trained
 from sbkit.evidence.measures.registry import Group
@@ -26,7 +21,7 @@ from sbkit.evidence.paper import PAPER
 from sbkit.evidence.stats import Measured, MissingRecord
 from sbkit.figures import layout, style
 from sbkit.schemes import SCHEMES
-from sbkit.way import ENCODINGS, Way
+from sbkit.way import Way
 
 OURS, OVER = "signed_binary", "binary"
 """The scheme whose ratios the paper states, and the one that they are over."""
@@ -36,81 +31,32 @@ BASE = Accelerator()  # the machine under the base assumptions
 # Tables
 
 
-def known_codes(evidence: Evidence) -> list[Codes]:
-    """What the model knows of each scheme: its density and, where they were counted, its data-flow graphs.
+def known_codes(evidence: Evidence) -> dict[str, Codes]:
+    """What the model knows of the two schemes that are compared, by scheme; one of unknown density is left out.
 
     The density is the mean over the runs of the scheme's plain design. A scheme that was not trained has the density of
-    the random codes in the newest benchmark of the study of operations, and the graphs are those of these codes. A
-    scheme comes once for each encoding whose graphs were counted.
+    the random codes in the newest benchmark of the study of operations. The graphs are those of these codes.
     """
-    densities: dict[str, float] = {}
-    for key in SCHEMES:
-        try:
-            densities[key] = float(runs.find(evidence.train, key)["density"].mean())
-        except MissingRecord:
-            continue
-    graphs: dict[tuple[str, str], dict] = {}
     counted = benchmarks.find(evidence.bench, "operations")
     if len(counted):
-        counted = counted[(counted["algorithm"] == "dataflow") & counted["skip_zeros"]]
-        outputs = counted["batch"] * ((counted["H"] - 1) // counted["stride"] + 1) ** 2  # positions
-        places = counted[["C", "H", "K", "stride"]].astype(int).itertuples(index=False, name=None)
-        counted = counted.assign(place=list(places), adds=counted["adds"] / outputs)
-        for (key, encoding), rows in counted.groupby(["scheme", "encoding"]):
-            densities.setdefault(key, rows["density"].mean())
-            graphs[key, encoding] = dict(zip(rows["place"], rows["adds"], strict=True))
-    return [
-        Codes(key, densities[key], encoding, graphs.get((key, encoding), {}))
-        for key, encoding in itertools.product(SCHEMES, ENCODINGS)
-        if key in densities and (encoding == "two_group" or (key, encoding) in graphs)
-    ]
+        counted = counted[counted["way"].isin([Way("dataflow", OURS), Way("dataflow", OVER)])]
+    known = {}
+    for scheme in (OVER, OURS):
+        graphs = counted[counted["scheme"] == scheme] if len(counted) else counted
+        trained = evidence.train[(evidence.train["design"] == scheme) & evidence.train["main"].astype(bool)]
+        density = (graphs if trained.empty else trained).get("density")
+        if density is not None and len(density):
+            known[scheme] = Codes(scheme, float(density.mean()), _adds(graphs))
+    return known
 
 
-def by_scheme(known: Iterable[Codes]) -> dict[str, Codes]:
-    """The codes of each scheme in two groups, by scheme."""
-    return {codes.scheme: codes for codes in known if codes.encoding == "two_group"}
-
-
-def energy_table(known: Iterable[Codes]) -> DataFrame:
-    """Cost of ResNet-18: a row per variant, scheme, encoding and distinct layer, and "all" for the network.
-
-    Columns: variant, scheme, encoding, density, label (scheme and encoding), layer, count, then of `count` such layers
-    arithmetic_uj, buffer_uj, dram_uj, static_uj and their sum energy_uj, all an image, latency_ms of the batch,
-    images_per_second, bound_by; last energy_over_binary and throughput_over_binary, NaN without binary. Full precision
-    has the variant `dense` alone, and `repetition` is there for codes that have graphs of all layers.
-    """
-    rows = []
-    for variant in energy.VARIANTS:
-        machine = replace(BASE, variant=variant)
-        for codes in known:
-            if variant != "dense" and not SCHEMES[codes.scheme].has_codes:
-                continue
-            if codes.has_graphs if variant == "repetition" else codes.encoding == "two_group":
-                rows += [{"variant": variant} | row for row in _layer_rows(codes, machine)]
-    table = DataFrame(rows)
-    binary = table[(table["scheme"] == OVER) & (table["encoding"] == "two_group")]
-    binary = binary.set_index(["variant", "layer"])[["energy_uj", "images_per_second"]]
-    theirs = binary.reindex(pd.MultiIndex.from_frame(table[["variant", "layer"]])).reset_index(drop=True)
-    return table.assign(
-        energy_over_binary=table["energy_uj"] / theirs["energy_uj"],
-        throughput_over_binary=table["images_per_second"] / theirs["images_per_second"],
-    )
-
-
-def _layer_rows(codes: Codes, machine: Accelerator) -> Iterable[dict[str, Any]]:
-    """Each distinct layer, and "all" for the network."""
-    label = SCHEMES[codes.scheme].label + ("" if codes.encoding == "two_group" else f", {ENCODINGS[codes.encoding]}")
-    costs = energy.layer_costs(codes, machine)
-    layers = [(energy.layer_name(shape), count, count, cost) for shape, count, cost in costs]
-    total = ("all", sum(layer[1] for layer in layers), 1, energy.network_cost(codes, machine))
-    for name, count, times, cost in [*layers, total]:
-        seconds = times * cost.cycles / machine.clock_mhz / 1e6
-        yield (
-            {"scheme": codes.scheme, "encoding": codes.encoding, "density": codes.density, "label": label}
-            | {"layer": name, "count": count}
-            | {f"{part}_uj": times / machine.batch / 1e6 * getattr(cost, f"{part}_pj") for part in (*PARTS, "energy")}
-            | {"latency_ms": 1e3 * seconds, "images_per_second": machine.batch / seconds, "bound_by": cost.bound_by}
-        )
+def _adds(graphs: DataFrame) -> dict[tuple[int, ...], float]:
+    """The additions for one output position of each layer, by its place."""
+    adds = {}
+    for row in graphs.itertuples():
+        outputs = row.batch * ((row.H - 1) // row.stride + 1) ** 2
+        adds[tuple(map(int, (row.C, row.H, row.K, row.stride)))] = row.adds / outputs
+    return adds
 
 
 def sensitivity_table(ours: Codes, over: Codes) -> DataFrame:
@@ -120,18 +66,16 @@ def sensitivity_table(ours: Codes, over: Codes) -> DataFrame:
     throughput (the two schemes' ratios), paper_energy and paper_throughput (NaN where the paper states none).
     The assumptions that move the energy most come first.
     """
-    base, singles = energy.compare(ours, over, BASE), list(energy.cases(ours, over, BASE, 1))
+    base, singles = energy.compare(ours, over, BASE), list(energy.single_changes(ours, over, BASE))
     rows = []
     for assumption in ASSUMPTIONS:
-        tried = [(energy.value_of(assumption, ours, over, BASE), True, base)]
-        tried += [
-            (case.changes[0][1], False, case.ratios) for case in singles if case.changes[0][0] == assumption.label
-        ]
-        tried.sort(key=lambda option: 0 if isinstance(option[0], str) else option[0] or 0)
+        changes = [(value, False, ratios) for changed, value, ratios in singles if changed == assumption]
+        tried = [(energy.value_of(assumption, ours, over, BASE), True, base), *changes] if changes else []
+        tried.sort(key=lambda option: 0 if isinstance(option[0], str) else option[0])
         rows += [
             {"scheme": ours.scheme, "over": over.scheme, "assumption": assumption.label, "value": _shown(value)}
             | {"base": is_base, "energy": ratios.energy, "throughput": ratios.throughput}
-            for value, is_base, ratios in (tried if len(tried) > 1 else ())
+            for value, is_base, ratios in tried
         ]
     table = DataFrame(rows)
     for ratio in ("energy", "throughput"):
@@ -168,77 +112,18 @@ def ratios_table(evidence: Evidence) -> DataFrame:
             found, note = measure(evidence, *arguments), ""
         except MissingRecord as missing:
             found, note = Measured(math.nan, math.nan, 0), f"missing: {missing}"
-        rows.append(
-            {"quantity": quantity, "source": source, "value": found.value, "low": found.low, "high": found.high}
-            | {"n": found.n, "of": found.of, "paper": PAPER.get(quantity, math.nan), "note": note}
-        )
+        ends = {key: getattr(found, key) for key in ("value", "low", "high", "n", "of")}
+        paper = {"paper": PAPER.get(quantity, math.nan), "note": note}
+        rows.append({"quantity": quantity, "source": source, **ends, **paper})
     return DataFrame(rows)
 
 
 # Figures
 
-_MACHINES = {
-    "dense": "every weight (dense)",
-    "sparse": "effectual weights (sparse)",
-    "repetition": "data-flow graphs (repetition)",
-}
-_TINTS = {"arithmetic": 1.0, "buffer": 0.62, "DRAM": 0.3, "static": 0.0}  # strength of the scheme's colour
-
-
-@style.drawn
-def fig_energy(table: DataFrame) -> Figure:
-    """Energy and throughput of a network of `energy_table`, by what the array exploits and by scheme.
-
-    Energy is split into its parts, dark to light; behind each bar stands its ratio to binary in two groups. Full
-    precision is left out, because its bar would dwarf the others.
-    """
-    table = table[(table["layer"] == "all") & (table["scheme"] != "full_precision")]
-    names = list(table["label"])
-    headings = [_MACHINES[variant] for variant in table["variant"]]
-    height = 0.5 + layout.rows_height(names, headings)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, height), sharey=True)
-    table = table.assign(y=layout.rows(left, names, headings))
-    colors = [style.PALETTE[scheme] for scheme in table["scheme"]]
-    ends = np.zeros(len(table))
-    for part, strength in _TINTS.items():
-        lengths = table[f"{part.lower()}_uj"].to_numpy() / 1e3
-        edges = colors if strength == 0 else "white"
-        tints = [style.tint(color, strength) for color in colors]
-        left.barh(table["y"], lengths, 0.8, left=ends, color=tints, edgecolor=edges, linewidth=0.3)
-        ends += lengths
-    right.barh(table["y"], table["images_per_second"], 0.8, color=colors)
-    for axis, values, digits, ratios in (
-        (left, ends, ".2f", table["energy_over_binary"]),
-        (right, table["images_per_second"], ",.0f", table["throughput_over_binary"]),
-    ):
-        texts = [f"{v:{digits}}" + ("" if r != r else f" ({r:.2f}×)") for v, r in zip(values, ratios, strict=True)]
-        _behind_bars(axis, table["y"], values, texts)
-    left.set_xlabel("energy of an image, mJ")
-    right.set_xlabel("images a second")
-    handles = [
-        Patch(facecolor=style.tint(style.GREY, strength), edgecolor=style.GREY, linewidth=0.3, label=part)
-        for part, strength in _TINTS.items()
-    ]
-    title = "Modelled energy and speed: skipping zeros saves arithmetic, hardly any memory traffic"
-    layout.head(figure, title, handles)
-    return figure
-
-
-def _behind_bars(axis: Axes, heights: Iterable[float], lengths: Iterable[float], texts: Iterable[str]) -> None:
-    for y, length, text in zip(heights, lengths, texts, strict=True):
-        offset = {"xytext": (3, 0), "textcoords": "offset points"}
-        axis.annotate(text, (length, y), va="center", fontsize=6, **offset)
-    axis.set_xlim(0, max(lengths) * 1.36)
-    axis.tick_params(axis="y", length=0)
-
 
 @style.drawn
 def fig_energy_sensitivity(table: DataFrame) -> Figure:
-    """How far each assumption of `sensitivity_table` moves the ratios of energy and throughput, most moving first.
-
-    One scheme over another. Solid line: all base assumptions, which the names give in brackets; markers: what one
-    alternative gives, the outermost named; dashed line and hollow marker: the paper's ratio.
-    """
+    """How far each assumption of `sensitivity_table` moves the ratios of energy and throughput, most moving first."""
     bases = table[table["base"]].set_index("assumption")["value"]
     names = [f"{assumption} ({value})" for assumption, value in bases.items()]
     size = (style.PAGE, 0.7 + layout.rows_height(names))
@@ -288,11 +173,7 @@ def _beside(axis: Axes, text: str, point: tuple[float, float], side: int, distan
 
 @style.drawn
 def fig_ratios(table: DataFrame) -> Figure:
-    """The ratios of signed binary to binary in `ratios_table`, on a log axis.
-
-    A thick pale line is the range over the model's assumptions, a thin one a 95 % interval. Hollow: the paper's values.
-    Raises ValueError without any value.
-    """
+    """The ratios of signed binary to binary in `ratios_table`, on a log axis. Raises ValueError without any value."""
     table = table[table["value"].notna()]
     if table.empty:
         raise ValueError("fig_ratios got no value; allowed: a table with at least one")

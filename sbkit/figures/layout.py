@@ -6,19 +6,18 @@ Every function but `sliders` draws into an Axes or Figure that the caller made u
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from pandas import DataFrame
 
 from sbkit.figures.style import GREY, LOOKS, ROW, Look
 
@@ -29,7 +28,7 @@ def head(figure: Figure, title: str, handles: Sequence[Artist] = ()) -> None:
     """What the figure compares, bold at its top left, and below it the figure's one legend, if there are handles.
 
     The title is wrapped to the figure's width, the legend has as many columns as fit. The figure grows by the height of
-    both, so that the size it was made with is that of its axes and their labels.
+    both, so that its axes and their labels keep the size it was made with.
     """
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(title, int(width * 72 / 5.2))  # a bold character of 8 points is about 5.2 wide
@@ -71,7 +70,7 @@ def rows(axis: Axes, names: Sequence[str], headings: Sequence[str] | None = None
     """Make y an axis of names from top to bottom and return the height of each.
 
     `headings` gives the heading of each row; where it changes, a bold row with the new one comes first, with half a row
-    of space above it. Axes that share y need the call once. Names and headings may have several lines.
+    of space above it. Axes that share y need the call once. Names may have several lines.
     """
     places, titles, bottom = _places(names, headings)
     axis.set_yticks([*places, *titles], [*names, *titles.values()])
@@ -93,10 +92,8 @@ def _places(names: Sequence[str], headings: Sequence[str] | None) -> tuple[list[
     for i, name in enumerate(names):
         if headings is not None and headings[i] != last:
             y -= 0.5 if i else 0
-            last = headings[i]
-            y -= 0.45 * last.count("\n")
-            titles[y] = last
-            y -= 1 + 0.45 * last.count("\n")
+            titles[y] = last = headings[i]
+            y -= 1
         more = 0.45 * name.count("\n")
         places.append(y - more)
         y -= 1 + 2 * more
@@ -110,16 +107,14 @@ def forest(
     half_widths: Iterable[float],
     looks: Iterable[Look],
     *,
-    faint: Iterable[bool] | None = None,
+    faint: Iterable[bool] = itertools.repeat(False),
     size: float = 4,
 ) -> None:
     """A marker at each mean with a line over its interval, at heights that `rows` gave.
 
     A half width of NaN leaves the line out. `faint` marks points that are drawn pale; `size` is the markers', points.
     """
-    heights = list(heights)
-    pale = [False] * len(heights) if faint is None else faint
-    for y, mean, half, look, weak in zip(heights, means, half_widths, looks, pale, strict=True):
+    for y, mean, half, look, weak in zip(heights, means, half_widths, looks, faint, strict=False):
         shade = {"color": look.color, "alpha": 0.4 if weak else 1.0}
         axis.plot([mean - half, mean + half], [y, y], **shade)  # draws nothing where an end is NaN
         axis.plot(mean, y, look.marker, markersize=size, markeredgewidth=0, **shade)
@@ -133,8 +128,10 @@ def points_axis(axis: Axes) -> None:
     """
     axis.set_xscale("symlog", linthresh=2, linscale=1.5)
     axis.axvline(0, color="black", linewidth=0.7, zorder=1)
-    low, high = axis.get_xlim()
-    places = [place for place in (-50, -10, -2, -1, 0, 1, 2, 10, 50) if low <= place <= high]
+    low, high = (np.copysign(5, end) if 2 < abs(end) < 5 else end for end in axis.get_xlim())
+    axis.set_xlim(low, high)
+    left, right = (-10 if low <= -10 else -5), (10 if high >= 10 else 5)  # the first ticks of the logarithmic parts
+    places = [place for place in (-50, left, -2, -1, 0, 1, 2, right, 50) if low <= place <= high]
     axis.set_xticks(places, [f"{place:+d}".replace("-", "\N{MINUS SIGN}") if place else "0" for place in places])
     axis.xaxis.set_minor_locator(NullLocator())
 
@@ -167,18 +164,18 @@ def plain_log(axis: Axis, low: float, high: float) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def percent_axis(axis: Axes, which: str = "y") -> None:
-    """Cut an axis of percentages at 0 and 100, which an interval of few seeds may leave."""
-    low, high = getattr(axis, f"get_{which}lim")()
-    getattr(axis, f"set_{which}lim")(max(low, 0), min(high, 100))
+def percent_axis(axis: Axes) -> None:
+    """Cut a y axis of percentages at 0 and 100, which an interval of few seeds may leave."""
+    low, high = axis.get_ylim()
+    axis.set_ylim(max(low, 0), min(high, 100))
 
 
-def make_room(axis: Axes, ticks: int, room: float, most: float = np.inf) -> float:
-    """Widen a linear x axis, from 0 to `most`, to the right by `room` times its range; return where names begin."""
+def make_room(axis: Axes, ticks: int, room: float) -> float:
+    """Widen a linear x axis, from 0 on, to the right by `room` times its range; return where names begin."""
     low, high = axis.get_xlim()
     low = max(low, 0)
     axis.xaxis.set_major_locator(MaxNLocator(ticks))
-    places = [place for place in axis.get_xticks() if low <= place <= min(high, most)]
+    places = [place for place in axis.get_xticks() if low <= place <= high]
     axis.set_xlim(low, high + room * (high - low))
     axis.set_xticks(places, [f"{place:g}" for place in places])
     return high + 0.06 * (high - low)
@@ -190,7 +187,7 @@ def make_room(axis: Axes, ticks: int, room: float, most: float = np.inf) -> floa
 def spread(positions: Iterable[float], gap: float) -> np.ndarray:
     """Positions moved as little as possible (least squares) to be at least `gap` apart, their order kept.
 
-    That is the isotonic regression of the positions less their place in a row of that gap.
+    This is the isotonic regression of the positions less their place in a row of that gap.
     """
     from scipy.optimize import isotonic_regression
 
@@ -239,31 +236,6 @@ def label_ends(axis: Axes, ends: Sequence[tuple[str, Any, float, float]]) -> Non
         axis.annotate(
             name, (x, height), xytext=(5, 0), textcoords="offset points", color=color, fontsize=7, va="center"
         )
-
-
-# Lines of several seeds
-
-
-def seed_lines(
-    axis: Axes, table: DataFrame, x: str, y: str, markers: bool = False
-) -> list[tuple[str, Any, Any, float]]:
-    """A line of y over x for the mean of each label, and every seed faint behind it; returns the `label_ends`.
-
-    Of several labels of one scheme the first is solid and the others dashed, unless they have markers.
-    """
-    ends, drawn = [], set()
-    for label, own in table.groupby("label", sort=False):
-        look = LOOKS[own["quantizer"].iloc[0]]
-        line = {"data": own, "x": x, "y": y, "color": look.color, "legend": False, "ax": axis}
-        seaborn.lineplot(units="seed", estimator=None, alpha=0.3, linewidth=0.6, **line)
-        mean = own.groupby(x)[y].mean()
-        dashed = look in drawn and not markers
-        shape = {"marker": look.marker if markers else "", "linestyle": "--" if dashed else "-", "markeredgewidth": 0}
-        seaborn.lineplot(errorbar=None, **shape, **line)
-        ends.append((short(label, 24), look.color, mean.index[-1], mean.iloc[-1]))
-        drawn.add(look)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return ends
 
 
 # Sliders

@@ -20,18 +20,21 @@ def tables(path: Path, folder: Path, catalogue: Mapping[str, Mapping[str, Any]])
 
     claims_headline  what a stranger reads first
     claims           every claim
+    claims_tests     which effects stand when all are tested at once
     contradictions   numbers of the paper that do not fit each other
     identities       statements that need no experiment
     inventory        the paper's figures and tables, and what answers them
     """
     listed = claims.load_claims(path)
-    table = claims.claims_table(listed, gather(folder))
+    evidence = gather(folder)
+    table = claims.claims_table(listed, evidence)
     kinds = {"contradictions": "contradiction", "identities": "identity"}
     statements = {stem: claims.statements_table(claims.load_statements(path, kind)) for stem, kind in kinds.items()}
     others = [*statements["contradictions"]["id"], *statements["identities"]["id"]]
     return {
         "claims_headline": claims.headline_table(listed, table),
         "claims": table,
+        "claims_tests": claims.tests_table(table, evidence),
         **statements,
         "inventory": claims.inventory_table(claims.load_inventory(path), table, others, catalogue),
     }

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from sbkit.evidence import runs
-from sbkit.figures.layout import handle, head, short
-from sbkit.figures.style import LOOKS, PAGE, drawn
+from sbkit.figures import layout, style
 
 _RESPONSE = ("w", "forward", "gradient_start", "gradient_middle", "gradient_end")
 _STAGES = {"start": 0.35, "middle": 0.65, "end": 1.0}  # of training, by how dark its line is
@@ -35,23 +34,20 @@ def response_table(train: DataFrame) -> DataFrame:
     return rows.drop(columns="seed", errors="ignore")
 
 
-@drawn
+@style.drawn
 def fig_quantizers(table: DataFrame) -> Figure:
-    """Forward values (step) and surrogate gradients of `response_table`, one column per scheme and kind of filter.
-
-    There are three gradients where the estimator changes during training, the later the darker.
-    """
+    """Forward values and surrogate gradients of `response_table`, one column per scheme and kind of filter."""
     panels = [
         (label, beta, rows)
         for label, group in table.groupby("label", sort=False)
         for beta, rows in group.groupby("beta", dropna=False, sort=False)
     ]
-    figure, axes = plt.subplots(2, len(panels), figsize=(PAGE, 2.5), sharex=True, sharey="row", squeeze=False)
+    figure, axes = plt.subplots(2, len(panels), figsize=(style.PAGE, 2.5), sharex=True, sharey="row", squeeze=False)
     changes = False
     for (label, beta, rows), (forward, gradient) in zip(panels, axes.T, strict=True):
-        look = LOOKS[rows["quantizer"].iloc[0]]
+        look = style.LOOKS[rows["quantizer"].iloc[0]]
         sign = f"\nβ = {beta:+.0f}".replace("-", "\N{MINUS SIGN}") if beta == beta and beta is not None else ""
-        forward.set_title(short(label, 22 if len(panels) < 6 else 15, lines=2) + sign, fontsize=7)
+        forward.set_title(layout.short(label, 22 if len(panels) < 6 else 15, lines=2) + sign, fontsize=7)
         _line(forward, rows, "forward", look.color)
         moves = not np.allclose(rows["gradient_start"], rows["gradient_end"])
         changes |= moves
@@ -63,8 +59,8 @@ def fig_quantizers(table: DataFrame) -> Figure:
     axes[0, 0].set_ylabel("quantized")
     axes[1, 0].set_ylabel("gradient")
     figure.supxlabel("latent weight", fontsize=8)
-    keys = [handle(f"{stage} of training", linestyle="-", alpha=alpha) for stage, alpha in _STAGES.items()]
-    head(figure, "Quantized weight and surrogate gradient of each latent weight", keys if changes else ())
+    keys = [layout.handle(f"{stage} of training", linestyle="-", alpha=alpha) for stage, alpha in _STAGES.items()]
+    layout.head(figure, "Quantized weight and surrogate gradient of each latent weight", keys if changes else ())
     return figure
 
 
@@ -92,11 +88,11 @@ def threshold_table(delta_factor: float = 0.05, progress: float = 0.0, weights: 
     return pd.concat(tables, ignore_index=True)
 
 
-@drawn
+@style.drawn
 def fig_threshold(table: DataFrame) -> Figure:
     """Latent weights of `threshold_table` by their code, and both gradients, a column per sign of the filter."""
-    look = LOOKS["signed_binary"]
-    figure, axes = plt.subplots(2, 2, figsize=(PAGE, 2.8), sharex=True, sharey="row")
+    look = style.LOOKS["signed_binary"]
+    figure, axes = plt.subplots(2, 2, figsize=(style.PAGE, 2.8), sharex=True, sharey="row")
     for (beta, rows), (weights, gradient) in zip(table.groupby("beta", sort=False), axes.T, strict=True):
         kept = rows["code"] != 0
         seaborn.histplot(
@@ -113,11 +109,11 @@ def fig_threshold(table: DataFrame) -> Figure:
         weights.set(ylabel="weights")
         gradient.set(xlabel="latent weight", ylabel="gradient")
     keys = [
-        handle("effectual", color=look.color, marker="s"),
-        handle("zero", color="0.8", marker="s"),
-        handle("threshold", color="black", linestyle="--"),
-        handle("ste", color="0.5", linestyle="-"),
-        handle("sb_ede", color=look.color, linestyle="-"),
+        layout.handle("effectual", color=look.color, marker="s"),
+        layout.handle("zero", color="0.8", marker="s"),
+        layout.handle("threshold", color="black", linestyle="--"),
+        layout.handle("ste", color="0.5", linestyle="-"),
+        layout.handle("sb_ede", color=look.color, linestyle="-"),
     ]
-    head(figure, "Codes, density and gradient under one threshold", keys)
+    layout.head(figure, "Codes, density and gradient under one threshold", keys)
     return figure

@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from sbkit.evidence import benchmarks, codes
+from sbkit.evidence import codes
 from sbkit.evidence.codes import Form, Weights
-from sbkit.evidence.paper import PAPER, reduction
+from sbkit.evidence.paper import PAPER
 from sbkit.figures import layout, style
 from sbkit.schemes import SCHEMES
-from sbkit.way import ENCODINGS, KERNELS, Way
+from sbkit.way import ENCODINGS, KERNELS
 
 # Distinct patterns
 
@@ -26,7 +26,7 @@ from sbkit.way import ENCODINGS, KERNELS, Way
 def patterns_table(weights: Weights) -> DataFrame:
     """Distinct 3x3 filters of trained codes, of the same codes shuffled within each filter, and the paper's numbers.
 
-    The columns are those of `codes.unique_table`, and `codes` says which they are: trained, shuffled, or paper, which
+    To the columns of `codes.unique_table`, `codes` adds which they are: trained, shuffled, or paper, which
     has a [3, 3, 256, 256] layer of each scheme. Schemes without weights are left out.
     """
     other = {name: codes.shuffled(weights[name], seed) for seed, name in enumerate(sorted(weights))}
@@ -39,11 +39,7 @@ def patterns_table(weights: Weights) -> DataFrame:
 
 @style.drawn
 def fig_unique_filters(table: DataFrame) -> Figure:
-    """Distinct 3x3 filters of `patterns_table` against all filters of a layer.
-
-    Solid: trained codes; dotted: the same codes shuffled within each filter; dashed: how many a scheme can have;
-    hollow: the paper's. Points are means over layers of one size and over runs.
-    """
+    """Distinct 3x3 filters of `patterns_table` against all filters of a layer; dashed: how many a scheme can have."""
     figure, axis = plt.subplots(figsize=(style.COLUMN, 2.7))
     axis.set(xscale="log", yscale="log")
     low, high = table["filters"].min() / 1.5, table["filters"].max()
@@ -51,7 +47,8 @@ def fig_unique_filters(table: DataFrame) -> Figure:
     for bound, found in table.groupby("bound")["scheme"]:
         color = style.PALETTE[style.schemes(found)[0]]
         axis.plot([low, high], [bound, bound], color=color, linewidth=0.6, linestyle="--", zorder=0)
-        axis.text(low, bound, f"{bound:,.0f}", fontsize=style.SMALL, va="bottom", color=color)
+        beside = {"xytext": (2, 0), "textcoords": "offset points", "va": "bottom"}  # the axis
+        axis.annotate(f"{bound:,.0f}", (low, bound), fontsize=style.SMALL, color=color, **beside)
     for origin, line, markers in (("shuffled", ":", False), ("trained", "-", True)):
         seaborn.lineplot(
             table[table["codes"] == origin], x="filters", y="unique", hue="scheme", palette=style.PALETTE,
@@ -77,10 +74,7 @@ def fig_unique_filters(table: DataFrame) -> Figure:
 
 @style.drawn
 def fig_dataflow_graph(table: DataFrame) -> Figure:
-    """The data-flow graphs of `toy.graphs_table`, one panel per scheme: inputs left, shared sums, outputs right.
-
-    Dashed: subtracted. Inputs that no filter uses are grey.
-    """
+    """The data-flow graphs of `toy.graphs_table`, one panel per scheme: inputs left, shared sums, outputs right."""
     schemes = style.schemes(table["scheme"])
     figure, axes = plt.subplots(1, len(schemes), figsize=(style.PAGE, 2.4), squeeze=False)
     for axis, scheme in zip(axes[0], schemes, strict=True):
@@ -123,7 +117,7 @@ def _draw_graph(axis: Axes, graph: DataFrame, color: str) -> None:
 # Arithmetic reduction
 
 
-def form_name(form: Form | Way) -> str:
+def _form_name(form: Form) -> str:
     """A way to execute codes for people, without the scheme: `table, signed patterns`."""
     parts = [form.algorithm] + [ENCODINGS[form.encoding]] * (form.encoding != "two_group")
     return ", ".join(parts + ["zeros kept"] * (not form.skip_zeros))
@@ -133,8 +127,7 @@ def form_name(form: Form | Way) -> str:
 def fig_operations(table: DataFrame) -> Figure:
     """Arithmetic reduction of the largest square 3x3 layers of `codes.operations_table`, by form and scheme.
 
-    Bars are means over layers and runs. Hollow: the paper's values, on the forms that keep -1 and +1 apart, as the
-    paper does; whether it skips zeros there it does not say. Raises ValueError without a square layer.
+    Bars are means over layers and runs. Raises ValueError without a square layer.
     """
     square = table[(table["R"] == 3) & (table["S"] == 3) & (table["K"] == table["C"])]
     if square.empty:
@@ -143,7 +136,7 @@ def fig_operations(table: DataFrame) -> Figure:
     chosen = square[square["C"] == channels]
     means = chosen.groupby(["algorithm", "encoding", "skip_zeros", "scheme"])[["reduction", "paper"]].mean()
     rows = DataFrame(
-        {"form": form_name(form), "algorithm": form.algorithm, "scheme": key} | means.loc[(*form, key)].to_dict()
+        {"form": _form_name(form), "algorithm": form.algorithm, "scheme": key} | means.loc[(*form, key)].to_dict()
         for form in codes.FORMS
         for key in style.schemes(chosen["scheme"])
         if (*form, key) in means.index
@@ -163,12 +156,7 @@ def fig_operations(table: DataFrame) -> Figure:
 
 
 def _reduction_bars(axis: Axes, rows: DataFrame) -> None:
-    limits = axis.get_ylim()
-    seaborn.barplot(
-        rows, x="reduction", y="y", hue="scheme", palette=style.PALETTE, saturation=1, native_scale=True, orient="h",
-        dodge=False, legend=False, ax=axis,
-    )  # fmt: skip
-    axis.set(ylim=limits, ylabel="")
+    axis.barh(rows["y"], rows["reduction"], 0.8, color=rows["scheme"].map(style.PALETTE))
     axis.plot(rows["paper"], rows["y"], **style.PAPER)
     for row in rows.itertuples():
         end = np.fmax(row.reduction, row.paper)
@@ -179,59 +167,22 @@ def _reduction_bars(axis: Axes, rows: DataFrame) -> None:
 _COUNTED = ("dataflow", "table")
 
 
-def reductions_table(operations: DataFrame, bench: DataFrame) -> DataFrame:
-    """The paper's arithmetic reductions beside ours: a row per layer, scheme, encoding and origin of the codes.
-
-    `codes` are random ones of a benchmark of layers (the exact counts of its plans) or the trained ones of
-    `codes.operations_table` (the mean over layers and runs), where either has a layer of that shape.
-    """
-    found = []
-    if len(operations):
-        found.append(operations[(operations["R"] == 3) & (operations["S"] == 3)].assign(codes="trained"))
-    if len(bench):
-        plain = benchmarks.is_ours(bench) & (bench[["regions", "codebook_bits", "group"]] == 0).all(axis=1)
-        found.append(bench[plain].assign(codes="random", reduction=bench["best_reduction"]))
-    if not found:
-        return DataFrame()
-    counted = pd.concat(found)
-    counted = counted[(counted["K"] == counted["C"]) & counted["algorithm"].isin(_COUNTED)]
-    paper = [reduction(row.scheme, row.C) for row in counted.itertuples()]
-    form = counted["algorithm"] + counted["skip_zeros"].map({True: "", False: ", zeros kept"})
-    counted = counted.assign(form=form, paper=paper).dropna(subset="paper")
-    counted["density"] = counted.groupby(["C", "scheme", "codes"])["density"].transform("mean")
-    counted["layer"] = [f"[3, 3, {C}, {C}]" for C in counted["C"]]
-    counted["scheme"] = [SCHEMES[key].label for key in counted["scheme"]]
-    counted["encoding"] = pd.Categorical(counted["encoding"].map(ENCODINGS), list(ENCODINGS.values()))
-    place = ["C", "layer", "scheme", "codes", "encoding", "density", "paper"]
-    wide = counted.pivot_table(index=place, columns="form", values="reduction", aggfunc="mean", observed=True)
-    forms = [algorithm + zeros for algorithm in _COUNTED for zeros in ("", ", zeros kept")]
-    return wide.reindex(columns=forms).reset_index().rename_axis(columns=None).drop(columns="C")
-
-
 def layer_reductions(bench: DataFrame) -> DataFrame:
     """Arithmetic reduction of every layer of a network, from a benchmark of the study of operations.
 
-    A row per network, distinct layer and way, and in place of a layer "all" for those of the network together. `count`
-    is how often the network has the layer. `paper` is the paper's value, where it names the layer and the form.
-    Empty without such a benchmark.
+    A row per network, distinct layer and way. `count` is how often the network has the layer, and `paper` the paper's
+    value, where it names the layer and the form. Empty without such a benchmark.
     """
     if bench.empty:
         return DataFrame()
-    table = bench.rename(columns={"shapes": "network"})
-    table["dense"] = 2 * table["macs"] * table["count"]
-    table["own"] = (table["adds"] + table["multiplies"]) * table["count"]
-    way = ["label", "algorithm", "scheme", "encoding", "skip_zeros"]
-    tables = []
-    for network, layers in table.groupby("network", sort=False):
-        whole = layers.groupby(way, sort=False, as_index=False)[["count", "dense", "own"]].sum()
-        tables += [layers, whole.assign(network=network, layer="all", K=0, C=0)]
-    found = pd.concat(tables, ignore_index=True)
-    paper = [
+    table = bench.rename(columns={"shapes": "network"}).astype({"count": int})
+    table["reduction"] = 2 * table["macs"] / (table["adds"] + table["multiplies"])
+    table["paper"] = [
         codes.paper_reduction(row.scheme, int(row.C) if row.C == row.K else 0, Form(row.algorithm, row.encoding))
-        for row in found.itertuples()
+        for row in table.itertuples()
     ]
-    found = found.assign(reduction=found["dense"] / found["own"], paper=paper).astype({"count": int})
-    return found[["network", "layer", "count", *way, "density", "reduction", "paper"]]
+    way = ["label", "algorithm", "scheme", "encoding", "skip_zeros"]
+    return table[["network", "layer", "count", *way, "density", "reduction", "paper"]]
 
 
 _LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 1), "codebook": (6, 2, 1, 2)}
@@ -240,13 +191,9 @@ _LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 
 
 @style.drawn
 def fig_reductions_layers(table: DataFrame) -> Figure:
-    """Arithmetic reduction of every layer of the first network of `layer_reductions`, a panel per algorithm.
-
-    Lines: the encoding of the codes, thin where zeros are kept. Hollow: the paper's values, on the forms that keep -1
-    and +1 apart; whether it skips zeros there it does not say.
-    """
+    """Arithmetic reduction of every layer of the first network of `layer_reductions`, a panel per algorithm."""
     network = table["network"].iloc[0]
-    table = table[(table["network"] == network) & (table["layer"] != "all")]
+    table = table[table["network"] == network]
     layers = table.drop_duplicates("layer")
     table = table.assign(x=table["layer"].map({layer: place for place, layer in enumerate(layers["layer"])}))
     algorithms = [algorithm for algorithm in _COUNTED if algorithm in set(table["algorithm"])]
@@ -270,9 +217,8 @@ def fig_reductions_layers(table: DataFrame) -> Figure:
     handles += _encoding_handles(table["encoding"])
     handles += [layout.handle("zeros kept", linestyle="-", linewidth=0.5)] if not table["skip_zeros"].all() else []
     handles += [layout.handle("paper", **style.PAPER)] if table["paper"].notna().any() else []
-    layout.head(
-        figure, f"How many times fewer operations in each layer of {network.replace('resnet', 'ResNet-')}", handles
-    )
+    title = f"How many times fewer operations in each layer of {network.replace('resnet', 'ResNet-')}"
+    layout.head(figure, title, handles)
     return figure
 
 
@@ -292,8 +238,7 @@ def _encoding_handles(encodings: pd.Series, color: str = style.GREY, prefix: str
 def fig_tradeoff(table: DataFrame) -> Figure:
     """Operations and latency against density of `tradeoff.tradeoff_table`, one column per algorithm.
 
-    Binary has one density: a horizontal line per encoding. Thin dashed: the entropy of a scheme's codes times the
-    panel's one constant. Star: where a scheme costs least; ring: where it needs the fewest operations per bit.
+    Binary has one density: a horizontal line per encoding.
     """
     algorithms = [algorithm for algorithm in KERNELS if algorithm in set(table["algorithm"])]
     figure, axes = plt.subplots(2, len(algorithms), figsize=(style.PAGE, 3.2), sharex=True, squeeze=False)

@@ -6,20 +6,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
-from sbkit import records
 from sbkit.designs import DESIGNS
 from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import PLACE
-from sbkit.evidence.stats import interval, shown
+from sbkit.evidence.stats import interval, measured, shown
 from sbkit.figures import layout, style
 from sbkit.way import KERNELS, Way
 
@@ -71,12 +68,13 @@ def speedup_table(speed: DataFrame) -> DataFrame:
             if ours.keys() == best.keys():
                 sums = sum(best.values()) / sum(ours.values()), np.exp(np.mean(np.log(list(ratios.values())), axis=0))
                 ratios |= dict(zip(SUMS, sums, strict=True))
+            about = {"way": way, "label": way.label()}
+            about |= {key: getattr(way, key) for key in ("algorithm", "scheme", "precision")}
             for layer, ratio in ratios.items():
-                mean, half_width = interval(ratio)
+                speedup, half_width = interval(ratio)
                 rows.append(
-                    {"name": timings["name"].iloc[0], "over": over, "layer": layer, "way": way, "label": way.label()}
-                    | {key: getattr(way, key) for key in ("algorithm", "scheme", "precision")}
-                    | {"n": len(ratio), "speedup": mean, "speedup_half_width": half_width}
+                    {"name": timings["name"].iloc[0], "over": over, "layer": layer, **about, "n": len(ratio)}
+                    | {"speedup": speedup, "speedup_half_width": half_width}
                 )
     return DataFrame(rows)
 
@@ -101,54 +99,31 @@ def threads_table(threads: DataFrame) -> DataFrame:
         one, several = (benchmarks.rounds(timings[timings["on_threads"] == n]) for n in (1, most))
         ratios = {layer: one[layer] / several[layer] for layer in one}
         ratios["all"] = sum(one.values()) / sum(several.values())
-        rows.append({"label": way.label()} | {layer: shown(*interval(r), len(r)) for layer, r in ratios.items()})
+        rows.append({"label": way.label()} | {layer: str(measured(ratio)) for layer, ratio in ratios.items()})
     return DataFrame(rows)
 
 
 def training_table(steps: DataFrame) -> DataFrame:
-    """What a training step of each design costs over that of the same network in full precision.
+    """What a training step of each design costs over a step of the same network in full precision.
 
     A row per network, precision and design: median milliseconds, images a second, and `overhead` in percent over full
     precision in the same arithmetic, mean and 95 % half width over rounds, each round's ratio taken within the round.
-    `time` is that of the step over the one of full precision in fp32, likewise. Empty without a benchmark of training.
+    `time` is the step's time over full precision's in fp32, likewise. Empty without a benchmark of training.
     """
     rows = []
     for _, timings in steps.groupby(PLACE, sort=False) if len(steps) else ():
         full = timings[timings["variant"] == "full_precision"].set_index("precision")["round_ms"].map(np.array)
         for row in timings.itertuples():
             rounds = np.array(row.round_ms)
-            mean, half_width = interval(100 * (rounds / full[row.precision] - 1))
+            overhead = measured(100 * (rounds / full[row.precision] - 1))
             design = DESIGNS[row.variant].label if row.variant in DESIGNS else row.variant
             rows.append(
                 {"model": row.model, "batch": row.batch, "precision": row.precision, "design": design}
                 | {"median_ms": row.median_ms, "images_per_second": 1e3 * row.batch / row.median_ms}
-                | {"flagged": row.flagged, "time": shown(*interval(rounds / full["fp32"]), len(rounds))}
-                | {"overhead": shown(mean, half_width, len(rounds))}
-                | {"overhead_percent": mean, "half_width_percent": half_width}
+                | {"flagged": row.flagged, "time": str(measured(rounds / full["fp32"])), "overhead": str(overhead)}
+                | {"overhead_percent": overhead.value, "half_width_percent": overhead.half_width}
             )
     return DataFrame(rows)
-
-
-def roofline_table(layers: DataFrame) -> DataFrame:
-    """Throughput per layer beside what the machine allows: 1e9 dense-equivalent multiply-accumulates a second.
-
-    One row per layer for the best fp32 contender and, of each scheme with one sign a filter, its fastest encoding by
-    `table`. `bound_gmacs` is what the table's loads and adds alone would allow, `fraction` is `gmacs` over it, and
-    `fma_gmacs` the peak of fp32 multiply-accumulates of one core. Empty where the benchmark recorded no bound.
-    """
-    if layers.empty or not layers["bound_ms"].notna().any():
-        return DataFrame()
-    speed = speed_table(layers)
-    peaks = {path: records.load(path).metrics["peaks"]["fma_gmacs"] for path in layers["path"].unique()}
-    bounded = speed[speed["bound_ms"].notna() & (speed["regions"] == 0)]
-    fastest = bounded.loc[bounded.groupby([*PLACE, "scheme"], sort=False)["median_ms"].idxmin()]
-    chosen = pd.concat([speed[speed["reference_fp32"]], fastest])
-    columns = [*PLACE, "way", "label", "algorithm", "scheme", "encoding", "precision", "chosen_group", "median_ms"]
-    return chosen[[*columns, "gmacs"]].assign(
-        bound_gmacs=chosen["gmacs"] / chosen["roofline_fraction"],
-        fraction=chosen["roofline_fraction"],
-        fma_gmacs=layers["path"].map(peaks),
-    )
 
 
 def network_table(networks: DataFrame) -> DataFrame:
@@ -157,18 +132,17 @@ def network_table(networks: DataFrame) -> DataFrame:
     `speedup` is over the fastest fp32 contender (marked `reference_fp32`), mean and 95 % half width over rounds.
     Empty without such a benchmark.
     """
-    if networks.empty:
-        return DataFrame()
+    keys = ["name", "model", "batch", "way", "label", "algorithm", "scheme", "encoding", "precision", "threads"]
     rows = []
-    for _, timings in speed_table(networks).groupby(PLACE, sort=False):
+    for _, timings in speed_table(networks).groupby(PLACE, sort=False) if len(networks) else ():
         best = np.array(timings.loc[timings["reference_fp32"], "round_ms"].iloc[0])
         for row in timings.itertuples():
-            mean, half_width = interval(best / np.array(row.round_ms))
-            keys = ("name", "model", "batch", "way", "label", "algorithm", "scheme", "encoding", "precision", "threads")
+            speedup, half_width = interval(best / np.array(row.round_ms))
             rows.append(
                 {key: getattr(row, key) for key in (*keys, "reference_fp32", "round_ms")}
                 | {"ms_per_image": row.median_ms / row.batch, "iqr_ms_per_image": row.iqr_ms / row.batch}
-                | {"flagged": row.flagged, "n": len(row.round_ms), "speedup": mean, "speedup_half_width": half_width}
+                | {"flagged": row.flagged, "n": len(row.round_ms)}
+                | {"speedup": speedup, "speedup_half_width": half_width}
             )
     return DataFrame(rows)
 
@@ -193,25 +167,15 @@ class _Contenders(NamedTuple):
     looks: dict[Way, style.Look]
     pale: set[Way]  # variants of a contender that is there too
 
-    @property
-    def height(self) -> float:
-        return layout.rows_height(self.names, self.headings)
-
 
 def _contenders(table: DataFrame) -> _Contenders:
     ways = sorted(dict.fromkeys(table["way"]), key=lambda way: _HEADINGS.index(_heading(way)))
-    looks = {way: _look(way) for way in ways}
+    looks = {way: style.LOOKS[way.scheme or "full_precision"] for way in ways}
+    looks |= {way: look._replace(color="0.6") for way, look in looks.items() if way.precision != "fp32"}
     names = [way.label().removeprefix(f"{way.algorithm}, ") if way.scheme else _library(way) for way in ways]
     plain = {way: Way(way.algorithm, way.scheme) for way in ways if way.scheme}
     pale = {way for way in plain if plain[way] != way and plain[way] in looks}
     return _Contenders(ways, names, list(map(_heading, ways)), looks, pale)
-
-
-def _look(way: Way) -> style.Look:
-    grey = style.LOOKS["full_precision"]
-    return (
-        style.LOOKS[way.scheme] if way.scheme else grey._replace(color=style.GREY if way.precision == "fp32" else "0.6")
-    )
 
 
 def _library(way: Way) -> str:
@@ -220,12 +184,19 @@ def _library(way: Way) -> str:
     return replace(way, precision="fp32", variant=variant).label()
 
 
-def _bars(axis: Axes, timings: DataFrame, column: str, heights: dict, who: _Contenders, width: float) -> None:
-    """A bar at the median of each contender's rounds, a whisker over their quartiles, and the row's `text` behind it.
+def _grid(who: _Contenders, titles: list[str]) -> tuple[Figure, dict[str, Axes], dict[Way, float]]:
+    """A panel for each title, whose rows share the contenders' names, and the height of each contender's row."""
+    size = (style.PAGE, 0.65 + layout.rows_height(who.names, who.headings))
+    figure, axes = plt.subplots(1, len(titles), figsize=size, sharey=True, squeeze=False)
+    heights = dict(zip(who.ways, layout.rows(axes[0, 0], who.names, who.headings), strict=True))
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
+        axis.tick_params(axis="y", length=0)
+    return figure, dict(zip(titles, axes[0], strict=True)), heights
 
-    Variants are pale, the best library in fp32 is bold and has a dotted line, and noisy timings have a star. `width` is
-    the axis', inches. `column` holds lists of rounds.
-    """
+
+def _bars(axis: Axes, timings: DataFrame, column: str, heights: dict, who: _Contenders, width: float) -> None:
+    """Bars at the medians of the lists of rounds in `column`, on an axis of `width` inches."""
     timings = timings.assign(y=timings["way"].map(heights), end=[np.quantile(r, 0.75) for r in timings[column]])
     rounds = timings[["y", column]].explode(column).astype(float)
     limits = axis.get_ylim()
@@ -248,16 +219,12 @@ def _bars(axis: Axes, timings: DataFrame, column: str, heights: dict, who: _Cont
     axis.xaxis.set_major_locator(MaxNLocator(3))
 
 
-def _panels(table: DataFrame, column: str, places: list[tuple[str, DataFrame]], title: str, label: str) -> Figure:
-    """A panel of bars for each place, whose rows share the contenders' names."""
+def _panels(table: DataFrame, column: str, places: dict[str, DataFrame], title: str, label: str) -> Figure:
+    """A panel of bars for each place; the best library in fp32 is bold and has a dotted line."""
     who = _contenders(table)
-    size = (style.PAGE, 0.65 + who.height)
-    figure, axes = plt.subplots(1, len(places), figsize=size, sharey=True, squeeze=False)
-    heights = dict(zip(who.ways, layout.rows(axes[0, 0], who.names, who.headings), strict=True))
-    for axis, (name, timings) in zip(axes[0], places, strict=True):
-        _bars(axis, timings, column, heights, who, (style.PAGE - 2.3) / len(places))
-        axis.set_title(name)
-        axis.tick_params(axis="y", length=0)
+    figure, axes, heights = _grid(who, list(places))
+    for name, timings in places.items():
+        _bars(axes[name], timings, column, heights, who, (style.PAGE - 2.3) / len(places))
     noisy = "; *: spread above 10 %" if table["flagged"].any() else ""
     figure.supxlabel(f"{label} (dotted, bold: best library in fp32{noisy})", fontsize=8)
     layout.head(figure, title)
@@ -274,73 +241,55 @@ def _one_benchmark(table: DataFrame) -> None:
 
 @style.drawn
 def fig_latency(table: DataFrame) -> Figure:
-    """Latency of each contender of `speed_table`, one panel per layer, a line at the best library in fp32.
+    """Latency of each contender of `speed_table`, one panel per layer: medians and quartiles of the rounds.
 
-    Whiskers are the quartiles of the rounds. A star marks timings whose interquartile range is above 10 % of the
-    median. Raises ValueError for timings of several benchmarks.
+    Raises ValueError for timings of several benchmarks.
     """
     _one_benchmark(table)
     table = table.assign(text=[f"{ms:.3g}" for ms in table["median_ms"]])
-    n = len(table["round_ms"].iloc[0])
-    label = f"latency, ms, median of {n} rounds"
-    return _panels(
-        table,
-        "round_ms",
-        list(table.groupby("layer", sort=False)),
-        "How long each layer takes by each contender",
-        label,
-    )
+    label = f"latency, ms, median of {len(table['round_ms'].iloc[0])} rounds"
+    places = dict(list(table.groupby("layer", sort=False)))
+    return _panels(table, "round_ms", places, "How long each layer takes by each contender", label)
 
 
 @style.drawn
 def fig_network(table: DataFrame) -> Figure:
-    """Milliseconds per image of whole networks of `network_table`, one panel per network and batch.
-
-    Behind each bar stands its speed over the best library in fp32, at which the line stands. Whiskers are the quartiles
-    of the rounds. A star marks timings whose interquartile range is above 10 % of the median.
-    """
+    """Milliseconds an image takes through networks of `network_table`, one panel per network and batch."""
     table = table.assign(
         text=[f"{row.ms_per_image:.3g} ({row.speedup:.2g}×)" for row in table.itertuples()],
         image_ms=[np.array(row.round_ms) / row.batch for row in table.itertuples()],
+        place=table["model"].str.replace("resnet", "ResNet-") + ", batch " + table["batch"].astype(str),
     )
-    places = [
-        (f"{model.replace('resnet', 'ResNet-')}, batch {batch}", timings)
-        for (model, batch), timings in table.groupby(["model", "batch"], sort=False)
-    ]
     label = f"ms an image, median of {table['n'].min()} rounds; ×: speed over the best"
+    places = dict(list(table.groupby("place", sort=False)))
     return _panels(table, "image_ms", places, "How long an image takes through a whole network", label)
 
 
 @style.drawn
 def fig_speedup(table: DataFrame) -> Figure:
-    """Speed of each contender of `speedup_table`, one panel per reference, log axis, 1 being equal.
+    """Speed of each contender of `speedup_table`, one panel per reference: layers, their sum and geometric mean.
 
-    Small markers: each layer. Large: the sum of all layers, with its 95 % interval over rounds. Bar: geometric mean of
-    the layers. Raises ValueError for several benchmarks, or where torch has no rival.
+    Raises ValueError for several benchmarks, or where torch has no rival.
     """
     _one_benchmark(table)
     table = table[(table["algorithm"] != "torch") | (table["precision"] != "fp32")]
     if table.empty:
         raise ValueError("fig_speedup got torch in fp32 alone; allowed: a table with another contender")
     who = _contenders(table)
-    panels = list(table.groupby("over", sort=False))
-    size = (style.PAGE, 0.65 + who.height)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
-    heights = dict(zip(who.ways, layout.rows(axes[0, 0], who.names, who.headings), strict=True))
-    for axis, (over, speeds) in zip(axes[0], panels, strict=True):
+    figure, axes, heights = _grid(who, [f"over {over}" for over in table["over"].unique()])
+    for over, speeds in table.groupby("over", sort=False):
+        axis = axes[f"over {over}"]
         axis.set_xscale("log")
         axis.axvline(1, color="black", linewidth=0.7)
         speeds = speeds.assign(y=speeds["way"].map(heights))
-        layers, (total, mean) = speeds[~speeds["layer"].isin(SUMS)], (speeds[speeds["layer"] == s] for s in SUMS)
-        for row in layers.itertuples():
+        for row in speeds[~speeds["layer"].isin(SUMS)].itertuples():
             look = who.looks[row.way]
             axis.plot(row.speedup, row.y, look.marker, color=look.color, markersize=2.5, alpha=0.45, mew=0)
+        total, mean = (speeds[speeds["layer"] == place] for place in SUMS)
         looks = [who.looks[way] for way in total["way"]]
         layout.forest(axis, total["y"], total["speedup"], total["speedup_half_width"], looks, size=5)
         axis.plot(mean["speedup"], mean["y"], "|", color="black", markersize=7)
         layout.plain_log(axis.xaxis, *axis.get_xlim())
-        axis.set_title(f"over {over}")
-        axis.tick_params(axis="y", length=0)
     n = table["n"].min()
     figure.supxlabel(f"times as fast, n = {n} rounds (large: all layers, 95 % interval)", fontsize=8)
     handles = [
@@ -349,38 +298,4 @@ def fig_speedup(table: DataFrame) -> Figure:
         layout.handle("geometric mean of the layers", marker="|", color="black", markersize=7),
     ]
     layout.head(figure, "How much faster than a reference; right of the line is faster", handles)
-    return figure
-
-
-@style.drawn
-def fig_roofline(table: DataFrame) -> Figure:
-    """Throughput of `roofline_table` per layer: bars as measured, hollow caps what table's loads and adds allow.
-
-    Above a bar stands the fraction of its bound that it reaches. The line is the machine's peak of fp32
-    multiply-accumulates. Raises ValueError for several benchmarks.
-    """
-    _one_benchmark(table)
-    table = table.assign(scheme=table["scheme"].replace("", "full_precision"))
-    schemes = style.schemes(table["scheme"])
-    figure, axis = plt.subplots(figsize=(style.PAGE, 2.6))
-    bars = {"data": table, "x": "layer", "hue": "scheme", "hue_order": schemes, "palette": style.PALETTE}
-    bars |= {"saturation": 1, "legend": False, "ax": axis}
-    seaborn.barplot(y="gmacs", **bars)
-    solid = list(axis.containers)
-    seaborn.barplot(y="bound_gmacs", fill=False, linewidth=0.8, **bars)
-    wide = table.pivot(index="layer", columns="scheme", values="fraction").loc[list(dict.fromkeys(table["layer"]))]
-    for scheme, container in zip(schemes, solid, strict=True):
-        for bar, fraction in zip(container, wide[scheme], strict=True):
-            bar.set(hatch=style.LOOKS[scheme].hatch, edgecolor="white")
-            if fraction == fraction:
-                place = {"ha": "center", "va": "bottom", "fontsize": 6, "bbox": style.ABOVE_LINES}
-                axis.text(bar.get_x() + bar.get_width() / 2, bar.get_height(), f"{100 * fraction:.0f} %", **place)
-    axis.axhline(table["fma_gmacs"].iloc[0], color="black", linewidth=0.8, linestyle="--")
-    axis.tick_params(axis="x", length=0)
-    axis.set(xlabel="", ylabel="dense-equivalent GMAC/s")
-    handles = [layout.handle("best library in fp32", marker="s", markersize=6)]
-    handles += layout.scheme_handles([key for key in schemes if key != "full_precision"], marker="s", markersize=6)
-    handles.append(Patch(facecolor="none", edgecolor=style.GREY, linewidth=0.8, label="bound of table"))
-    handles.append(layout.handle("fp32 peak (FMA)", color="black", linestyle="--", linewidth=0.8))
-    layout.head(figure, "How much of the speed that this machine allows each scheme reaches", handles)
     return figure

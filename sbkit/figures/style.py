@@ -1,6 +1,6 @@
 """The look of every figure: seaborn's theme at the sizes of a paper, and one colour, marker and hatch for each scheme.
 
-Colours are those of seaborn's colour-blind safe palette. Values of the paper are hollow markers. A figure is as wide as
+Colours come from seaborn's colour-blind safe palette. Values of the paper are hollow markers. A figure is as wide as
 a paper's column or page; its text has 6 to 8 points.
 """
 

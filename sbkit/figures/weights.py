@@ -8,15 +8,17 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
+from scipy import stats  # which seaborn has imported
 
 from sbkit.evidence import runs
-from sbkit.figures.layout import handle, head, label_ends, seed_lines
-from sbkit.figures.style import COLUMN, PAGE, PALETTE, ROW, drawn
+from sbkit.figures import layout, style
 
 # Density
 
@@ -32,14 +34,25 @@ def density_table(train: DataFrame) -> DataFrame:
     )
 
 
-@drawn
+@style.drawn
 def fig_density(table: DataFrame) -> Figure:
     """Density of each quantized layer of `density_table` from first to last: the mean over seeds, every seed faint."""
-    figure, axis = plt.subplots(figsize=(COLUMN, max(2.1, 0.6 + ROW * table["label"].nunique())))
-    ends = seed_lines(axis, table, "depth", "density", markers=True)
+    groups = dict(list(table.groupby("label", sort=False)))
+    looks = {label: style.LOOKS[own["quantizer"].iloc[0]] for label, own in groups.items()}
+    figure, axis = plt.subplots(figsize=(style.COLUMN, max(2.1, 0.6 + style.ROW * len(groups))))
+    colors = {"hue": "label", "palette": {label: look.color for label, look in looks.items()}}
+    markers = {"style": "label", "markers": {label: look.marker for label, look in looks.items()}, "dashes": False}
+    line = {"data": table, "x": "depth", "y": "density", "legend": False, "ax": axis, **colors}
+    seaborn.lineplot(units="seed", estimator=None, alpha=0.3, linewidth=0.6, **line)
+    seaborn.lineplot(errorbar=None, markeredgewidth=0, **markers, **line)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="quantized layer", ylabel="density (non-zero fraction)", ylim=(0, 1.04))
-    label_ends(axis, ends)
-    head(figure, "How many weights each layer keeps")
+    ends = []
+    for label, own in groups.items():
+        mean = own.groupby("depth")["density"].mean()
+        ends.append((layout.short(label, 24), looks[label].color, mean.index[-1], mean.iloc[-1]))
+    layout.label_ends(axis, ends)
+    layout.head(figure, "How many weights each layer keeps")
     return figure
 
 
@@ -56,12 +69,13 @@ def latent_table(train: DataFrame) -> DataFrame:
 
     def rows_of(history: dict) -> Iterable[dict]:
         for layer in sorted(history.get("latent", {}), key=_with_numbers):
-            histogram = history["latent"][layer]
+            found = history["latent"][layer]
+            bins = list(zip(found["edges"][:-1], found["edges"][1:], strict=True))
             for region in ("positive", "negative"):
-                counts, effectual = histogram[region], histogram[f"{region}_effectual"]
-                if any(counts):
-                    for row in zip(histogram["edges"][:-1], histogram["edges"][1:], counts, effectual, strict=True):
-                        yield {"layer": layer, "region": region} | dict(zip(_COLUMNS, row, strict=True))
+                counts = zip(bins, found[region], found[f"{region}_effectual"], strict=True)
+                for (left, right), count, effectual in counts if any(found[region]) else ():
+                    place = {"layer": layer, "region": region, "left": left, "right": right}
+                    yield place | {"count": count, "effectual": effectual}
 
     table = runs.from_history(train, rows_of)
     if table.empty:
@@ -70,9 +84,6 @@ def latent_table(train: DataFrame) -> DataFrame:
     both = table.groupby(keys, sort=False, as_index=False)[["count", "effectual"]].sum().assign(region="both")
     table = pd.concat([table, both], ignore_index=True)
     return table.assign(ineffectual=table["count"] - table["effectual"])
-
-
-_COLUMNS = ("left", "right", "count", "effectual")
 
 
 def _with_numbers(name: str) -> list:
@@ -86,59 +97,52 @@ def moments(middles: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     return mean, math.sqrt(np.average((middles - mean) ** 2, weights=counts))
 
 
-def gaussian(x: np.ndarray, mean: float, std: float) -> np.ndarray:
-    """Density of a Gaussian."""
-    return np.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
-
-
-def laplacian(x: np.ndarray, mean: float, std: float) -> np.ndarray:
-    """Density of a Laplacian."""
-    return np.exp(-np.abs(x - mean) * math.sqrt(2) / std) / (std * math.sqrt(2))
-
-
 _PANELS = {  # name: region and column of `latent_table`
     "positive regions": ("positive", "count"),
     "negative regions": ("negative", "count"),
     "both, effectual": ("both", "effectual"),
     "both, ineffectual": ("both", "ineffectual"),
 }
-_LINES = {"-": gaussian, "--": laplacian}
 
 
-@drawn
+@style.drawn
 def fig_latent(table: DataFrame) -> Figure:
-    """Latent weights of `latent_table` beside a Gaussian and a Laplacian of their moments: one run's layers in rows.
-
-    Columns: the regions of each sign, then both together, effectual and ineffectual weights apart. Filled: effectual.
-    """
+    """Latent weights of `latent_table` beside a Gaussian and a Laplacian of their moments: one run's layers in rows."""
     if len(table[["label", "seed"]].drop_duplicates()) != 1:
         raise ValueError("fig_latent draws one run; allowed: a table with one label and seed")
-    layers = list(dict.fromkeys(table["layer"]))
-    color = PALETTE[table["quantizer"].iloc[0]]
-    size = (PAGE, 0.4 + 1.1 * len(layers))
+    layers = list(table.groupby("layer", sort=False))
+    color = style.PALETTE[table["quantizer"].iloc[0]]
+    size = (style.PAGE, 0.4 + 1.1 * len(layers))
     figure, axes = plt.subplots(len(layers), len(_PANELS), figsize=size, squeeze=False, sharex="row")
-    for layer, row in zip(layers, axes, strict=True):
-        for axis, (name, (region, column)) in zip(row, _PANELS.items(), strict=True):
-            axis.set_title(name if layer == layers[0] else "")
+    for (layer, rows), row in zip(layers, axes, strict=True):
+        row[0].set_ylabel(layer, fontsize=7)
+        for axis, (region, column) in zip(row, _PANELS.values(), strict=True):
             axis.set_yticks([])
             axis.axvline(0, color="0.8", linewidth=0.5, zorder=0)
-            bins = table[(table["layer"] == layer) & (table["region"] == region)]
-            if not bins[column].any():
-                continue
-            middle, edges = (bins["left"] + bins["right"]) / 2, [*bins["left"], bins["right"].iloc[-1]]
-            axis.stairs(bins[column], edges, color=color, linewidth=0.8)
-            if column != "ineffectual":
-                axis.stairs(bins["effectual"], edges, fill=True, color=color, alpha=0.6, linewidth=0)
-            area = bins[column].sum() * (edges[1] - edges[0])
-            for line, family in _LINES.items():
-                values = area * family(middle, *moments(middle, bins[column]))
-                axis.plot(middle, values, "k", linestyle=line, linewidth=0.7)
-            axis.xaxis.set_major_locator(MaxNLocator(3))
-        row[0].set_ylabel(layer, fontsize=7)
-    lines = {family.__name__.capitalize(): line for line, family in _LINES.items()}
-    handles = [handle(name, color="black", linestyle=line, linewidth=0.7) for name, line in lines.items()]
-    handles.append(Patch(facecolor=color, alpha=0.6, label="effectual"))
-    handles.append(Patch(facecolor="none", edgecolor=color, label="all weights, or ineffectual ones"))
+            _draw_latent(axis, rows[rows["region"] == region], column, color)
+    for axis, name in zip(axes[0], _PANELS, strict=True):
+        axis.set_title(name)
+    handles = [
+        layout.handle("Gaussian", color="black", linestyle="-", linewidth=0.7),
+        layout.handle("Laplacian", color="black", linestyle="--", linewidth=0.7),
+        Patch(facecolor=color, alpha=0.6, label="effectual"),
+        Patch(facecolor="none", edgecolor=color, label="all weights, or ineffectual ones"),
+    ]
     figure.supxlabel("latent weight", fontsize=8)
-    head(figure, "Latent weights of one run beside a Gaussian and a Laplacian of their mean and deviation", handles)
+    title = "Latent weights of one run beside a Gaussian and a Laplacian of their mean and deviation"
+    layout.head(figure, title, handles)
     return figure
+
+
+def _draw_latent(axis: Axes, bins: DataFrame, column: str, color: str) -> None:
+    if not bins[column].any():
+        return
+    middle, edges = (bins["left"] + bins["right"]) / 2, [*bins["left"], bins["right"].iloc[-1]]
+    axis.stairs(bins[column], edges, color=color, linewidth=0.8)
+    if column != "ineffectual":
+        axis.stairs(bins["effectual"], edges, fill=True, color=color, alpha=0.6, linewidth=0)
+    area = bins[column].sum() * (edges[1] - edges[0])
+    mean, std = moments(middle, bins[column])
+    axis.plot(middle, area * stats.norm.pdf(middle, mean, std), "k-", linewidth=0.7)
+    axis.plot(middle, area * stats.laplace.pdf(middle, mean, std / math.sqrt(2)), "k--", linewidth=0.7)
+    axis.xaxis.set_major_locator(MaxNLocator(3))

@@ -15,15 +15,6 @@ from sbkit.notebook.experiments import CHECKPOINTS, NOTEBOOKS, expand, find_root
 from sbkit.notebook.run import Run, start
 
 __all__ = [
-    "CHECKPOINTS",
-    "FORMATS",
-    "NOTEBOOKS",
-    "READS",
-    "Run",
-    "drawn",
-    "expand",
-    "find_root",
-    "load_catalogue",
-    "load_experiments",
-    "start",
-]
+    "CHECKPOINTS", "FORMATS", "NOTEBOOKS", "READS", "Run", "drawn", "expand", "find_root", "load_catalogue",
+    "load_experiments", "start",
+]  # fmt: skip

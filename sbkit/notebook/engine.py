@@ -61,7 +61,7 @@ class Engine(NBClientEngine):
     """
 
     folder: str | None = None
-    """Of this process's sockets; for who ends the process at once to remove."""
+    """The folder of this process's sockets. Whoever ends the process at once removes it."""
 
     @classmethod
     def execute_notebook(cls, nb: NotebookNode, kernel_name: str, *args: Any, **kwargs: Any) -> NotebookNode:

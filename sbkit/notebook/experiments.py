@@ -25,7 +25,7 @@ _PLACED = ("profile", "name", "seed")  # parameters that follow from a table's p
 
 
 class OtherCode(OneLine, ImportError):
-    """The imported package is not that of the repository: its environment was copied, or made for another clone."""
+    """The imported package is not the repository's: its environment was copied, or made for another clone."""
 
 
 def find_root() -> Path:

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from sbkit.checks import choice
+from sbkit.tables import cell, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +80,7 @@ def _saved(figure: Figure, formats: Iterable[str], stem: str, label: str) -> dic
 # Tables
 
 MOST_COLUMNS = 7
-"""That a table shows: more do not fit a page."""
+"""The most columns that a table shows; more do not fit a page."""
 
 _COLOURS = {  # of verdicts: background and text, readable on a light and on a dark page
     "#c8e6c9 #1b5e20": ("stronger", "agrees"),
@@ -114,24 +115,13 @@ def for_people(frame: DataFrame, stem: str, columns: Sequence[str] | None = None
             f"allowed: at most {MOST_COLUMNS}, named by columns= out of {', '.join(map(str, frame.columns))}"
         )
     align = ["right" if dtype.kind in "iuf" else "left" for dtype in frame.dtypes]
-    return Shown(frame.astype(object).map(_cell), align)
+    return Shown(frame.astype(object).map(cell), align)
 
 
 def _flat(frame: DataFrame) -> DataFrame:
     """Row labels made columns where they say anything: those that only count rows have no name."""
     named = any(name is not None for name in frame.index.names)
     return frame.reset_index(drop=not named)
-
-
-def _cell(value: Any) -> str:
-    """A value for people: four significant digits, no exponent for large numbers, a dash where there is none."""
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value).replace(" ± ", "\u00a0±\u00a0").replace(" (n=", "\u00a0(n=")  # an interval in one piece
 
 
 def html(shown: Shown, caption: str, fold: bool = False) -> str:
@@ -162,14 +152,8 @@ def _coloured(cell: str) -> str:
     return f'<span style="{style}">{text}</span>'
 
 
-def escaped(text: str) -> str:
-    """A text as it stands in a cell of a Markdown table."""
-    return markup.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
-
-
-def markdown(shown: Shown, caption: str) -> str:
-    text = shown.text.map(escaped).rename(columns=lambda name: escaped(str(name)))
-    body = text.to_markdown(index=False, disable_numparse=True, colalign=shown.align)
+def as_markdown(shown: Shown, caption: str) -> str:
+    body = markdown(list(map(str, shown.text.columns)), shown.text.itertuples(index=False), shown.align)
     return f"{markup.escape(caption, quote=False)}\n\n{body}\n" if caption else f"{body}\n"
 
 

@@ -172,7 +172,7 @@ class Run:
 
     @property
     def table_name(self) -> str:
-        """The profile's name in experiments.toml, without `reference/`."""
+        """The profile's name in experiments.toml."""
         return self.profile.rpartition("/")[2]
 
     @functools.cached_property
@@ -200,7 +200,10 @@ class Run:
         patterns = {kind: f"records/{kind}/*.json" for kind in NOTEBOOKS} | {"weights": "weights/*.npz"}
         kinds = [kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))]
         found = [records.load(path) for path in self.folder.glob("records/*/*.json")]
-        runs = [(DEFAULT if record.kind == "train" else {}) | record.config for record in found]
+        runs = [
+            (DEFAULT if record.kind == "train" else {}) | record.config | {"robustness": "robustness" in record.history}
+            for record in found
+        ]
         return drawn(self.catalogue, kinds, runs)
 
     def records(self, kind: str) -> DataFrame:
@@ -230,8 +233,8 @@ class Run:
 
         rows = [("this run", record.metrics["top1_percent"], 1)]
         committed = records.read(self.root / "results" / REFERENCE, "train")
-        configs = committed["config"].map(_without_seed)
-        if len(same := committed[configs == _without_seed(record.config)]):
+        alike = [config | {"seed": 0} == record.config | {"seed": 0} for config in committed["config"]]
+        if len(same := committed[alike]):
             rows.append((f"committed, {REFERENCE}", same["top1_percent"].mean(), len(same)))
         return DataFrame(rows, columns=["run", "top1_percent", "runs"])
 
@@ -271,7 +274,7 @@ class Run:
         shown = render.for_people(frame, stem, columns)
         display(HTML(render.html(shown, caption, fold)))
         if self.save:
-            markdown, latex = render.markdown(shown, caption), render.latex(shown, stem, caption)
+            markdown, latex = render.as_markdown(shown, caption), render.latex(shown, stem, caption)
             files = {"csv": render.csv(frame), "md": markdown.encode(), "tex": latex.encode()}
             self._write("tables", stem, files)
 
@@ -282,8 +285,3 @@ class Run:
     def _write(self, folder: str, stem: str, files: Mapping[str, bytes]) -> None:
         for suffix, data in files.items():
             records.write_atomic(self.folder / folder / f"{stem}.{suffix}", data)
-
-
-def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's configuration: that of any of its runs, without the seed."""
-    return {name: value for name, value in config.items() if name != "seed"}

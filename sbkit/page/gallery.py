@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sbkit.checks import tables
-from sbkit.notebook.render import escaped
 from sbkit.records import write_atomic
+from sbkit.tables import cell, markdown
 
 FOLDER = Path("results", "reference")
 _MARK = re.compile(r"(<!-- table: (\S+\.csv): ([^>]*?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -49,15 +49,11 @@ def markdown_table(path: Path, columns: list[str]) -> str:
     if missing := [column for column in columns if not rows or column not in rows[0]]:
         allowed = ", ".join(rows[0]) if rows else "none, the table is empty"
         raise ValueError(f"{path.name} has no column {', '.join(missing)}; allowed: {allowed}")
-    lines = [columns, ["---"] * len(columns), *([_cell(row[column]) for column in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(columns, ([_cell(row[column]) for column in columns] for row in rows))
 
 
 def _cell(text: str) -> str:
-    """A cell of a Markdown table: `±` is not wrapped from its numbers, and numbers have at most four digits."""
-    if re.fullmatch(r"-?\d+\.\d{4,}", text):
-        text = f"{float(text):.4g}"
-    return escaped(text).replace(" ± ", "\u00a0±\u00a0").replace(" (n=", "\u00a0(n=")
+    return cell(float(text) if re.fullmatch(r"-?\d+\.\d{4,}", text) else text)
 
 
 def fill(text: str, root: Path) -> str:

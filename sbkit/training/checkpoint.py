@@ -56,8 +56,8 @@ def load_finished(
     model = state.get("model")
     if not {"train_config", "quantizer_config"} <= set(state) or not isinstance(model, dict):
         raise ValueError(f"{option} = {path!r} is not the checkpoint of a finished run, checkpoints/<name>.pt")
-    if not all(isinstance(value, Tensor) and value.isfinite().all() for value in model.values()):
-        raise ValueError(f"{option} = {path!r} holds weights that are not finite numbers")
+    if not all(isinstance(value, Tensor) and _is_plain(value, device) for value in model.values()):
+        raise ValueError(f"{option} = {path!r} holds weights that are not finite float32 numbers")
     try:
         return (
             TrainConfig(**state["train_config"]),
@@ -67,6 +67,12 @@ def load_finished(
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{option} = {path!r} is of another version of sbkit: {error}") from error
+
+
+def _is_plain(value: Tensor, device: torch.device) -> bool:
+    """Whether it is of a kind that a network's state has: nothing that loading would convert or stop at."""
+    dense = value.layout is torch.strided and value.device.type == device.type
+    return dense and value.dtype in (torch.float32, torch.int64, torch.bool) and bool(value.isfinite().all())
 
 
 @torch.no_grad()

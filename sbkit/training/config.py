@@ -55,9 +55,13 @@ class TrainConfig:
         choice("precision", self.precision, ("fp32", "bf16"))
         for name, least in {
             "width": 0, "image_size": 0, "train_images": 0, "validation_images": 0, "epochs": 1,
-            "batch_size": 1, "seed": 0,
+            "batch_size": 1,
         }.items():  # fmt: skip
             whole(name, getattr(self, name), least)
+        whole("seed", self.seed, 0, 2**32 - 1)  # numpy takes no larger one
+        for name in ("dataset", "distill_from", "start_from"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: a name or path, as a str")
         for name, least in {"learning_rate": 1e-12, "weight_decay": 0, "l1": 0}.items():
             number(name, getattr(self, name), least)
 

@@ -27,9 +27,9 @@ def _modelled(evidence: Evidence, ours: Group, over: Group, ratio: str) -> Measu
 
     value = mean(getattr(energy.compare(codes(density), reference, MACHINE), ratio) for density in mine["density"])
     changed = [
-        getattr(case.ratios, ratio)
-        for case in energy.cases(codes(mine["density"].mean()), reference, MACHINE, 1)
-        if "dense" not in dict(case.changes).values()
+        getattr(ratios, ratio)
+        for _, tried, ratios in energy.single_changes(codes(mine["density"].mean()), reference, MACHINE)
+        if tried != "dense"
     ]
     ends = (min(value, *changed), max(value, *changed))
     return Measured(value, 0.0, len(changed), (*mine["name"], *theirs["name"]), "assumptions", ends)
@@ -37,17 +37,17 @@ def _modelled(evidence: Evidence, ours: Group, over: Group, ratio: str) -> Measu
 
 @measure("times", neutral=1.0)
 def modelled_energy(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Energy of one design's ResNet-18 over that of another's."""
+    """Energy of ResNet-18 by one design over its energy by another."""
     return _modelled(evidence, ours, over, "energy")
 
 
 @measure("times", neutral=1.0)
 def modelled_throughput(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Images a second of one design's ResNet-18 over those of another's, batch 1."""
+    """Images a second of ResNet-18 by one design over images a second by another, batch 1."""
     return _modelled(evidence, ours, over, "throughput")
 
 
 @measure("times", neutral=1.0)
 def modelled_latency(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Latency of one design's ResNet-18 over that of another's, batch 1."""
+    """Latency of ResNet-18 by one design over its latency by another, batch 1."""
     return _modelled(evidence, ours, over, "latency")

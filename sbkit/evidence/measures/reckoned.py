@@ -14,13 +14,13 @@ from sbkit.schemes import SCHEMES
 
 @measure("times")
 def dram_over_add(evidence: Evidence) -> Measured:
-    """Energy of 32 bits from DRAM over that of a 32-bit integer addition (Horowitz 2014, Fig. 1.1.9)."""
+    """Energy of 32 bits from DRAM over a 32-bit integer addition (Horowitz 2014, Fig. 1.1.9)."""
     return exact(energy.DRAM_PJ / energy.ADD_PJ["int32"])
 
 
 @measure("times")
 def dram_over_multiply(evidence: Evidence) -> Measured:
-    """Energy of 32 bits from DRAM over that of a 32-bit integer multiplication (Horowitz 2014, Fig. 1.1.9)."""
+    """Energy of 32 bits from DRAM over a 32-bit integer multiplication (Horowitz 2014, Fig. 1.1.9)."""
     return exact(energy.DRAM_PJ / energy.MULTIPLY_PJ["int32"])
 
 

@@ -58,21 +58,16 @@ class Group:
         return runs.find(evidence.train, self.design, **dict(self.changes))
 
 
-class Best(NamedTuple):
-    """For each layer the fastest contender of a kind."""
-
-    kind: str
+BEST = "fp32 library"
+"""In place of a way: for each layer the fastest library in full precision."""
 
 
-BEST = ("fp32 library",)
-
-
-def contender(options: Mapping[str, Any]) -> Way | Best:
-    """The contender of a selector. Raises ValueError for one that is not known."""
+def contender(options: Mapping[str, Any]) -> Way | str:
+    """The contender of a selector, a way or BEST. Raises ValueError for one that is not known."""
     if "best" not in options:
         return Way.of(options)
-    choice("best", options["best"], BEST)
-    return Best(options["best"])
+    choice("best", options["best"], (BEST,))
+    return BEST
 
 
 def form(options: Mapping[str, Any]) -> Form:

@@ -64,7 +64,7 @@ def operation_reduction(evidence: Evidence, ours: Group, channels: int = 0, form
 def fewer_operations(
     evidence: Evidence, ours: Group, over: Group, channels: int = 0, form: Form = TABLE, over_form: Form = TABLE
 ) -> Measured:
-    """Arithmetic reduction of one group's trained layers over that of another's, paired by seed."""
+    """Arithmetic reduction of `ours` divided by the reduction of `over`, trained layers, paired by seed."""
     mine = _reduction(evidence, ours, channels, form)
     return _paired(evidence, mine, _reduction(evidence, over, channels, over_form), ours, over)
 
@@ -91,9 +91,9 @@ def repetition_over_shuffled(evidence: Evidence, ours: Group) -> Measured:
 
 
 @measure("times as few", neutral=1.0)
-def operations_over_shuffled(evidence: Evidence, ours: Group, form: Form = TABLE) -> Measured:
-    """Operations of the same codes shuffled within each filter, over those of trained codes."""
-    tables = [codes.operations_table(weights, [form]).groupby("name") for weights in _and_shuffled(evidence, ours)]
+def operations_over_shuffled(evidence: Evidence, ours: Group) -> Measured:
+    """Operations of the same codes shuffled within each filter, divided by the operations of trained codes."""
+    tables = [codes.operations_table(weights, [TABLE]).groupby("name") for weights in _and_shuffled(evidence, ours)]
     trained, shuffled = (table["adds"].sum() + table["multiplies"].sum() for table in tables)
     return measured(shuffled / trained, trained.index)
 

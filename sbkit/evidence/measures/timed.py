@@ -11,11 +11,11 @@ from pandas import DataFrame
 from sbkit.checks import choice
 from sbkit.evidence import benchmarks
 from sbkit.evidence.gather import Evidence
-from sbkit.evidence.measures.registry import Best, measure
+from sbkit.evidence.measures.registry import BEST, measure
 from sbkit.evidence.stats import Measured, MissingRecord, exact, measured
 from sbkit.way import Way
 
-Contender = Way | Best
+Contender = Way | str  # or BEST
 SHAPES = "resnet18"
 
 
@@ -38,10 +38,12 @@ def _timings(study: DataFrame, contender: Contender, channels: int = 0) -> DataF
     return benchmarks.fastest(libraries)
 
 
-def _alike(ours: DataFrame, over: DataFrame) -> None:
-    """Raises MissingRecord unless both were timed on the same layers."""
-    if set(ours["layer"]) != set(over["layer"]):
+def _both(study: DataFrame, ours: Way, over: Contender, channels: int = 0) -> tuple[DataFrame, DataFrame]:
+    """The timings of both contenders. Raises MissingRecord unless they were timed on the same layers."""
+    mine, theirs = (_timings(study, contender, channels) for contender in (ours, over))
+    if set(mine["layer"]) != set(theirs["layer"]):
         raise MissingRecord("a benchmark of both contenders on the same layers")
+    return mine, theirs
 
 
 @measure("times as fast", neutral=1.0)
@@ -54,23 +56,22 @@ def speedup(
     shapes: str = SHAPES,
     batch: int = 1,
 ) -> Measured:
-    """Summed latency of a study's layers, or of its network: that of `over` over that of `ours`.
+    """Latency of `over` divided by the latency of `ours`: all layers of a study together, or its network.
 
     n counts rounds, or processes where the benchmark pooled several. With `channels`, of the [3, 3, channels,
     channels] layer alone.
     """
     found = _study(evidence, study, shapes, batch)
-    mine, theirs = (_timings(found, contender, channels) for contender in (ours, over))
-    _alike(mine, theirs)
+    mine, theirs = _both(found, ours, over, channels)
     ratios = benchmarks.total_ms(theirs) / benchmarks.total_ms(mine)
     of = "processes" if mine["processes"].iloc[0] > 1 else "rounds"
     return measured(ratios, [mine["name"].iloc[0]], of=of)
 
 
 @measure("percent of timings")
-def noisy_timings(evidence: Evidence, study: str = "layers") -> Measured:
-    """Timings of a study whose spread over rounds marked them as noisy."""
-    found = _study(evidence, study)
+def noisy_timings(evidence: Evidence) -> Measured:
+    """Timings of layers whose spread over rounds marked them as noisy."""
+    found = _study(evidence, "layers")
     return exact(100 * found["flagged"].mean(), [found["name"].iloc[0]])
 
 
@@ -83,26 +84,19 @@ def bench_reduction(evidence: Evidence, ours: Way, channels: int = 0) -> Measure
 
 @measure("times as few", neutral=1.0)
 def bench_fewer_operations(evidence: Evidence, ours: Way, over: Way, channels: int = 0) -> Measured:
-    """Operations of a benchmark's layers together, random codes: those of `over` over those of `ours`."""
-    study = _study(evidence, "layers")
-    mine, theirs = (_timings(study, way, channels) for way in (ours, over))
-    _alike(mine, theirs)
-    needs = [(_macs(timings) / timings["best_reduction"]).sum() for timings in (theirs, mine)]
+    """Operations of `over` divided by the operations of `ours`: a benchmark's layers together, random codes."""
+    mine, theirs = _both(_study(evidence, "layers"), ours, over, channels)
+    needs = []
+    for timings in (theirs, mine):
+        macs = np.rint(1e6 * timings["gmacs"] * timings["median_ms"])  # an integer, which the throughput rounds
+        needs.append((macs / timings["best_reduction"]).sum())
     return exact(needs[0] / needs[1], [mine["name"].iloc[0]])
-
-
-def _macs(timings: DataFrame):
-    """Multiply-accumulates of each layer: an integer, which the throughput holds to rounding."""
-    return np.rint(1e6 * timings["gmacs"] * timings["median_ms"])
 
 
 @measure("bits per weight")
 def plan_bits(evidence: Evidence, ours: Way) -> Measured:
     """Bits that a plan reads for one weight, all layers together, its tables' indices and signs included."""
-    study = _study(evidence, "layers")
-    mine = _timings(study, ours)
-    plain = _timings(study, Best("fp32 library"))
-    _alike(mine, plain)
+    mine, plain = _both(_study(evidence, "layers"), ours, BEST)
     return exact(32 * mine["weight_bytes"].sum() / plain["weight_bytes"].sum(), [mine["name"].iloc[0]])
 
 
@@ -113,32 +107,26 @@ COSTS = {
 }
 
 
-def _swept(evidence: Evidence, scheme: str, algorithm: str) -> DataFrame:
-    """The timings of one layer at several densities of its codes."""
+def _swept(evidence: Evidence, scheme: str, algorithm: str, cost: str) -> DataFrame:
+    """The timings of one layer at several densities of its codes, with the column `cost`."""
+    choice("cost", cost, COSTS)
     found = _study(evidence, "density")
     found = found[(found["scheme"] == scheme) & (found["algorithm"] == algorithm)]
     if found.empty:
         raise MissingRecord(f"a benchmark of the study density with {algorithm}, {scheme}")
-    return found
+    return found.assign(cost=COSTS[cost](found))
 
 
 @measure("density")
-def cheapest_density(
-    evidence: Evidence, cost: str, scheme: str = "signed_binary", algorithm: str = "table"
-) -> Measured:
-    """The density at which a scheme's layer costs least; cost: operations, operations per bit (of entropy), or time."""
-    choice("cost", cost, COSTS)
-    swept = _swept(evidence, scheme, algorithm)
-    return exact(swept.loc[COSTS[cost](swept).idxmin(), "density"], [swept["name"].iloc[0]])
+def cheapest_density(evidence: Evidence, cost: str) -> Measured:
+    """The density at which signed binary's layer by `table` costs least; cost: a key of COSTS."""
+    swept = _swept(evidence, "signed_binary", "table", cost)
+    return exact(swept.loc[swept["cost"].idxmin(), "density"], [swept["name"].iloc[0]])
 
 
 @measure("density")
-def densest_below_binary(
-    evidence: Evidence, cost: str, scheme: str = "signed_binary", algorithm: str = "table"
-) -> Measured:
-    """The highest density at which a scheme's layer costs less than binary's in its best encoding; 0 if none does."""
-    choice("cost", cost, COSTS)
-    swept = _swept(evidence, scheme, algorithm)
-    least = COSTS[cost](_swept(evidence, "binary", algorithm)).min()
-    below = swept.loc[COSTS[cost](swept) < least, "density"]
+def densest_below_binary(evidence: Evidence, cost: str, algorithm: str = "table") -> Measured:
+    """The highest density at which signed binary costs less than binary in its best encoding; 0 if none does."""
+    swept, binary = (_swept(evidence, scheme, algorithm, cost) for scheme in ("signed_binary", "binary"))
+    below = swept.loc[swept["cost"] < binary["cost"].min(), "density"]
     return exact(max(below, default=0.0), [swept["name"].iloc[0]])

@@ -7,7 +7,7 @@ from pandas import DataFrame
 
 from sbkit.checks import choice
 from sbkit.evidence import changed_images, runs
-from sbkit.evidence.codes import layers, only
+from sbkit.evidence.codes import only
 from sbkit.evidence.gather import Evidence
 from sbkit.evidence.measures.registry import Group, measure
 from sbkit.evidence.stats import Measured, MissingRecord, exact, measured
@@ -19,13 +19,13 @@ CLOSE = 0.15
 
 @measure("points of top-1", neutral=0.0)
 def top1_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Top-1 of one group minus that of another, in points."""
+    """Top-1 of `ours` minus top-1 of `over`, in points."""
     return runs.paired(ours.runs(evidence), over.runs(evidence))
 
 
 @measure("points of top-1", neutral=0.0)
 def top1_gap_equal_effectual(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Top-1 of a group minus that of a model of another design with as many effectual weights, in points.
+    """Top-1 of `ours` minus top-1 of a model of the design `over` with as many effectual weights, in points.
 
     The other model differs in width or depth alone. Of several the nearest in effectual weights counts; without any
     within CLOSE, MissingRecord is raised.
@@ -55,7 +55,7 @@ def top1(evidence: Evidence, ours: Group, dataset: str, model: str) -> Measured:
 
 @measure("times", neutral=1.0)
 def top1_ratio(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Top-1 of one group over that of another."""
+    """Top-1 of `ours` divided by top-1 of `over`."""
     mine, theirs = ours.runs(evidence), over.runs(evidence)
     pairs = mine.merge(theirs, on="seed", suffixes=("", "_over"))
     if pairs.empty:
@@ -72,24 +72,24 @@ def density(evidence: Evidence, ours: Group) -> Measured:
 
 @measure("fraction", neutral=0.0)
 def density_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Density of one group minus that of another."""
+    """Density of `ours` minus density of `over`."""
     return runs.paired(ours.runs(evidence), over.runs(evidence), "density")
 
 
 @measure("fraction")
-def untrained_density(evidence: Evidence, ours: Group, delta_factor: float = 0.05) -> Measured:
-    """Density that the threshold gives the same layers before training: of normally distributed weights.
+def untrained_density(evidence: Evidence, ours: Group) -> Measured:
+    """Density that the paper's threshold gives the same layers before training: of normally distributed weights.
 
-    A weight w of a positive filter is effectual where w > delta_factor * max|w| of its filter; a negative filter is its
-    mirror image. One draw of weights per run of the group.
+    A weight w of a positive filter is effectual where w > 0.05 * max|w| of its filter; a negative filter is its mirror
+    image. One draw of weights per run of the group.
     """
     found = ours.runs(evidence)
     fractions = []
-    for number, shapes in enumerate(_shapes(evidence, found["name"])):
+    for number, of_run in enumerate(only(evidence.weights, found["name"]).values()):
         generator, effectual, total = np.random.default_rng(number), 0, 0
-        for filters, taps in shapes:
-            weights = generator.normal(size=(filters, taps))
-            effectual += (weights > delta_factor * np.abs(weights).max(axis=1, keepdims=True)).sum()
+        for layer in of_run.values():
+            weights = generator.normal(size=(len(layer.codes), layer.codes[0].size))
+            effectual += (weights > 0.05 * np.abs(weights).max(axis=1, keepdims=True)).sum()
             total += weights.size
         fractions.append(effectual / total)
     if not fractions:
@@ -97,29 +97,21 @@ def untrained_density(evidence: Evidence, ours: Group, delta_factor: float = 0.0
     return measured(fractions, found["name"])
 
 
-def _shapes(evidence: Evidence, names) -> list[list[tuple[int, int]]]:
-    """Filters and weights per filter of each quantized layer, run by run."""
-    found: dict[str, list[tuple[int, int]]] = {}
-    for row, _ in layers(only(evidence.weights, names)):
-        found.setdefault(row["name"], []).append((row["K"], row["C"] * row["R"] * row["S"]))
-    return list(found.values())
-
-
 @measure("fraction", neutral=0.0)
-def sparsity_at_comparable_accuracy(evidence: Evidence, ours: Group, over: Group, points: float = 1.0) -> Measured:
+def sparsity_at_comparable_accuracy(evidence: Evidence, ours: Group, over: Group) -> Measured:
     """Sparsity (1 - density) of one design if it is as accurate as another, else 0.
 
-    It is as accurate where the lower end of the difference's interval lies above -points, as for any claim of the kind.
+    It is as accurate where the lower end of the difference's interval lies above -1 point, as for any such claim.
     """
     gap = top1_gap(evidence, ours, over)
     found = ours.runs(evidence)
     sparsity = measured(1 - found["density"], gap.names)
-    return sparsity if not gap.low <= -points else sparsity._replace(value=0.0, half_width=0.0)
+    return sparsity if not gap.low <= -1 else sparsity._replace(value=0.0, half_width=0.0)
 
 
 @measure("percent of codes", neutral=0.0)
 def flips_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Codes that changed in the last epoch, percent: those of one group minus those of another."""
+    """Share of codes that changed in the last epoch, percent: `ours` minus `over`."""
     return runs.paired(*(_flips(group.runs(evidence)) for group in (ours, over)), "flips")
 
 
@@ -137,7 +129,7 @@ def kept(evidence: Evidence, ours: Group, kind: str, test: str = "") -> Measured
 
 @measure("percent of clean accuracy", neutral=0.0)
 def kept_gap(evidence: Evidence, ours: Group, over: Group, kind: str, test: str = "") -> Measured:
-    """Share of clean accuracy kept on changed images: that of one group minus that of another, in points.
+    """Share of clean accuracy kept on changed images: `ours` minus `over`, in points.
 
     kind: "corruption" or "attack"; test: one of its tests, all if empty.
     """
@@ -147,13 +139,13 @@ def kept_gap(evidence: Evidence, ours: Group, over: Group, kind: str, test: str 
 
 @measure("points", neutral=0.0)
 def worst_class_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Accuracy of the worst class: that of one group minus that of another."""
+    """Accuracy of the worst class: `ours` minus `over`."""
     return runs.paired(_by_class(evidence, ours), _by_class(evidence, over), "worst")
 
 
 @measure("points", neutral=0.0)
 def class_spread_gap(evidence: Evidence, ours: Group, over: Group) -> Measured:
-    """Accuracy of the best class minus that of the worst: that of one group minus that of another."""
+    """Accuracy of the best class minus accuracy of the worst class: `ours` minus `over`."""
     return runs.paired(_by_class(evidence, ours), _by_class(evidence, over), "spread")
 
 
