@@ -175,7 +175,7 @@ def _source(model: nn.Module, example: Tensor, weights: Mapping[str, QuantizedWe
 
 @torch.inference_mode()
 def _note_shapes(traced: fx.GraphModule, example: Tensor) -> None:
-    """Run the example, so that each node has its result's shape. Raises TypeError for a layer not called as layer(x)."""
+    """Run the example: each node gets its result's shape. Raises TypeError for a layer not called as layer(x)."""
     nodes = [node for node in traced.graph.nodes if isinstance(graph.module_of(traced, node), QuantLayer)]
     for node in nodes:
         count = sum(other.target == node.target for other in nodes)
