@@ -19,7 +19,7 @@ void bind_integer(py::module_& m);  // bindings_integer.cpp
 // A C-contiguous, aligned array of exactly this dtype and shape, or an exception that names what came instead.
 template <typename T>
 const T* checked(const py::array& array, const char* name, const std::vector<int64_t>& shape) {
-  if (!array.dtype().is(py::dtype::of<T>())) {
+  if (!array.dtype().equal(py::dtype::of<T>())) {  // an unpickled dtype is another object
     throw py::type_error(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) +
                          "; allowed: " + std::string(py::str(py::dtype::of<T>())));
   }

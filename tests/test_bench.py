@@ -268,7 +268,7 @@ def test_the_best_peak_counts_once_a_thread(monkeypatch, threads):
     [
         *(("layers", name, f"{name}, signed binary .*by 1; allowed: 0") for name in ("sparse", "table", "dataflow")),
         ("integers", "lookup", "lookup, signed binary, 4-bit activations .*by 1; allowed: 0"),
-        ("network", "table", "the compiled network does not compute what the model does"),
+        ("network", "table", "the lowered network does not compute what the model does"),
     ],
 )
 def test_a_wrong_kernel_is_not_timed(monkeypatch, study, algorithm, message):

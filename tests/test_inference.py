@@ -1,17 +1,20 @@
-"""Compiled and folded networks against their models, whose norms hold the statistics of real activations."""
+"""Lowered and folded networks against their models, whose norms hold the statistics of real activations."""
 
 import copy
 import functools
+import gc
+import pickle
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from sbkit import inference, kernels
+from sbkit import kernels
 from sbkit.conv import load_weights, save_weights
 from sbkit.encodings import ENCODINGS_OF
-from sbkit.inference import LOGIT_BOUND, compile, fold
+from sbkit.inference import LOGIT_BOUND, fold, lower, lowering
 from sbkit.models import NONLINEARITIES, build_model, quant_layers, quantized_weights
 from sbkit.quantizers import QuantizerConfig
 
@@ -38,7 +41,7 @@ def images(name: str, batch: int = 3, seed: int = 2) -> torch.Tensor:
 
 @functools.cache
 def settled(
-    name: str, config: QuantizerConfig, nonlinearity: str = "relu", least: float = -0.5, **block: float
+    name: str, config: QuantizerConfig, nonlinearity: str = "relu", least: float = -0.5, **block: str
 ) -> nn.Module:
     """A network as training leaves it: statistics of activations, TTQ's scales apart, norms' factors from `least`."""
     size, width = SIZES[name]
@@ -63,7 +66,7 @@ def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def modules_left(network, kind) -> list[str]:
-    return [step.name for step in network.steps if isinstance(step.call, kind)]
+    return [name for name, module in network.body.named_modules() if type(module) is kind]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_logits_are_those_of_the_model(name, config):
     model, x = settled(name, config), images(name)
     assert_agree(fold(model)(x), model(x))
     for batch in (1, 3):
-        network = compile(model, image=image(name), batch=batch, tune=False)
+        network = lower(model, images(name, batch), tune=False)
         assert list(network.layers) == list(quant_layers(model))
         logits = network(x[:batch])
         assert_agree(logits, model(x[:batch]))
@@ -85,19 +88,31 @@ def test_logits_are_those_of_the_model(name, config):
 @pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 def test_every_nonlinearity(name, nonlinearity):
     model, x = settled(name, SCHEMES["signed_binary"], nonlinearity, least=0.2), images(name)
-    network = compile(model, image=image(name), batch=3, tune=False)
+    network = lower(model, images(name, 3), tune=False)
     assert_agree(network(x), model(x))
     kind = type(NONLINEARITIES[nonlinearity](1))
     # The kernels do ReLU, of which only the stem's stays in torch.
     assert len(modules_left(network, kind)) == 1 + (0 if kind is nn.ReLU else len(network.layers))
 
 
+def test_the_released_block():
+    name = "resnet8"
+    model, x = settled(name, SCHEMES["signed_binary"], block="released"), images(name)
+    assert_agree(fold(model)(x), model(x))
+    network = lower(model, x, tune=False)
+    assert_agree(network(x), model(x))
+    residuals = [node for node in network.body.graph.nodes if node.target in network.layers and len(node.args) == 2]
+    assert len(residuals) == len(network.layers) == 6
+
+
 def test_a_block_is_two_kernels_and_a_shortcut():
-    network = compile(settled("resnet8", SCHEMES["binary"]), image=image("resnet8"), tune=False)
-    blocks = [f"layer{stage}.0.{part}" for stage in (1, 2, 3) for part in ("shortcut", "conv1", "conv2")]
-    assert [step.name for step in network.steps] == ["stem.0", "stem.2", *blocks, "pool", "classifier"]
-    sources = {step.name: step.sources for step in network.steps}
-    assert sources["layer2.0.conv1"] == ("x",) and sources["layer2.0.conv2"] == ("x", "shortcut")
+    network = lower(settled("resnet8", SCHEMES["binary"]), images("resnet8", 1), tune=False)
+    names = {1: ("conv1", "conv2"), 2: ("conv1", "shortcut.0", "conv2"), 3: ("conv1", "shortcut.0", "conv2")}
+    blocks = [f"layer{stage}.0.{part}" for stage, parts in names.items() for part in parts]
+    calls = [node.target for node in network.body.graph.nodes]
+    assert calls == ["x", "stem.0", "stem.2", *blocks, "mean", "classifier", "output"]
+    sources = {node.target: list(map(str, node.args)) for node in network.body.graph.nodes}
+    assert sources["layer2.0.conv2"] == ["layer2_0_conv1", "layer2_0_shortcut_0"]
 
 
 @pytest.mark.parametrize("least, left", [(-0.5, ["5", "12", "19"]), (0.2, [])], ids=["negative factors", "positive"])
@@ -105,7 +120,7 @@ def test_a_norm_behind_a_pool_folds_unless_a_factor_is_negative(least, left):
     model, x = settled("vgg_small", SCHEMES["binary"], least=least), images("vgg_small")
     folded = fold(model)
     assert [name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)] == left
-    network = compile(model, image=image("vgg_small"), batch=3, tune=False)
+    network = lower(model, images("vgg_small", 3), tune=False)
     assert modules_left(network, nn.BatchNorm2d) == left
     assert len(modules_left(network, nn.ReLU)) == 1 + len(left)
     assert_agree(network(x), model(x))
@@ -115,12 +130,12 @@ def test_a_norm_behind_a_pool_folds_unless_a_factor_is_negative(least, left):
 @pytest.mark.parametrize("encoding", ["auto", "two_group", "rewritten"])
 def test_every_algorithm(algorithm, encoding):
     model, x = settled("resnet8", SCHEMES["binary"]), images("resnet8")
-    options = {"algorithm": algorithm, "encoding": encoding, "batch": 3, "isa": kernels.isas()[0], "tune": False}
+    options = {"algorithm": algorithm, "encoding": encoding, "isa": kernels.isas()[0], "tune": False}
     if (algorithm, encoding) == ("dense", "rewritten"):
         with pytest.raises(ValueError, match=r"^layer layer1.0.conv1: encoding of dense = 'rewritten'"):
-            compile(model, image=image("resnet8"), **options)
+            lower(model, x, **options)
         return
-    network = compile(model, image=image("resnet8"), **options)
+    network = lower(model, x, **options)
     chosen = encoding if encoding != "auto" else "signed" if algorithm == "table" else "two_group"
     assert {(p.algorithm, p.encoding) for p in network.layers.values()} == {(algorithm, chosen)}
     assert_agree(network(x), model(x))
@@ -169,7 +184,7 @@ def test_a_changed_network_is_lowered_right(change):
     model, x = changed(change), images("resnet8")
     expected = copy.deepcopy(model).float()(x)
     assert_agree(fold(model)(x), expected)
-    assert_agree(compile(model, image=image("resnet8"), batch=3, tune=False)(x), expected)
+    assert_agree(lower(model, images("resnet8", 3), tune=False)(x), expected)
 
 
 def test_a_module_without_parameters_may_stand_at_several_places():
@@ -177,7 +192,7 @@ def test_a_module_without_parameters_may_stand_at_several_places():
     plain = settled("vgg_small", SCHEMES["binary"])
     model = nn.Sequential(*(relu if isinstance(module, nn.ReLU) else module for module in plain))
     assert_agree(fold(model)(x), plain(x))
-    assert_agree(compile(model, image=image("vgg_small"), batch=3, tune=False)(x), plain(x))
+    assert_agree(lower(model, images("vgg_small", 3), tune=False)(x), plain(x))
 
 
 @pytest.mark.parametrize(
@@ -193,23 +208,85 @@ def test_a_module_without_parameters_may_stand_at_several_places():
 def test_what_a_copy_would_drop_is_refused(change, message):
     model = copy.deepcopy(settled("resnet8", SCHEMES["binary"]))
     change(model)
-    for make in (fold, functools.partial(compile, image=image("resnet8"))):
+    for make in (fold, functools.partial(lower, example=images("resnet8", 1))):
         with pytest.raises(TypeError, match=message):
             make(model)
 
 
-def test_a_compiled_network_is_held_to_its_model(monkeypatch):
+def test_a_lowered_network_is_held_to_its_model(monkeypatch):
     model = copy.deepcopy(settled("resnet8", SCHEMES["binary"]))
-    monkeypatch.setattr(inference, "average_pool", lambda x: x.mean((2, 3)) * 1.001)
-    with pytest.raises(RuntimeError, match="the compiled network does not compute what the model does"):
-        compile(model, image=image("resnet8"), batch=2, tune=False)
-    monkeypatch.undo()
+    model.stem.append(nn.MaxPool2d(1))
+    with monkeypatch.context() as context:
+        context.setattr(lowering.ChannelsLastPool, "forward", lambda self, x: 1.001 * x)
+        with pytest.raises(RuntimeError, match="the lowered network does not compute what the model does"):
+            lower(model, images("resnet8", 2), tune=False)
     model.layer1[0].act1[0].weight.fill_(3e38)
     with pytest.raises(ValueError, match="logits that are not finite on random images"):
-        compile(model, image=image("resnet8"), tune=False)
+        lower(model, images("resnet8", 1), tune=False)
     model.layer1[0].act1[0].weight.fill_(torch.nan)
     with pytest.raises(ValueError, match=r"layer layer1.0.conv1: scale holds nan; allowed: finite float32 numbers"):
-        compile(model, image=image("resnet8"), tune=False)
+        lower(model, images("resnet8", 1), tune=False)
+
+
+class Calls(nn.Module):
+    """A network of one quantized convolution in which `call(self, x)` says what is computed."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call, self.norm = call, settled("resnet8", SCHEMES["binary"]).layer1[0].norm2
+        self.conv = settled("resnet8", SCHEMES["binary"]).layer1[0].conv1
+        self.relu, self.add, self.pool = nn.GELU(), nn.PReLU(), nn.MaxPool2d(2)
+
+    def forward(self, x):
+        return self.call(self, x)
+
+
+# What a pass must leave alone, or may take, by how often the kernel takes a residual and whether it takes the ReLU.
+AWKWARD = {
+    "a residual": (lambda m, x: m.conv(x) + x, 1, False),
+    "a residual and a ReLU": (lambda m, x: F.relu(x.add(m.conv(x))), 1, True),
+    "itself": (lambda m, x: (y := m.conv(x)) + y, 0, False),
+    "used twice": (lambda m, x: (y := m.conv(x)).relu() + y, 0, False),
+    "used twice, in place": (lambda m, x: (y := m.conv(x)).relu_() + y, 0, False),
+    "a residual that broadcasts": (lambda m, x: m.conv(x) + x.mean((2, 3), keepdim=True), 0, False),
+    "a number": (lambda m, x: torch.add(m.conv(x), 2.0), 0, False),
+    "a factor": (lambda m, x: torch.add(m.conv(x), x, alpha=2), 0, False),
+    "a residual written to": (lambda m, x: (z := x.tanh(), z.__iadd__(m.conv(x)) + z)[1], 0, False),
+    "an input written to": (lambda m, x: (z := x.tanh(), y := m.conv(z), y + z.mul_(2) * z)[2], 0, False),
+    "a norm used by others": (lambda m, x: m.norm(y := m.conv(x)) + y, 0, False),
+    "pools with indices": (lambda m, x: F.max_pool2d(m.conv(x), 2).relu(), 0, False),
+    "an upper bound": (lambda m, x: F.relu6(m.conv(x) + x), 1, False),
+    "misleading names": (lambda m, x: m.relu(m.add(m.conv(x))), 0, False),
+    "a pool twice, by keyword": (lambda m, x: m.pool(input=m.pool(m.conv(x))).relu(), 0, True),
+    "dropout": (lambda m, x: F.relu(F.dropout(m.conv(x), 0.5, m.training)), 0, False),
+    "a size": (lambda m, x: m.conv(x).view(x.shape[0], -1), 0, False),
+    "a constant": (lambda m, x: m.conv(x) * torch.arange(12.0), 0, False),
+}
+
+
+@pytest.mark.parametrize("call, residuals, relu", AWKWARD.values(), ids=AWKWARD)
+def test_awkward_calls_are_lowered_right(call, residuals, relu):
+    x = torch.randn(2, 4, 12, 12, generator=torch.Generator().manual_seed(5))
+    model = Calls(call).eval()
+    network = lower(model, x, tune=False)
+    assert_agree(network(x.clone()), model(x.clone()))
+    (layer,) = (node for node in network.body.graph.nodes if node.target == "conv")
+    assert (len(layer.args) - 1, network.layers["conv"].relu) == (residuals, relu)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda m, x: m.conv(x) if x.sum() > 0 else x, TypeError, "module model cannot be traced"),
+        (lambda m, x: m.conv(m.conv(x)), TypeError, "layer conv is called 2 times; allowed: .* called once"),
+        (lambda m, x: m.conv(x=x), TypeError, "layer conv is called by keyword; allowed: .* called once"),
+        (lambda m, x: (m.conv(x), x), TypeError, "model returns a tuple; allowed: one tensor"),
+        (lambda m, x: m.conv(x) + torch.randn(12), RuntimeError, "does not compute what the model does"),
+    ],
+)
+def test_what_cannot_be_lowered_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        lower(Calls(call).eval(), torch.zeros(1, 4, 12, 12), tune=False)
 
 
 def test_given_weights_replace_those_of_the_model(tmp_path):
@@ -222,7 +299,7 @@ def test_given_weights_replace_those_of_the_model(tmp_path):
     for config in (FULL, SCHEMES["signed_binary"]):
         model = copy.deepcopy(settled("resnet8", config))
         model.load_state_dict({n: v for n, v in expected.state_dict().items() if "conv" not in n}, strict=False)
-        network = compile(model, weights, image=image("resnet8"), batch=3, tune=False)
+        network = lower(model, x, weights, tune=False)
         assert {p.encoding for p in network.layers.values()} == {"two_group"}  # two scales allow no other
         assert_agree(network(x), expected(x))
         assert_agree(fold(model, weights)(x), expected(x))
@@ -247,22 +324,13 @@ def test_fold_is_a_plain_copy(name, config):
     assert folded(images(name)).is_contiguous()
 
 
-def test_oblong_images_of_any_layout_from_torch_or_numpy():
+def test_oblong_images_of_any_layout():
     model = settled("resnet8", SCHEMES["signed_binary"])
-    network = compile(model, image=(3, 10, 17), batch=2, tune=False)
     x = torch.randn(2, 3, 10, 17, generator=torch.Generator().manual_seed(7))
+    network = lower(model, x, tune=False)
     kept, logits = x.clone(), network(x)
     assert_agree(logits, model(x))
-    read_only = x.numpy().copy()
-    read_only.flags.writeable = False
-    alike = [
-        x.numpy(),
-        read_only,
-        np.asfortranarray(x.numpy()),
-        x.contiguous(memory_format=torch.channels_last),
-        x.clone().requires_grad_(),
-    ]
-    for same in alike:
+    for same in (x.contiguous(memory_format=torch.channels_last), x.clone().requires_grad_()):
         assert_agree(network(same), logits)
     assert torch.equal(x, kept)
 
@@ -270,34 +338,59 @@ def test_oblong_images_of_any_layout_from_torch_or_numpy():
 def test_a_channels_last_model_reaches_the_kernels_uncopied(monkeypatch):
     """Training keeps models in channels_last, which each kernel would have to undo."""
     model = copy.deepcopy(settled("resnet18", SCHEMES["signed_binary"])).to(memory_format=torch.channels_last)
-    network = compile(model, image=image("resnet18"), batch=3)  # tuned
+    network = lower(model, images("resnet18", 3))  # tuned
     monkeypatch.setattr(np, "ascontiguousarray", lambda a: a)
     assert_agree(network(images("resnet18")), model(images("resnet18")))  # kernels refuse another layout
 
 
-def test_repr_lists_totals_and_steps():
-    network = compile(settled("resnet8", SCHEMES["binary"]), image=image("resnet8"), tune=False)
+def test_repr_lists_totals_and_layers():
+    network = lower(settled("resnet8", SCHEMES["binary"]), images("resnet8", 1), tune=False)
     layers = network.layers.values()
     assert network.operations.adds == sum(p.operations.adds for p in layers) > 0
     assert network.weight_bytes == sum(p.weight_bytes for p in layers) > 0
-    first, *lines = repr(network).splitlines()
-    assert f"6 quantized layers with {network.operations.adds:,} adds" in first
-    assert [line.split()[0] for line in lines] == [step.name for step in network.steps]
-    assert "x, shortcut → x" in lines[4] and f"table {kernels.isas()[-1]} signed group" in lines[4]
+    assert f"6 layers on kernels with {network.operations.adds:,} adds" in repr(network)
+    assert repr(network).count(f"(conv1): KernelConv2d(table {kernels.isas()[-1]} signed group") == 3
+
+
+def test_a_network_is_an_ordinary_module():
+    network, x = (
+        lower(settled("resnet18", SCHEMES["channel_signs"]), images("resnet18"), tune=False),
+        images("resnet18"),
+    )
+    logits = network(x)
+    for same in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert same.layers.keys() == network.layers.keys()
+        assert not {id(p) for p in same.layers.values()} & {id(p) for p in network.layers.values()}
+        assert torch.equal(same(x), logits)
+    assert torch.equal(torch.compile(network, backend="aot_eager", fullgraph=True)(x), logits)
+    exported = torch.export.export(network, (x,))
+    assert torch.equal(exported.module()(x), logits)
+    kernel = torch.ops.sbkit.conv2d.default
+    assert sum(node.target is kernel for node in exported.graph.nodes) == len(network.layers)
+    part = network.body.get_submodule("layer2.0.conv2")
+    y = torch.randn(3, 16, 4, 4)
+    torch.library.opcheck(kernel, (y, y, part.plan), test_utils=("test_schema", "test_faketensor"))
+    with pytest.raises(ValueError, match=r"train\(True\) of a lowered network"):
+        network.train()
+    program = exported.module()
+    del network, part
+    gc.collect()
+    with pytest.raises(RuntimeError, match=r"sbkit::conv2d has no plan .*; allowed: to export it again"):
+        program(x)
 
 
 @pytest.mark.parametrize(
     "x, error, message",
     [
-        ([[0.0]], TypeError, "x is a list; allowed: a float32 torch tensor or numpy array"),
-        (torch.zeros(1, 3, 12, 12, dtype=torch.float64), TypeError, "x has dtype torch.float64; allowed: float32"),
-        (np.zeros((1, 3, 12, 12), np.int32), TypeError, "x has dtype int32; allowed: float32"),
+        ([[0.0]], TypeError, "x is a list; allowed: a float32 torch tensor"),
+        (np.zeros((1, 3, 12, 12), np.float32), TypeError, "x is a ndarray; allowed: a float32 torch tensor"),
+        (torch.zeros(1, 3, 12, 12, dtype=torch.float64), TypeError, "x has dtype torch.float64; allowed: a float32"),
         (torch.zeros(3, 12, 12), ValueError, r"x has shape (3, 12, 12); allowed: (1, 3, 12, 12)"),
-        (np.zeros((2, 3, 12, 12), np.float32), ValueError, r"x has shape (2, 3, 12, 12); allowed: (1, 3, 12, 12)"),
+        (torch.zeros(2, 3, 12, 12), ValueError, r"x has shape (2, 3, 12, 12); allowed: (1, 3, 12, 12)"),
     ],
 )
 def test_bad_images_are_named(x, error, message):
-    network = compile(settled("resnet8", SCHEMES["binary"]), image=image("resnet8"), tune=False)
+    network = lower(settled("resnet8", SCHEMES["binary"]), images("resnet8", 1), tune=False)
     with pytest.raises(error) as caught:
         network(x)
     assert message in str(caught.value)
@@ -306,10 +399,8 @@ def test_bad_images_are_named(x, error, message):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"image": (1, 12, 12)}, "image = (1, 12, 12); allowed: what the model runs on"),
-        ({"image": (3, 12)}, "image = (3, 12); allowed: (channels, height, width)"),
-        ({"image": (3, 12, 0)}, "image width = 0; allowed: an integer >= 1"),
-        ({"batch": 0}, "batch = 0; allowed: an integer >= 1"),
+        ({"example": torch.zeros(1, 1, 12, 12)}, "example has shape (1, 1, 12, 12); allowed: what the model runs on"),
+        ({"example": torch.zeros(0, 3, 12, 12)}, "ConvShape.N = 0; allowed: an integer >= 1"),
         ({"algorithm": "fft"}, "layer layer1.0.conv1: algorithm = 'fft'; allowed: dense, "),
         ({"encoding": "rewritten"}, "layer layer1.0.conv1: encoding = 'rewritten' with codes that hold 0"),
         ({"isa": "mmx"}, "layer layer1.0.conv1: isa = 'mmx'; allowed: "),
@@ -317,23 +408,27 @@ def test_bad_images_are_named(x, error, message):
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError) as caught:
-        compile(settled("resnet8", SCHEMES["signed_binary"]), **{"image": image("resnet8"), "tune": False} | options)
+        lower(settled("resnet8", SCHEMES["signed_binary"]), **{"example": images("resnet8"), "tune": False} | options)
     assert message in str(caught.value)
 
 
 def test_bad_models_are_named():
     with pytest.raises(ValueError, match=r"full precision, without codes; allowed: weights=..., or fold\(model\)"):
-        compile(settled("resnet8", FULL), image=image("resnet8"))
-    with pytest.raises(TypeError, match=r"model is a Conv2d; allowed: a network of build_model"):
-        compile(nn.Conv2d(3, 3, 1), image=image("resnet8"))
-    for name in ("mlp", "transformer"):
-        model = build_model(name, quantizer=SCHEMES["binary"], image_size=7, width=8)
-        with pytest.raises(TypeError, match=r"with the linear quantized layers .*; allowed: .* quantizes convolutions"):
-            compile(model, image=(3, 7, 7))
-    with pytest.raises(TypeError, match=r"model nests its layers \['0.layer1.0.conv1'.*; allowed: a network"):
-        compile(nn.Sequential(settled("resnet8", SCHEMES["binary"])), image=image("resnet8"))
-    with pytest.raises(ValueError, match=r"image = \(3, 12, 12\); allowed: what the model runs on"):
-        compile(settled("vgg_small", SCHEMES["binary"]), image=(3, 12, 12))
+        lower(settled("resnet8", FULL), images("resnet8", 1))
+    with pytest.raises(ValueError, match=r"example has shape \(1, 3, 12, 12\); allowed: what the model runs on"):
+        lower(settled("vgg_small", SCHEMES["binary"]), torch.zeros(1, 3, 12, 12))
+    with pytest.raises(TypeError, match=r"example is \(3, 12, 12\); allowed: a float32 torch tensor"):
+        lower(settled("resnet8", SCHEMES["binary"]), (3, 12, 12))
+
+
+@pytest.mark.parametrize("name", ["mlp", "transformer"])
+def test_linear_layers_become_plain_ones(name):
+    model = build_model(name, quantizer=SCHEMES["channel_signs"], image_size=7, width=8).eval()
+    x = torch.randn(3, 3, 7, 7, generator=torch.Generator().manual_seed(0))
+    network = lower(model, x)
+    assert network.layers == {} and not quant_layers(network) and "0 layers on kernels" in repr(network)
+    assert_agree(network(x), model(x).detach())
+    assert_agree(fold(model)(x), model(x).detach())
 
 
 def test_bad_weights_are_named():
@@ -345,7 +440,7 @@ def test_bad_weights_are_named():
         (weights | {"other": weights["layer1.0.conv1"]}, "weights lack the layers [] and have ['other'] besides"),
         (weights | {"layer1.0.conv1": weights["layer2.0.conv1"]}, "layer1.0.conv1: codes have shape (8, 4, 3, 3)"),
     ):
-        for make in (fold, functools.partial(compile, image=image("resnet8"))):
+        for make in (fold, lambda model, given: lower(model, images("resnet8"), given)):
             with pytest.raises(ValueError) as caught:
                 make(model, given)
             assert message in str(caught.value)

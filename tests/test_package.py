@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "repetition": {"checks", "conv", "encodings", "schemes"},
     "integers": {"checks", "conv", "encodings", "way", "_kernels"},
     "kernels": {"checks", "conv", "encodings", "integers", "way", "_kernels"},
-    "inference": {"checks", "conv", "kernels", "models"},
+    "inference": {"checks", "conv", "encodings", "integers", "kernels", "models", "quantizers", "records", "way"},
     "bench": BOTTOM | {"cpu", "inference", "integers", "kernels", "models", "quantizers", "repetition"},
     "energy": {"checks", "conv", "schemes"},
     "evidence": BOTTOM | {"energy", "repetition"},

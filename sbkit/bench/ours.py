@@ -149,22 +149,22 @@ def on_network(config: BenchConfig, model: nn.Module, shapes: list[ConvShape], x
 
     Raises AssertionError if logits differ by more than float32 rounds.
     """
-    options = {"image": tuple(x.shape[1:]), "batch": len(x), "isa": config.isa, "threads": config.threads}
+    options = {"isa": config.isa, "threads": config.threads}
     for way in STUDIES[config.study].ways:
         weights = {shape.name: _scaled_codes(config, shape, way) for shape in shapes}
-        compiled = inference.compile(model, weights, algorithm=way.algorithm, encoding=way.encoding, **options)
+        lowered = inference.lower(model, x, weights, algorithm=way.algorithm, encoding=way.encoding, **options)
         expected = inference.fold(model, weights)(x).numpy()
-        check(f"{way.label()} on the network", compiled(x), expected, inference.LOGIT_BOUND)
+        check(f"{way.label()} on the network", lowered(x), expected, inference.LOGIT_BOUND)
         effectual = sum(np.count_nonzero(weight.codes) for weight in weights.values())
         columns = {
-            "isa": next(iter(compiled.layers.values())).isa,
+            "isa": next(iter(lowered.layers.values())).isa,
             "density": effectual / sum(shape.weights for shape in shapes),
-            "plan_seconds": compiled.plan_seconds,
-            "weight_bytes": compiled.weight_bytes,
-            **compiled.operations._asdict(),
-            "best_reduction": 2 * sum(shape.macs for shape in shapes) / sum(compiled.operations),
+            "plan_seconds": lowered.plan_seconds,
+            "weight_bytes": lowered.weight_bytes,
+            **lowered.operations._asdict(),
+            "best_reduction": 2 * sum(shape.macs for shape in shapes) / sum(lowered.operations),
         }
-        yield Contender(way, functools.partial(compiled, x), config.threads, columns)
+        yield Contender(way, functools.partial(lowered, x), config.threads, columns)
 
 
 def _scaled_codes(config: BenchConfig, shape: ConvShape, way: Way) -> QuantizedWeight:

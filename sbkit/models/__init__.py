@@ -14,6 +14,7 @@ from torch import nn
 
 from sbkit.checks import choice, whole
 from sbkit.models import networks
+from sbkit.models.convert import Converted, convert
 from sbkit.models.layers import (
     NONLINEARITIES,
     Layers,
@@ -31,8 +32,8 @@ from sbkit.quantizers import QuantizerConfig
 from sbkit.way import FLOAT_BITS, check_bits
 
 __all__ = [
-    "BLOCKS", "MODELS", "NONLINEARITIES", "BasicBlock", "QuantConv2d", "QuantLinear", "ResNet", "build_model",
-    "conv_shapes", "parameter_counts", "quant_layers", "quantized_weights", "set_progress",
+    "BLOCKS", "MODELS", "NONLINEARITIES", "BasicBlock", "Converted", "QuantConv2d", "QuantLinear", "ResNet",
+    "build_model", "conv_shapes", "convert", "parameter_counts", "quant_layers", "quantized_weights", "set_progress",
 ]  # fmt: skip
 
 
@@ -135,6 +136,10 @@ def build_model(
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
         model = architecture.build(layers, in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
+    model.options = {  # with them and its state, a file can hold the network
+        "name": name, "in_channels": in_channels, "classes": classes, "image_size": image_size, "width": width,
+        "nonlinearity": nonlinearity, "block": block, "activation_bits": activation_bits,
+    }  # fmt: skip
     return model
 
 

@@ -23,16 +23,23 @@ NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
 
 
 class QuantLayer(nn.Module):
-    """Latent weights of one `shape`, their quantizer, and that of what enters the layer: `activations`, if any.
+    """Latent weights of one `shape`, their quantizer, that of what enters the layer, `activations`, and perhaps a bias
+    (K,) in full precision.
 
     A layer quantizes at each call and keeps no result.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], config: QuantizerConfig, signs: torch.Generator, activations: LearnedStep | None
+        self,
+        shape: tuple[int, ...],
+        config: QuantizerConfig,
+        signs: torch.Generator,
+        activations: LearnedStep | None,
+        bias: bool,
     ):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(shape[0])) if bias else None)
         self.quantizer = make_quantizer(config, shape, signs)
         self.activations = activations or nn.Identity()
 
@@ -44,7 +51,7 @@ class QuantLayer(nn.Module):
 
 
 class QuantConv2d(QuantLayer):
-    """Convolution of (N, C, H, W) with quantized weights (K, C, R, R), without bias."""
+    """Convolution of (N, C, H, W) with quantized weights (K, C, R, R)."""
 
     def __init__(
         self,
@@ -57,16 +64,17 @@ class QuantConv2d(QuantLayer):
         config: QuantizerConfig,
         signs: torch.Generator,
         activations: LearnedStep | None = None,
+        bias: bool = False,
     ):
-        super().__init__((K, C, R, R), config, signs, activations)
+        super().__init__((K, C, R, R), config, signs, activations, bias)
         self.stride, self.padding = stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(self.activations(x), self.quantized(), stride=self.stride, padding=self.padding)
+        return F.conv2d(self.activations(x), self.quantized(), self.bias, stride=self.stride, padding=self.padding)
 
 
 class QuantLinear(QuantLayer):
-    """Linear layer of (..., C) with quantized weights (K, C), without bias; a filter is a row of the weights.
+    """Linear layer of (..., C) with quantized weights (K, C); a filter is a row of the weights.
 
     Codes alone make its outputs about sqrt(C) times too large: where no batch norm follows to correct that, a scheme
     needs scale = "mean".
@@ -80,11 +88,12 @@ class QuantLinear(QuantLayer):
         config: QuantizerConfig,
         signs: torch.Generator,
         activations: LearnedStep | None = None,
+        bias: bool = False,
     ):
-        super().__init__((K, C), config, signs, activations)
+        super().__init__((K, C), config, signs, activations, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.activations(x), self.quantized())
+        return F.linear(self.activations(x), self.quantized(), self.bias)
 
 
 class Layers:

@@ -1,0 +1,149 @@
+"""Integers between the layers of a network: which activations are integers, and what stands at their borders.
+
+A learned step writes step * q with integers q. In a lowered network such activations are uint8 tensors: q itself, and
+q + 128 where q is signed, which the next layer takes out again. The node of such a tensor holds its `Grid`.
+
+    convolution -> norm -> (+ residual) -> ReLU -> (max pools) -> step     one kernel, from uint8 to uint8; a max pool
+                                                                           is monotone, so it may as well come last
+    step of what is uint8 already                                          a table of 256 entries, exact
+    step of floats, step that floats follow                                the formula of the step, in torch
+
+A convolution whose result has no such step gives exact sums, which torch scales.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from sbkit.inference.graph import Step, calls_of, module_of
+from sbkit.inference.layers import KernelConv2d
+
+
+class Grid(NamedTuple):
+    """What uint8 activations q stand for: step * (q - zero), with q from 0 to 2^bits - 1."""
+
+    step: float
+    zero: int
+    bits: int
+
+    @classmethod
+    def of(cls, step: Step) -> Grid:
+        return cls(step.step, -step.low, (step.high - step.low).bit_length())
+
+
+def grid(node: object) -> Grid | None:
+    """The grid of a node whose result is, or can be, uint8 activations; None of any other object."""
+    return node.meta.get("grid") if isinstance(node, fx.Node) else None
+
+
+def note_grids(traced: fx.GraphModule) -> None:
+    for node in calls_of(traced, Step):
+        node.meta["grid"] = Grid.of(module_of(traced, node))
+
+
+class FromFloats(nn.Module):
+    """float32 activations as uint8 ones: clamp(round(x / step), low, high) + zero."""
+
+    def __init__(self, grid: Grid):
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = -self.grid.zero, 2**self.grid.bits - 1 - self.grid.zero
+        return (x / self.grid.step).round_().clamp_(low, high).add_(self.grid.zero).to(torch.uint8)
+
+
+class ToFloats(nn.Module):
+    """uint8 activations as float32 ones: step * (q - zero)."""
+
+    def __init__(self, grid: Grid):
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, q: Tensor) -> Tensor:
+        x = q.to(torch.float32)
+        return (x - self.grid.zero if self.grid.zero else x) * self.grid.step
+
+
+class Regrid(nn.Module):
+    """uint8 activations of one grid as those of another, by a table that holds what their steps in torch compute."""
+
+    def __init__(self, source: Grid, target: Grid):
+        super().__init__()
+        every = torch.arange(256, dtype=torch.uint8)
+        self.register_buffer("table", FromFloats(target)(ToFloats(source)(every)))
+
+    def forward(self, q: Tensor) -> Tensor:
+        return torch.ops.sbkit.look_up.default(q, self.table)
+
+
+class Scaled(nn.Module):
+    """Exact sums, int32 (N, K, P, Q), as float32: scale[k] * sum + bias[k]."""
+
+    def __init__(self, scale: Tensor, bias: Tensor):
+        super().__init__()
+        self.register_buffer("scale", scale[:, None, None])
+        self.register_buffer("bias", bias[:, None, None])
+
+    def forward(self, sums: Tensor) -> Tensor:
+        return sums * self.scale + self.bias
+
+
+class IntegerPool(nn.Module):
+    """Max pooling of unsigned integers, rows, then columns: torch has it for floats alone. Padding 0 is no larger."""
+
+    def __init__(self, pool: nn.MaxPool2d):
+        super().__init__()
+        self.window, self.stride, self.padding = (_pair(v) for v in (pool.kernel_size, pool.stride, pool.padding))
+
+    @staticmethod
+    def takes(pool: nn.MaxPool2d) -> bool:
+        return not pool.ceil_mode and _pair(pool.dilation) == (1, 1)
+
+    def forward(self, q: Tensor) -> Tensor:
+        (rows, columns), stride = self.padding, self.stride
+        q = F.pad(q, (columns, columns, rows, rows)) if rows or columns else q
+        last = q.shape[2] - self.window[0] + 1
+        q = functools.reduce(torch.maximum, [q[:, :, i : last + i : stride[0]] for i in range(self.window[0])])
+        last = q.shape[3] - self.window[1] + 1
+        q = functools.reduce(torch.maximum, [q[..., i : last + i : stride[1]] for i in range(self.window[1])])
+        return q.contiguous()
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def settle(traced: fx.GraphModule) -> None:
+    """Once the kernels are in place: let every node that has a grid be uint8 for who takes that and floats for others.
+
+    A step between floats stays as it is.
+    """
+    for node in [node for node in traced.graph.nodes if grid(node)]:
+        takers = [user for user in node.users if _takes_integers(traced, user)]
+        source, module = node.args[0], module_of(traced, node)
+        if isinstance(module, Step):
+            if not takers and not grid(source):
+                continue
+            entry = Regrid(grid(source), grid(node)) if grid(source) else FromFloats(grid(node))
+            traced.set_submodule(node.target, entry)
+        others = [user for user in node.users if user not in takers]
+        if others:
+            name = f"{node.name}_as_floats"
+            traced.add_submodule(name, ToFloats(grid(node)))
+            with traced.graph.inserting_after(node):
+                floats = traced.graph.call_module(name, (node,))
+            for user in others:
+                user.replace_input_with(node, floats)
+
+
+def _takes_integers(traced: fx.GraphModule, user: fx.Node) -> bool:
+    module = module_of(traced, user)
+    return (isinstance(module, Step) and grid(user) is not None) or (
+        isinstance(module, KernelConv2d) and module.takes_integers
+    )

@@ -1,0 +1,130 @@
+"""A quantized convolution on the kernels as a module, and the torch operator that it calls."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbkit import kernels
+from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.way import FLOAT_BITS
+
+_plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
+
+# An operator of torch, and not a call from Python, so that torch.compile and torch.export keep it as one call.
+# A call of it costs 15 to 20 µs more than one of the kernel; by `torch.library.custom_op` it would be up to 40.
+_LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
+_LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+
+
+@torch.library.impl(_LIBRARY, "conv2d", "CPU")
+def _conv2d(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
+    """The kernel on x and perhaps a residual; nothing is copied that is contiguous."""
+    added = None if residual is None else np.ascontiguousarray(residual.detach().numpy())
+    return torch.from_numpy(kernels.conv2d(_plan(plan), np.ascontiguousarray(x.detach().numpy()), added))
+
+
+@torch.library.register_fake("sbkit::conv2d", lib=_LIBRARY)
+def _shape_of(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
+    layer = _plan(plan)
+    s = layer.shape
+    return x.new_empty((s.N, s.K, s.P, s.Q), dtype=_result(layer))
+
+
+def _result(layer: kernels.Prepared) -> torch.dtype:
+    if layer.activation_bits == FLOAT_BITS:
+        return torch.float32
+    return torch.int32 if layer.rounding is None else torch.uint8
+
+
+_LIBRARY.define("look_up(Tensor q, Tensor table) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+
+
+@torch.library.impl(_LIBRARY, "look_up", "CPU")
+def _look_up(q: Tensor, table: Tensor) -> Tensor:
+    """table[q], both uint8, by the C loop of `bytearray`, which is twice as fast as indexing."""
+    found = bytearray(np.ascontiguousarray(q.numpy()).data.cast("B")).translate(table.numpy().tobytes())
+    return torch.frombuffer(found, dtype=torch.uint8).view(q.shape)
+
+
+@torch.library.register_fake("sbkit::look_up", lib=_LIBRARY)
+def _looked_up(q: Tensor, table: Tensor) -> Tensor:
+    return torch.empty_like(q)
+
+
+def _plan(name: str) -> kernels.Prepared:
+    if (found := _plans.get(name)) is None:
+        raise RuntimeError(
+            f"operator sbkit::conv2d has no plan {name}: a graph that calls it lasts as long as the network it was "
+            "exported from, in one process; allowed: to export it again from that network"
+        )
+    return found
+
+
+class KernelConv2d(nn.Module):
+    """A convolution of (N, C, H, W), of one size, by `kernels.prepare(algorithm, weight, shape, **options)`.
+
+    Activations are those of `kernels.conv2d`: float32, or uint8 with the option `activation_bits`. With a residual
+    (N, K, P, Q), the kernel adds it before its ReLU. A copy, and what is unpickled, has a plan of its own, made for the
+    machine it meets.
+
+    With the algorithm "auto", floats have `table`; integers have `table` or `lookup`, whichever takes less time with
+    the option `tune`, or the cost models say takes less.
+    """
+
+    def __init__(self, algorithm: str, weight: QuantizedWeight, shape: ConvShape, **options: Any):
+        super().__init__()
+        self.layer, self.options = (algorithm, weight, shape), options
+        self._prepare()
+
+    def _prepare(self) -> None:
+        algorithm, *layer = self.layer
+        if algorithm != "auto":
+            self.prepared = kernels.prepare(algorithm, *layer, **self._options())
+        elif self.takes_integers:
+            found = [kernels.prepare(each, *layer, **self._options()) for each in ("table", "lookup")]
+            cost = _seconds if self.options["tune"] else lambda prepared: prepared._native.cost
+            self.prepared = min(found, key=cost)
+        else:
+            self.prepared = kernels.prepare("table", *layer, **self._options())
+        self.plan = uuid.uuid4().hex
+        _plans[self.plan] = self.prepared
+
+    def _options(self) -> dict[str, Any]:
+        """Those of `kernels.prepare`, which tunes no integers."""
+        return self.options | {"tune": self.options["tune"] and not self.takes_integers}
+
+    @property
+    def takes_integers(self) -> bool:
+        return self.options.get("activation_bits", FLOAT_BITS) < FLOAT_BITS
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return torch.ops.sbkit.conv2d.default(x, residual, self.plan)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key not in ("prepared", "plan")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
+
+    def extra_repr(self) -> str:
+        p, s = self.prepared, self.prepared.shape
+        return f"{p.algorithm} {p.isa} {p.encoding} group {p.group}, {s.C}→{s.K} @{s.H}x{s.W}{', relu' * p.relu}"
+
+
+def _seconds(layer: kernels.Prepared) -> float:
+    """The shortest of a few runs."""
+    s = layer.shape
+    x, seconds = np.zeros((s.N, s.C, s.H, s.W), np.uint8), []
+    for _ in range(5):
+        started = time.perf_counter()
+        kernels.conv2d(layer, x)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

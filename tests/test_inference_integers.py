@@ -1,0 +1,239 @@
+"""Networks whose activations are integers: each layer by ==, the whole against the model, the test images of a trained
+network."""
+
+import copy
+import functools
+import io
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from sbkit.data import load
+from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
+from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
+from sbkit.models import build_model, convert
+from sbkit.quantizers import QuantizerConfig
+from sbkit.quantizers.activations import LearnedStep, calibrate
+
+FINE = QuantizerConfig(region_channels=4, region_taps=1, assignment="random", scale="mean")
+SIZES = {"resnet8": (12, 8), "vgg_small": (16, 8), "resnet18": (32, 8)}  # of the image, width
+
+
+@functools.cache
+def settled(name: str, bits: int, config: QuantizerConfig = FINE, least: float = 0.5) -> tuple[nn.Module, torch.Tensor]:
+    """A network as training leaves it, and eight images."""
+    size, width = SIZES[name]
+    model = build_model(name, quantizer=config, image_size=size, width=width, activation_bits=bits)
+    generator = torch.Generator().manual_seed(bits)
+    images = torch.randn(40, 3, size, size, generator=generator)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(least, 1.5, generator=generator)
+                module.bias.normal_(0, 0.3, generator=generator)
+            elif config.quantizer == "ternary_ttq" and hasattr(module, "positive_scale"):
+                module.positive_scale.fill_(1.3)
+        calibrate(model, images)
+        for _ in range(3):
+            model.train()(images)
+    return model.eval().requires_grad_(False), images[:8]
+
+
+def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Where float32 rounds to the other side of a tie, an activation is another integer. Most images have none."""
+    bound = LOGIT_BOUND * expected.abs().max()
+    assert ((found - expected).abs().amax(1) <= bound).float().mean() > 0.5
+    assert (found - expected).norm() <= ROUNDING_BOUND * expected.norm()
+
+
+class Checked(fx.Interpreter):
+    """Runs a lowered network, and each of its integer kernels against plain sums in float64, which are exact."""
+
+    layers = 0
+
+    def call_module(self, target, args, kwargs):
+        found = super().call_module(target, args, kwargs)
+        module = self.fetch_attr(target)
+        if isinstance(module, KernelConv2d) and module.takes_integers:
+            layer = module.prepared
+            assert args[0].dtype == torch.uint8 and int(args[0].max()) < 2**layer.activation_bits
+            codes = layer.weight.codes * layer.weight.channel_sign[:, None, None]
+            sums = F.conv2d(
+                args[0].double(), torch.from_numpy(codes).double(), stride=layer.shape.stride,
+                padding=layer.shape.padding,
+            ).numpy().astype(np.int32)  # fmt: skip
+            residual = args[1].numpy() if len(args) > 1 else None
+            expected = layer.rounding.apply(sums, residual) if layer.rounding else sums
+            assert found.dtype == (torch.uint8 if layer.rounding else torch.int32)
+            assert np.array_equal(found.numpy(), expected)
+            self.layers += 1
+        return found
+
+
+def assert_exact(network, x: torch.Tensor) -> int:
+    """The number of integer layers, each of which equals its reference."""
+    checked = Checked(network.body)
+    assert torch.equal(checked.run(x), network(x))
+    return checked.layers
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 8])
+@pytest.mark.parametrize("name", SIZES)
+def test_a_network_of_integers(name, bits):
+    model, x = settled(name, bits)
+    network = lower(model, x, tune=False)
+    assert_exact(network, x)
+    assert_agree(network(x), model(x))
+    assert_agree(fold(model)(x), model(x))
+    layers = list(network.layers.values())
+    assert [layer.activation_bits for layer in layers] == [bits] * len(layers)
+    # VGG-small's last layer has no step after it.
+    assert [layer.rounding is None for layer in layers] == [False] * (len(layers) - 1) + [name == "vgg_small"]
+
+
+def test_a_block_is_two_kernels_from_integers_to_integers():
+    network = lower(*settled("resnet8", 4), tune=False)
+    targets = [node.target for node in network.body.graph.nodes]
+    assert targets[:5] == ["x", "stem.0", "stem.2", "stem.3", "layer1.0.conv1_activations"]
+    assert targets[5:7] == ["layer1.0.conv1", "layer1.0.conv2"]
+    assert targets[7:10] == ["layer1_0_conv2_1_as_floats", "layer2.0.conv1_activations", "layer2.0.conv1"]
+    kinds = {node.target: type(network.body.get_submodule(node.target)) for node in network.body.graph.nodes
+             if node.op == "call_module"}  # fmt: skip
+    assert kinds["stem.3"] is FromFloats and kinds["layer1.0.conv1_activations"] is Regrid
+    assert kinds["layer2.0.shortcut.2"] is FromFloats  # signed: 128 more
+    assert network.body.get_submodule("layer2.0.shortcut.2").grid.zero == 128
+    assert list(kinds.values()).count(ToFloats) == 3  # to two shortcuts and the mean
+    bits = [layer.rounding.bits for layer in network.layers.values()]
+    assert bits == [4, 8] * 3
+
+
+@pytest.mark.parametrize(
+    "config, least, whole",
+    [
+        (QuantizerConfig("binary", scale="mean"), 0.5, 5),
+        (QuantizerConfig(channel_signs=True, scale="mean"), 0.5, 5),
+        (QuantizerConfig("ternary_ttq"), 0.5, 0),  # two scales: kernels of floats, between steps in torch
+        (FINE, -0.5, 5),  # negative factors behind pools: sums of integers, scaled in torch
+    ],
+    ids=["binary", "channel signs", "two scales", "negative factors"],
+)
+def test_what_the_integer_kernels_cannot_take_is_computed_otherwise(config, least, whole):
+    model, x = settled("vgg_small", 5, config, least)
+    network = lower(model, x, tune=False)
+    assert assert_exact(network, x) == whole
+    assert_agree(network(x), model(x))
+    scaled = sum(isinstance(module, Scaled) for module in network.modules())
+    assert scaled == {(5, 0.5): 1, (0, 0.5): 0, (5, -0.5): 3}[whole, least]
+
+
+def test_steps_in_anybodys_network():
+    """A signed step before a convolution, one between floats, one that two layers share, a step after an addition."""
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolutions = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(5))
+            self.steps = nn.ModuleList(LearnedStep(bits, signed=bits in (5, 6)) for bits in (8, 5, 6, 4, 3))
+            self.pool = nn.MaxPool2d(3, 2, 1)
+
+        def forward(self, x):
+            a, b, c, d, e = self.convolutions
+            first, signed, other, fourth, last = self.steps
+            y = first(F.relu(a(x)))
+            z = signed(b(y) + y)  # signed, after an addition
+            u = fourth(self.pool(F.relu(c(z)) - y))  # a convolution of signed integers, a pool of floats
+            v = last(self.pool(F.relu(d(u))) + self.pool(u))
+            return other(e(v)).tanh().flatten(1)
+
+    torch.manual_seed(1)
+    model = convert(Network(), FINE, keep=["convolutions.0"]).model
+    x = torch.randn(8, 8, 9, 11)
+    calibrate(model, x)
+    model.eval().requires_grad_(False)
+    network = lower(model, x, tune=False)
+    assert assert_exact(network, x) == 3
+    assert_agree(network(x), model(x))
+    layers = network.layers
+    assert [layers[f"convolutions.{i}"].activation_bits for i in (1, 2, 3, 4)] == [8, 32, 4, 3]
+    assert layers["convolutions.1"].rounding.residual_scale > 0
+    assert layers["convolutions.3"].rounding is None and layers["convolutions.4"].rounding.bits == 6
+    for same in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(same(x), network(x))
+    exported = torch.export.export(network, (x,)).module()
+    assert torch.equal(exported(x), network(x))
+
+
+@pytest.mark.parametrize("algorithm", ["dense", "table", "lookup"])
+def test_every_algorithm_of_integers(algorithm):
+    model, x = settled("resnet8", 4)
+    network = lower(model, x, algorithm=algorithm, tune=False)
+    assert {layer.algorithm for layer in network.layers.values()} == {algorithm}
+    assert torch.equal(network(x), lower(model, x)(x))  # tuned
+    with pytest.raises(ValueError, match=r"layer layer1.0.conv1: encoding of .* = 'signed'; allowed: "):
+        lower(model, x, algorithm=algorithm, encoding="signed")
+    network = lower(model, x, algorithm="dataflow", tune=False)  # which has no integers
+    assert {layer.activation_bits for layer in network.layers.values()} == {32}
+    assert_agree(network(x), model(x))
+
+
+def test_integers_are_those_of_the_learned_step():
+    for bits, signed in ((8, False), (8, True), (3, False), (4, True)):
+        learned = LearnedStep(bits, signed=signed)
+        learned.log_step.data.fill_(-1.3)
+        grid = Grid.of(integers.Step(learned))
+        x = torch.cat([torch.linspace(-40, 80, 3001), torch.arange(-5.5, 20) * learned.step.item()])
+        q = FromFloats(grid)(x)
+        assert torch.equal(ToFloats(grid)(q), learned(x).detach()) and torch.equal(
+            integers.Step(learned)(x), learned(x)
+        )
+        assert grid.bits == bits and int(q.min()) == 0 and int(q.max()) == 2**bits - 1
+        other = LearnedStep(4)
+        other.log_step.data.fill_(-0.2)
+        again = Regrid(grid, Grid.of(integers.Step(other)))(q)
+        assert torch.equal(ToFloats(Grid.of(integers.Step(other)))(again), other(learned(x)).detach())
+
+
+@pytest.mark.parametrize(
+    "window, stride, padding", [(2, 2, 0), (3, 2, 1), (3, 1, 1), ((2, 3), (1, 2), (1, 0)), (5, 3, 2)]
+)
+def test_pools_of_integers_are_those_of_floats(window, stride, padding):
+    q = torch.randint(0, 256, (2, 3, 11, 14), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pool = nn.MaxPool2d(window, stride, padding)
+    assert torch.equal(IntegerPool(pool)(q), pool(q.float()).to(torch.uint8))
+    assert not IntegerPool.takes(nn.MaxPool2d(2, ceil_mode=True)) and not IntegerPool.takes(nn.MaxPool2d(2, dilation=2))
+
+
+def test_onnx_runtime_runs_the_folded_network():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, x = settled("resnet8", 4)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newer exporter needs one more package
+        torch.onnx.export(fold(model), (x,), buffer, dynamo=False, input_names=["x"], opset_version=17)
+    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    assert_agree(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), model(x))
+
+
+def test_a_trained_network_is_as_accurate_in_integers():
+    data = load("digits")
+    model = build_model("resnet8", quantizer=FINE, in_channels=1, image_size=8, width=8, activation_bits=4)
+    x, x_test = ((images.float() - 78) / 96 for images in (data.x_train[:512], data.x_test))
+    y, y_test = data.y_train[:512], data.y_test
+    calibrate(model, x)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(5):
+        for at in range(0, len(x), 64):
+            loss = F.cross_entropy(model(x[at : at + 64]), y[at : at + 64])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    model.eval().requires_grad_(False)
+    network = lower(model, x_test)
+    right, expected = ((m(x_test).argmax(1) == y_test) for m in (network, model))
+    assert expected.float().mean() > 0.8
+    assert right.sum() == expected.sum() and (right == expected).float().mean() >= 0.998

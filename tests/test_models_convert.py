@@ -1,0 +1,121 @@
+"""Anybody's network with quantized layers: what is quantized, what is left and why; and lowered to the kernels."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sbkit.data.torchvision import import_torchvision
+from sbkit.inference import LOGIT_BOUND, fold, lower
+from sbkit.models import QuantConv2d, QuantLinear, convert, quant_layers
+from sbkit.quantizers import QuantizerConfig
+
+FINE = QuantizerConfig(region_channels=4, region_taps=1, assignment="random", scale="mean")
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 8, 3, dilation=2),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(8, 8, 3, padding="same"),
+        nn.Conv2d(8, 8, (1, 3)),
+        nn.Conv2d(8, 8, 1, stride=(1, 2)),
+        nn.Conv1d(8, 8, 1),
+        nn.ConvTranspose2d(8, 8, 1, bias=False),
+        nn.TransformerEncoderLayer(8, 1, 8),
+        nn.Linear(8, 8, bias=False),
+        nn.Linear(8, 4),
+        nn.Linear(4, 2),
+    )
+
+
+def test_what_is_left_is_listed_with_its_reason():
+    model = network()
+    state = copy.deepcopy(model.state_dict())
+    converted, left = convert(model, FINE)
+    inside = "inside a torch TransformerEncoderLayer, which may read its weights itself"
+    assert left == {
+        "0": "kept as asked",
+        "2": "has groups 8",
+        "3": "has dilation (2, 2)",
+        "4": "has padding_mode reflect",
+        "5": "has padding same",
+        "6": "has kernel_size (1, 3)",
+        "7": "has stride (1, 2)",
+        "8": "is a Conv1d",
+        "9": "is a ConvTranspose2d",
+        **dict.fromkeys(("10.self_attn.out_proj", "10.linear1", "10.linear2"), inside),
+        "13": "kept as asked",
+    }
+    assert {name: type(layer) for name, layer in quant_layers(converted).items()} == {
+        "1": QuantConv2d,
+        "11": QuantLinear,
+        "12": QuantLinear,
+    }
+    layer = converted[1]
+    assert torch.equal(layer.weight, state["1.weight"]) and torch.equal(layer.bias, state["1.bias"])
+    assert (layer.stride, layer.padding) == (2, 1) and converted[11].bias is None
+    assert not quant_layers(model)  # which is as it was
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_quantized_layer_is_the_layer_with_quantized_weights_and_its_bias():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.Flatten(), nn.Linear(32, 5))
+    converted, left = convert(model, FINE, keep=())
+    assert left == {}
+    plain = copy.deepcopy(model).requires_grad_(False)
+    for index in (0, 2):
+        plain[index].weight.copy_(converted[index].quantized())
+    x = torch.randn(2, 4, 4, 4)
+    assert torch.equal(converted(x), plain(x))
+    converted(x).sum().backward()
+    assert all(p.grad is not None for p in converted.parameters())
+    for folded in (lower(converted, x), fold(converted)):
+        assert (folded(x) - plain(x)).abs().max() <= LOGIT_BOUND * plain(x).abs().max()
+
+
+def test_keep_and_seed():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    assert list(quant_layers(convert(model, FINE, keep=["1"]).model)) == ["0", "2"]
+    shared = nn.Sequential(model[0], model[1], model[1])
+    assert convert(shared, FINE, keep=()).left == {"1": "stands at several places"}
+    assert convert(network(), FINE, keep=()).left["0"].startswith("region_channels = 4 does not divide C = 3; allowed")
+    same, again, other = (convert(model, FINE, seed=seed).model[1].quantizer.beta for seed in (0, 0, 1))
+    assert torch.equal(same, again) and not torch.equal(same, other)
+    for keep, named in ((["0", "fc"], r"\['fc'\]"), ("0", "0")):
+        with pytest.raises(ValueError, match=rf"keep names {named}; allowed: \['0', '1', '2'\]"):
+            convert(model, FINE, keep=keep)
+
+
+TORCHVISION = {  # by name: layers on kernels, layers left, norms left, additions left
+    "resnet18": (19, 2, 0, 0),
+    "resnet50": (52, 2, 0, 0),
+    "vgg11_bn": (7, 2, 0, 0),
+    "mobilenet_v2": (34, 19, 0, 0),
+    "densenet121": (119, 2, 62, 0),
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_networks_of_torchvision_are_lowered_right(name):
+    import_torchvision()
+    import torchvision
+
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(num_classes=10)
+    if name == "vgg11_bn":  # its own has 120 million weights
+        model.classifier = nn.Sequential(nn.Linear(512 * 49, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 10))
+    model, left = convert(model, FINE)
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, 32, 32))
+    model, x = model.eval().requires_grad_(False), torch.randn(2, 3, 32, 32)
+    network, expected = lower(model, x, encoding="two_group", tune=False), model(x)
+    for logits in (network(x), fold(model)(x)):
+        assert (logits - expected).abs().max() <= LOGIT_BOUND * expected.abs().max()
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    additions = sum("add" in str(node.target) for node in network.body.graph.nodes)
+    assert (len(network.layers), len(left), norms, additions) == TORCHVISION[name]
