@@ -44,8 +44,9 @@ MAY_IMPORT = {
     "figures": BOTTOM | {"energy", "evidence"},
     "notebook": {"checks", "designs", "records", "tables"},
     "page": {"checks", "notebook", "records", "tables"},
+    "__main__": {"checks", "data", "inference", "notebook", "page", "training"},
 }
-TORCH_SIDE = {"cpu", "quantizers", "models", "data", "robustness", "training", "inference", "bench"}
+TORCH_SIDE = {"cpu", "quantizers", "models", "data", "robustness", "training", "inference", "bench", "__main__"}
 
 
 def imported_names(source):

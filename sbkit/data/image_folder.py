@@ -167,8 +167,11 @@ def _is_grey(path: Path) -> bool:
         return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
 
 
-def _pixels(path: Path, mode: str, image_size: int) -> np.ndarray:
-    """One image, uint8 (C, H, W), of mode "L" or "RGB"."""
+def pixels(path: Path, mode: str, image_size: int) -> np.ndarray:
+    """One image, uint8 (C, H, W), of mode "L" or "RGB", as `find` converts it.
+
+    Raises ValueError naming a file that cannot be read or converted.
+    """
     from PIL import Image, ImageOps
 
     with _opened(path) as image:
@@ -187,8 +190,8 @@ def _pixels(path: Path, mode: str, image_size: int) -> np.ndarray:
             enlarge = min(image.size) < image_size  # as some of ImageNet's must be
             method = Image.Resampling.BICUBIC if enlarge else Image.Resampling.BOX
             image = ImageOps.fit(image, (image_size, image_size), method)
-        pixels = np.asarray(image)
-    return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
+        values = np.asarray(image)
+    return values[None] if mode == "L" else values.transpose(2, 0, 1)
 
 
 def _blocks(parts: dict[str, Images], image_size: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -201,7 +204,7 @@ def _blocks(parts: dict[str, Images], image_size: int) -> Iterator[tuple[str, np
         for part, images in parts.items():
             for start in range(0, len(images), DECODE_BLOCK):
                 paths = [path for path, _ in images[start : start + DECODE_BLOCK]]
-                block = list(pool.map(partial(_pixels, mode=mode, image_size=image_size), paths))
+                block = list(pool.map(partial(pixels, mode=mode, image_size=image_size), paths))
                 shape = shape or block[0].shape
                 for path, image in zip(paths, block, strict=True):
                     if image.shape != shape:

@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sbkit.training",
         description="Train one network and write its record.",
+        epilog="example: python -m sbkit.training --quantizer signed_binary --folder results/trial",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for kind in (TrainConfig, QuantizerConfig):
