@@ -17,18 +17,7 @@ from sbkit.models import build_model
 from sbkit.quantizers import QuantizerConfig
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = [
-    "--dataset",
-    "digits",
-    "--image-size",
-    "0",
-    "--train-images",
-    "512",
-    "--width",
-    "8",
-    "--activation-bits",
-    "4",
-]
+OPTIONS = "--dataset digits --image-size 0 --train-images 0 --width 8 --activation-bits 4 --epochs 2".split()
 COMMANDS = ("train", "save", "run", "evaluate", "compare")
 
 
@@ -36,7 +25,7 @@ COMMANDS = ("train", "save", "run", "evaluate", "compare")
 def trained(tmp_path_factory):
     """A folder with a run's record and checkpoint, both named `tiny`, and its network file."""
     folder = tmp_path_factory.mktemp("trained")
-    main(["train", *OPTIONS, "--epochs", "2", "--folder", str(folder), "--name", "tiny", "--progress", "none"])
+    main(["train", *OPTIONS, "--folder", str(folder), "--name", "tiny", "--progress", "none"])
     main(["save", str(folder / "checkpoints" / "tiny.pt"), str(folder / "net.sbk")])
     return folder
 
@@ -56,20 +45,20 @@ def refused(capsys, *arguments) -> str:
 
 
 def test_a_saved_network_has_what_its_data_set_is(file):
-    data, source = load("digits", train_images=512), inference.load(file, tune=False).source
+    data, source = load("digits"), inference.load(file, tune=False).source
     assert (source.classes, source.mean, source.std, source.image) == (data.classes, data.mean, data.std, (1, 8, 8))
 
 
 def test_evaluate_finds_the_accuracy_of_the_record(trained, file, capsys):
     expected = records.load(trained / "records" / "train" / "tiny.json").metrics["top1_percent"]
-    assert expected > 30  # of ten classes
+    assert expected > 50  # of ten classes
     main(["evaluate", file, "digits"])
     found = re.fullmatch(r".*net\.sbk: top-1 (\d+\.\d\d) % of 359 images of Digits\n", capsys.readouterr().out)
     assert abs(float(found[1]) - expected) < 0.6  # two images: a float32 activation may round to the next step
 
 
 def test_run_names_the_likeliest_classes(file, tmp_path, capsys):
-    data = load("digits", train_images=512)
+    data = load("digits")
     network = inference.load(file, batch=4, tune=False)
     paths = [tmp_path / f"{index}.png" for index in range(4)]
     for path, pixels in zip(paths, data.x_test[:4, 0].numpy(), strict=True):
@@ -82,7 +71,9 @@ def test_run_names_the_likeliest_classes(file, tmp_path, capsys):
     for image in range(4):
         shown = [line.split(" %  ") for line in lines[6 * image + 1 : 6 * image + 6]]
         assert [name for _, name in shown] == [str(index) for index in classes[image, :5].tolist()]
-        assert np.allclose([float(share) for share, _ in shown], shares[image, :5], atol=0.06)
+        assert np.allclose(
+            [float(share) for share, _ in shown], shares[image, :5], atol=1
+        )  # some steps round elsewhere
     assert re.fullmatch(r".*net\.sbk: \d[\d.e-]* ms an image, median of \d+ runs, threads 1", latency)
 
 
