@@ -17,7 +17,10 @@ from sbkit.models import build_model
 from sbkit.quantizers import QuantizerConfig
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = "--dataset digits --image-size 0 --train-images 0 --width 8 --activation-bits 4 --epochs 2".split()
+OPTIONS = [
+    "--dataset", "digits", "--image-size", "0", "--train-images", "0", "--width", "8", "--activation-bits", "4",
+    "--epochs", "2",
+]  # fmt: skip
 COMMANDS = ("train", "save", "run", "evaluate", "compare")
 
 

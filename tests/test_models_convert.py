@@ -4,12 +4,14 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sbkit.data.torchvision import import_torchvision
-from sbkit.inference import LOGIT_BOUND, fold, lower
+from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, fold, lower
 from sbkit.models import QuantConv2d, QuantLinear, convert, quant_layers
 from sbkit.quantizers import QuantizerConfig
+from sbkit.quantizers.activations import LearnedStep, calibrate
 
 FINE = QuantizerConfig(region_channels=4, region_taps=1, assignment="random", scale="mean")
 
@@ -89,6 +91,64 @@ def test_keep_and_seed():
     for keep, named in ((["0", "fc"], r"\['fc'\]"), ("0", "0")):
         with pytest.raises(ValueError, match=rf"keep names {named}; allowed: \['0', '1', '2'\]"):
             convert(model, FINE, keep=keep)
+
+
+class Stranger(nn.Module):
+    """ReLUs of every kind, an addition, and layers that other calls feed."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.first, self.second, self.third, self.fourth, self.fifth = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(5))
+        self.unused, self.hidden, self.head = nn.Conv2d(8, 8, 1), nn.Linear(32, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        y = F.max_pool2d(F.relu(self.first(x)), 2)
+        y = torch.relu_(self.second(y)) + y  # a sum is not what a ReLU wrote
+        y = self.third(y)
+        y = self.fourth(torch.tanh(y))
+        y = self.fifth(F.relu(y, inplace=True))
+        return self.head(F.relu(self.hidden(torch.flatten(F.adaptive_avg_pool2d(y.relu(), 2), 1))))
+
+
+def test_layers_after_a_relu_have_learned_steps():
+    torch.manual_seed(0)
+    model, left = convert(Stranger(), FINE, activation_bits=4)
+    assert left == {
+        "stem": "kept as asked",
+        "third": "has float activations, written by add, not a ReLU",
+        "fourth": "has float activations, written by tanh, not a ReLU",
+        "unused": "is not called",
+        "head": "kept as asked",
+    }
+    layers = quant_layers(model)
+    stepped = [name for name, layer in layers.items() if isinstance(layer.activations, LearnedStep)]
+    assert stepped == ["first", "second", "fifth", "hidden"] and all(layers[n].activations.bits == 4 for n in stepped)
+    x = torch.randn(8, 3, 8, 8)
+    calibrate(model, x)
+    assert all(layers[name].activations.log_step != 0 for name in stepped)
+    model.train()(x).sum().backward()
+    assert all(layers[name].activations.log_step.grad is not None for name in stepped)
+    network = lower(model.eval(), x, tune=False)
+    assert {name: layer.activation_bits for name, layer in network.layers.items()} == {
+        "first": 4, "second": 4, "third": 32, "fourth": 32, "fifth": 4,
+    }  # fmt: skip
+    expected = model(x).detach()
+    assert (network(x) - expected).norm() <= ROUNDING_BOUND * expected.norm()
+
+
+def test_bits_that_cannot_be_are_refused():
+    class Depends(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) if x.sum() > 0 else x
+
+    with pytest.raises(ValueError, match="activation_bits = 9"):
+        convert(network(), FINE, activation_bits=9)
+    with pytest.raises(
+        ValueError, match=r"activation_bits = 4 of a network that cannot be traced, as torch\.fx says: "
+    ):
+        convert(Depends(nn.Conv2d(4, 4, 1), nn.ReLU()), FINE, keep=(), activation_bits=4)
 
 
 TORCHVISION = {  # by name: layers on kernels, layers left, norms left, additions left

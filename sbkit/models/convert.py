@@ -7,34 +7,54 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import fx, nn
 
-from sbkit.models.layers import QuantConv2d, QuantLayer, QuantLinear
+from sbkit.models.layers import QuantConv2d, QuantLayer, QuantLinear, quant_layers
 from sbkit.quantizers import QuantizerConfig
+from sbkit.quantizers.activations import LearnedStep
+from sbkit.way import FLOAT_BITS, check_bits
 
 KEPT = "kept as asked"
+RELUS = (nn.ReLU, nn.ReLU6, F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, "relu", "relu_")
+SIGN_KEEPING = (  # of what a ReLU wrote they make nothing negative
+    nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+    F.dropout, torch.flatten, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, "flatten",
+)  # fmt: skip
 
 
 class Converted(NamedTuple):
     """What `convert` returns."""
 
     model: nn.Module
-    left: dict[str, str]  # by the name of a layer that stays in full precision, why
+    left: dict[str, str]  # by the name of a layer that stays in full precision, or whose activations stay floats, why
 
 
 def convert(
-    model: nn.Module, config: QuantizerConfig, *, keep: Collection[str] | None = None, seed: int = 0
+    model: nn.Module,
+    config: QuantizerConfig,
+    *,
+    keep: Collection[str] | None = None,
+    activation_bits: int = FLOAT_BITS,
+    seed: int = 0,
 ) -> Converted:
     """A copy of a network whose convolutions and linear layers are quantized, with its weights as latent weights.
 
-    keep    names of layers that stay in full precision; None: the first and the last, in the order of construction
-    seed    of the scheme's fixed signs
+    keep             names of layers that stay in full precision; None: the first and the last, as constructed
+    activation_bits  of what enters a quantized layer: 2 to 8, by a `LearnedStep`; 32: floats
+    seed             of the scheme's fixed signs
 
     Biases are kept, in full precision. Layers that the kernels do not have stay in full precision as well and are
     listed with the reason: groups, dilation, windows, strides or paddings that are not square, layers inside a module
-    of torch that reads their weights itself, channels that the scheme's regions do not divide. Raises ValueError for
-    names in `keep` that are no such layers.
+    of torch that reads their weights itself, channels that the scheme's regions do not divide.
+
+    Learned steps are unsigned. Only layers whose input is what a ReLU wrote, perhaps pooled or flattened, have them;
+    the others are listed. Before training, `quantizers.activations.calibrate(model, x)` fits them to a batch of images.
+
+    Raises ValueError for names in `keep` that are no such layers, for other bits, and for bits where the network's
+    calls cannot be traced.
     """
+    check_bits(activation_bits)
     model = copy.deepcopy(model)
     layers = {name: module for name, module in model.named_modules() if _has_weights(module)}
     if keep is None:
@@ -55,7 +75,48 @@ def convert(
                 reason = str(error)
         if reason:
             left[name] = reason
+    if activation_bits < FLOAT_BITS:
+        left |= _add_steps(model, layers.keys() - left.keys(), activation_bits)
     return Converted(model, left)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, QuantLayer) or super().is_leaf_module(module, name)
+
+
+def _add_steps(model: nn.Module, names: Collection[str], bits: int) -> dict[str, str]:
+    """Let these layers have learned steps; by the name of one that cannot, why."""
+    try:
+        graph = _Tracer().trace(model)
+    except Exception as error:  # whatever the forward of a stranger's module raises when given no tensors
+        raise ValueError(
+            f"activation_bits = {bits} of a network that cannot be traced, as torch.fx says: {error}; allowed: "
+            f"{FLOAT_BITS}"
+        ) from error
+    left = {}
+    for name, layer in quant_layers(model).items():
+        if name not in names:
+            continue
+        sources = [_source(model, node) for node in graph.nodes if node.op == "call_module" and node.target == name]
+        others = [node.name for node in sources if _called(model, node) not in RELUS]
+        if sources and not others:
+            layer.activations = LearnedStep(bits).to(layer.weight.device)
+        else:
+            left[name] = f"has float activations, written by {others[0]}, not a ReLU" if others else "is not called"
+    return left
+
+
+def _source(model: nn.Module, node: fx.Node) -> fx.Node:
+    """What wrote the input of a call, past the calls that keep its sign."""
+    while (node := node.all_input_nodes[0]).all_input_nodes and _called(model, node) in SIGN_KEEPING:
+        pass
+    return node
+
+
+def _called(model: nn.Module, node: fx.Node) -> object:
+    """The class of the module, the function, or the name of the method that a node calls."""
+    return type(model.get_submodule(node.target)) if node.op == "call_module" else node.target
 
 
 def _has_weights(module: nn.Module) -> bool:
