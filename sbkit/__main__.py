@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 TOP = 5  # classes shown of an image
 RUNS = 25  # timed of a network, after one that is not
-TEST_BATCH = 100  # images
+TEST_BATCH = 25  # images
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
     door.add_argument("file", metavar="NETWORK", help="a network file, <name>.sbk")
     door.add_argument("dataset", metavar="DATASET", help="digits, fashion_mnist, cifar10 or image_folder:<path>")
     door.add_argument("--margin", action="store_true", help="test on the middle, as after augment = resized_crop")
+    _add_threads(door)
+    door = command(bench, "time a study and write its record", "network --shapes resnet20 --folder results/trial")
+    door.add_argument("study", metavar="STUDY", help="layers, threads, density, integers, network or another one")
+    door.add_argument("--shapes", default="resnet18", help="resnet18, resnet20 or tiny (default: resnet18)")
+    door.add_argument("--folder", required=True, help="the record goes to records/bench in it")
     _add_threads(door)
     door = command(compare, "show the verdicts of two folders of results beside each other", "quick reference/quick")
     door.add_argument("yours", metavar="A", help="a folder in results/, such as quick")
@@ -131,7 +137,8 @@ def evaluate(options: argparse.Namespace) -> None:
     image, classes = network.source.image, network.source.classes
     data = load(options.dataset, image_size=image[1] if image[1] == image[2] else 0, margin=options.margin)
     choice(f"shape of the images of {options.dataset}", tuple(data.x_test.shape[1:]), (image,))
-    choice(f"classes of {options.dataset}", data.classes, (classes,))
+    for found, due in itertools.zip_longest(data.classes, classes):
+        choice(f"a class of {options.dataset}", found, (due,))
     right = 0
     for x, y in _normalized(network, data.x_test, data.y_test, TEST_BATCH):
         whole = x.new_zeros(network.shape)  # the last batch is filled up
@@ -161,6 +168,15 @@ def _normalized(network: Network, x: Tensor, y: Tensor, batch: int):
     return batches(x, y, batch, mean=network.source.mean, std=network.source.std, shuffle=False)
 
 
+def bench(options: argparse.Namespace) -> None:
+    """Hand over to the benchmark, which prints a line per layer or network."""
+    from sbkit.bench import BenchConfig
+    from sbkit.bench import run as measured
+
+    record = measured(BenchConfig(options.study, options.shapes, threads=options.threads), options.folder)
+    print(f"record   {Path(options.folder) / 'records' / 'bench' / record.id}.json")
+
+
 def compare(options: argparse.Namespace) -> None:
     """Print how many verdicts of two folders are equal, and each that is not."""
     from sbkit.notebook import find_root
@@ -169,9 +185,8 @@ def compare(options: argparse.Namespace) -> None:
     theirs = options.theirs or f"reference/{options.yours}"
     results = find_root() / "results"
     rows = verdicts.beside(results / options.yours, results / theirs)
-    print(
-        *verdicts.as_lines(rows, theirs) or [f"{options.yours} and {theirs} judge no claim that is the same"], sep="\n"
-    )
+    lines = verdicts.as_lines(rows, theirs) or [f"{options.yours} and {theirs} judge no claim that is the same"]
+    print("\n".join(lines))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,7 +21,7 @@ OPTIONS = [
     "--dataset", "digits", "--image-size", "0", "--train-images", "0", "--width", "8", "--activation-bits", "4",
     "--epochs", "2",
 ]  # fmt: skip
-COMMANDS = ("train", "save", "run", "evaluate", "compare")
+COMMANDS = ("train", "save", "run", "evaluate", "bench", "compare")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_a_data_set_of_other_images_or_classes_is_refused(file, tmp_path, monkey
             (folder := tmp_path / name / part / "only").mkdir(parents=True)
             Image.new(colour, (size, size)).save(folder / "a.png")
     error = refused(capsys, "evaluate", file, f"image_folder:{tmp_path / 'classes'}")
-    assert "= ('only',); allowed: ('0', '1', " in error
+    assert "classes = 'only'; allowed: 0" in error
     error = refused(capsys, "evaluate", file, f"image_folder:{tmp_path / 'channels'}")
     assert "= (3, 8, 8); allowed: (1, 8, 8)" in error
 
@@ -123,6 +123,13 @@ def test_save_refuses_what_is_no_checkpoint_and_writes_nothing(trained, tmp_path
     for wrong in (trained / "net.sbk", tmp_path / "none.pt"):
         assert str(wrong) in refused(capsys, "save", wrong, tmp_path / "new.sbk")
     assert not (tmp_path / "new.sbk").exists()
+
+
+def test_bench_writes_the_record_that_it_names(tmp_path, capsys):
+    main(["bench", "operations", "--shapes", "tiny", "--folder", str(tmp_path)])
+    path = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("record   "))
+    assert path.parent == tmp_path / "records" / "bench" and records.load(path).config["study"] == "operations"
+    assert "study = 'all'; allowed: layers, " in refused(capsys, "bench", "all", "--folder", tmp_path)
 
 
 def test_compare_shows_verdicts_beside_each_other(capsys):
@@ -144,7 +151,7 @@ def test_each_command_has_help_with_an_example(command, capsys):
 
 
 def test_wrong_commands_get_one_line(capsys):
-    assert "invalid choice: 'bench'" in refused(capsys, "bench")
+    assert "invalid choice: 'deploy'" in refused(capsys, "deploy")
     assert "required: NETWORK, IMAGE" in refused(capsys, "run")
 
 

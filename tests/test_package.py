@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "figures": BOTTOM | {"energy", "evidence"},
     "notebook": {"checks", "designs", "records", "tables"},
     "page": {"checks", "notebook", "records", "tables"},
-    "__main__": {"checks", "data", "inference", "notebook", "page", "training"},
+    "__main__": {"bench", "checks", "data", "inference", "notebook", "page", "training"},
 }
 TORCH_SIDE = {"cpu", "quantizers", "models", "data", "robustness", "training", "inference", "bench", "__main__"}
 
