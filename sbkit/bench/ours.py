@@ -173,7 +173,9 @@ def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Itera
 def build(config: BenchConfig, **more: Any) -> nn.Module:
     """The network of a configuration, with further options of `build_model`; in full precision unless these say else."""
     name, size, options, _ = NETWORKS[config.shapes]
-    return build_model(name, **{"quantizer": FULL_PRECISION, "seed": config.seed, "image_size": size, **options, **more})
+    return build_model(
+        name, **{"quantizer": FULL_PRECISION, "seed": config.seed, "image_size": size, **options, **more}
+    )
 
 
 def fit(model: nn.Module, x: Tensor) -> None:

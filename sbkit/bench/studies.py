@@ -112,7 +112,9 @@ INTEGERS = tuple(
 )
 # Each layer has the faster algorithm.
 INTEGER_NETWORKS = tuple(
-    replace(way, algorithm=AUTO) for way in INTEGERS if way.algorithm == "table" and way.activation_bits > 4
+    replace(way, algorithm=AUTO)
+    for way in INTEGERS
+    if way.algorithm == "table" and way.activation_bits > 4 and way.scheme != "ternary_twn"
 )
 TORCH_INT8 = tuple(Way("torch", precision="int8", variant=engine) for engine in ("onednn", "fbgemm"))
 

@@ -70,4 +70,8 @@ def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[
 def _tolerance(work: Work, way: Way) -> float:
     if work.output_scale:
         return ONE_STEP
-    return IN_EACH_LAYER if way.precision == "int8" and not isinstance(work.module, nn.Conv2d) else TOLERANCE[way.precision]
+    return (
+        IN_EACH_LAYER
+        if way.precision == "int8" and not isinstance(work.module, nn.Conv2d)
+        else TOLERANCE[way.precision]
+    )
