@@ -171,7 +171,7 @@ def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Itera
 
 
 def build(config: BenchConfig, **more: Any) -> nn.Module:
-    """The network of a configuration, with further options of `build_model`; in full precision unless these say else."""
+    """The network of a configuration, in full precision unless further options of `build_model` say else."""
     name, size, options, _ = NETWORKS[config.shapes]
     return build_model(
         name, **{"quantizer": FULL_PRECISION, "seed": config.seed, "image_size": size, **options, **more}

@@ -172,10 +172,10 @@ def multiply_shortcuts(traced: fx.GraphModule) -> None:
     """Once the other layers are plain: let each 1x1 convolution that alone takes floats made of integers make them."""
     for node in calls_of(traced, nn.Conv2d):
         module, source = module_of(traced, node), node.args[0]
-        if Pointwise.takes(module) and isinstance(entry := module_of(traced, source), ToFloats):
-            if only_user(source) is node:
-                traced.set_submodule(node.target, Pointwise(entry, module))
-                replace(source, source.args[0])
+        entry = module_of(traced, source)
+        if Pointwise.takes(module) and isinstance(entry, ToFloats) and only_user(source) is node:
+            traced.set_submodule(node.target, Pointwise(entry, module))
+            replace(source, source.args[0])
 
 
 def drop_relus(traced: fx.GraphModule) -> None:
