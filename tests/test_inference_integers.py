@@ -113,6 +113,19 @@ def test_a_block_is_two_kernels_from_integers_to_integers():
     assert bits == [4, 8] * 3
 
 
+def test_a_shortcut_is_a_product_of_the_integers_at_its_strides():
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randint(0, 256, (2, 5, 7, 6), generator=generator, dtype=torch.uint8)
+    for bias in (True, False):
+        convolution = torch.nn.Conv2d(5, 4, 1, (2, 3), bias=bias).requires_grad_(False)
+        entry = ToFloats(Grid(0.1, 3, 8))
+        found = Pointwise(entry, convolution)(q)
+        assert torch.allclose(found, convolution(entry(q)), rtol=1e-5, atol=1e-5)
+    assert Pointwise.takes(convolution)
+    for other in (torch.nn.Conv2d(4, 4, 1, groups=2), torch.nn.Conv2d(4, 4, 1, padding=1), torch.nn.Conv2d(4, 4, 3)):
+        assert not Pointwise.takes(other)
+
+
 @pytest.mark.parametrize(
     "config, least, whole",
     [
