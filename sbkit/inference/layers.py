@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.integers import FAST
 from sbkit.way import FLOAT_BITS
 
 _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
@@ -75,7 +76,7 @@ class KernelConv2d(nn.Module):
     machine it meets.
 
     With the algorithm "auto", floats have `table`; integers have `table` or `lookup`, whichever takes less time with
-    the option `tune`, or the cost models say takes less.
+    the option `tune`, or the cost model says takes less.
     """
 
     def __init__(self, algorithm: str, weight: QuantizedWeight, shape: ConvShape, **options: Any):
@@ -85,14 +86,11 @@ class KernelConv2d(nn.Module):
 
     def _prepare(self) -> None:
         algorithm, *layer = self.layer
-        if algorithm != "auto":
-            self.prepared = kernels.prepare(algorithm, *layer, **self._options())
-        elif self.takes_integers:
-            found = [kernels.prepare(each, *layer, **self._options()) for each in ("table", "lookup")]
-            cost = _seconds if self.options["tune"] else lambda prepared: prepared._native.cost
-            self.prepared = min(found, key=cost)
+        if algorithm == "auto" and self.takes_integers and self.options["tune"]:
+            self.prepared = min((kernels.prepare(each, *layer, **self._options()) for each in FAST), key=_seconds)
         else:
-            self.prepared = kernels.prepare("table", *layer, **self._options())
+            algorithm = "table" if algorithm == "auto" and not self.takes_integers else algorithm
+            self.prepared = kernels.prepare(algorithm, *layer, **self._options())
         self.plan = uuid.uuid4().hex
         _plans[self.plan] = self.prepared
 
