@@ -21,6 +21,9 @@ KERNELS = ("dense", "sparse", "table", "dataflow", "lookup")
 PEERS = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 """By key, the name of what a user would run instead."""
 
+AUTO = "auto"
+"""The algorithm of a network whose layers have each the kernels' faster one."""
+
 TRAINING = "training"
 """The algorithm of a training step, which has a design for a variant."""
 
@@ -58,7 +61,7 @@ def check_bits(activation_bits: Any) -> None:
 class Way:
     """One way to execute a layer or a network. A library has no scheme; a kernel has one."""
 
-    algorithm: str  # one of KERNELS or PEERS, or TRAINING
+    algorithm: str  # one of KERNELS or PEERS, AUTO or TRAINING
     scheme: str = ""  # of the codes, a key of SCHEMES
     encoding: str = "two_group"  # a key of ENCODINGS
     skip_zeros: bool = True  # False: without what the paper calls sparsity support
@@ -70,8 +73,8 @@ class Way:
     variant: str = ""  # of a library, its memory layout or form; of a training step, the design
 
     def __post_init__(self):
-        choice("algorithm", self.algorithm, (*KERNELS, *PEERS, TRAINING))
-        coded = self.algorithm in KERNELS
+        choice("algorithm", self.algorithm, (*KERNELS, AUTO, *PEERS, TRAINING))
+        coded = self.algorithm in (*KERNELS, AUTO)
         choice("scheme", self.scheme, CODED if coded else ("", *SCHEMES))
         choice("encoding", self.encoding, ENCODINGS)
         choice("precision", self.precision, PRECISIONS)
@@ -108,7 +111,7 @@ class Way:
             words += [self.precision] if self.precision != "fp32" and self.precision != self.variant else []
             return " ".join(filter(None, words))
         scheme = SCHEMES[self.scheme].label if self.scheme else ""
-        parts = [self.algorithm, scheme] if self.algorithm in KERNELS else [self.variant.replace("_", " ")]
+        parts = [self.variant.replace("_", " ")] if self.algorithm == TRAINING else [self.algorithm, scheme]
         parts += [ENCODINGS[self.encoding]] if self.encoding != "two_group" else []
         parts += [] if self.skip_zeros else ["zeros kept"]
         parts += [f"{2**self.codebook_bits} patterns"] if self.codebook_bits else []

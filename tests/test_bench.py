@@ -17,6 +17,7 @@ from sbkit.bench.libraries import open_vino, pytorch
 from sbkit.bench.studies import DENSITIES, STEPS, STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.cpu import has_bf16
+from sbkit.quantizers.activations import LearnedStep
 from sbkit.way import PEERS, Way
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
@@ -69,7 +70,12 @@ def test_a_study_has_the_ways_and_the_columns_of_the_committed_records(measured,
 def test_every_way_is_timed_once_on_every_subject(rows, study):
     timed = [(row["layer"], row["on_threads"], row["way"], row["density"]) for row in rows(study)]
     assert len(set(timed)) == len(timed)
-    layers = {"network": ["network"], "training": ["training step"], "density": ["16→16 @4"]}
+    layers = {
+        "network": ["network"],
+        "network_integers": ["network"],
+        "training": ["training step"],
+        "density": ["16→16 @4"],
+    }
     threads = (1, 2) if study == "threads" else (1,)
     ways = {way for way, _ in STUDIES[study].kernels(TINY.algorithms)} | {*STUDIES[study].ways, *STUDIES[study].torch}
     ways = {way for way in ways if way.precision != "bf16"}
@@ -180,6 +186,19 @@ def test_a_network_is_timed_whole(rows):
     macs = 8 * 27 * 64 + 2 * 8 * 72 * 64
     macs += (16 * 72 + 16 * 144 + 16 * 8) * 16 + (32 * 144 + 32 * 288 + 32 * 16) * 4 + 32 * 10
     assert {round(row["gmacs"] * row["median_ms"] * 1e6) for row in found} == {2 * macs}
+
+
+def test_a_fitted_network_has_the_statistics_of_its_batch():
+    config = replace(TINY, study="network_integers")
+    model, x = (
+        ours.build(config, activation_bits=6),
+        torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+    )
+    ours.fit(model, x)
+    stem, norm = model.stem[0], model.stem[1]
+    assert torch.allclose(norm.running_mean, stem(x).mean((0, 2, 3)), atol=1e-6) and not model.training
+    steps = [module for module in model.modules() if isinstance(module, LearnedStep)]
+    assert steps and all(float(step.log_step) != 0 for step in steps)
 
 
 def test_a_training_step_trains_each_design(measured, rows):
@@ -362,12 +381,12 @@ def peers():
         pytest.importorskip(name)
 
 
-@pytest.mark.parametrize("study", ["layers", "integers", "network"])
+@pytest.mark.parametrize("study", ["layers", "integers", "network", "network_integers"])
 def test_libraries_run_where_installed(peers, tmp_path, study):
     found = run(replace(TINY, study=study, peers=True, rounds=1, batch=2, algorithms="sparse"), tmp_path)
     bytes_of = {Way.of(row["way"]): row["weight_bytes"] for row in found.metrics["timings"]}
     assert {way.algorithm for way in bytes_of} >= PEERS.keys()
-    if study != "network":
+    if not study.startswith("network"):
         assert bytes_of[Way("onnxruntime")] == 4 * bytes_of[Way("onnxruntime", precision="int8")] > 0
     assert found.provenance["peers"].keys() == {"onnxruntime", "openvino"}
 
@@ -395,7 +414,7 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study": "energy"}, "study = 'energy'; allowed: layers, threads, density, codebooks, integers, network, tra"),
+        ({"study": "energy"}, "study = 'energy'; allowed: layers, threads, density, codebooks, integers, network, net"),
         ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),

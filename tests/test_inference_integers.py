@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from sbkit.data import load
 from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
-from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
+from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Pointwise, Regrid, Scaled, ToFloats
 from sbkit.models import build_model, convert
 from sbkit.quantizers import QuantizerConfig
 from sbkit.quantizers.activations import LearnedStep, calibrate
@@ -99,17 +99,31 @@ def test_a_network_of_integers(name, bits):
 def test_a_block_is_two_kernels_from_integers_to_integers():
     network = lower(*settled("resnet8", 4), tune=False)
     targets = [node.target for node in network.body.graph.nodes]
-    assert targets[:5] == ["x", "stem.0", "stem.2", "stem.3", "layer1.0.conv1_activations"]
-    assert targets[5:7] == ["layer1.0.conv1", "layer1.0.conv2"]
-    assert targets[7:10] == ["layer1_0_conv2_1_as_floats", "layer2.0.conv1_activations", "layer2.0.conv1"]
+    assert targets[:4] == ["x", "stem.0", "stem.3", "layer1.0.conv1_activations"]  # the step is the stem's ReLU as well
+    assert targets[4:6] == ["layer1.0.conv1", "layer1.0.conv2"]
+    assert targets[6:8] == ["layer2.0.conv1_activations", "layer2.0.conv1"]
     kinds = {node.target: type(network.body.get_submodule(node.target)) for node in network.body.graph.nodes
              if node.op == "call_module"}  # fmt: skip
     assert kinds["stem.3"] is FromFloats and kinds["layer1.0.conv1_activations"] is Regrid
     assert kinds["layer2.0.shortcut.2"] is FromFloats  # signed: 128 more
     assert network.body.get_submodule("layer2.0.shortcut.2").grid.zero == 128
-    assert list(kinds.values()).count(ToFloats) == 3  # to two shortcuts and the mean
+    assert kinds["layer2.0.shortcut.0"] is kinds["layer3.0.shortcut.0"] is Pointwise
+    assert list(kinds.values()).count(ToFloats) == 1  # to the mean
     bits = [layer.rounding.bits for layer in network.layers.values()]
     assert bits == [4, 8] * 3
+
+
+def test_a_shortcut_is_a_product_of_the_integers_at_its_strides():
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randint(0, 256, (2, 5, 7, 6), generator=generator, dtype=torch.uint8)
+    for bias in (True, False):
+        convolution = torch.nn.Conv2d(5, 4, 1, (2, 3), bias=bias).requires_grad_(False)
+        entry = ToFloats(Grid(0.1, 3, 8))
+        found = Pointwise(entry, convolution)(q)
+        assert torch.allclose(found, convolution(entry(q)), rtol=1e-5, atol=1e-5)
+    assert Pointwise.takes(convolution)
+    for other in (torch.nn.Conv2d(4, 4, 1, groups=2), torch.nn.Conv2d(4, 4, 1, padding=1), torch.nn.Conv2d(4, 4, 3)):
+        assert not Pointwise.takes(other)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sbkit.designs import DESIGNS
 from sbkit.quantizers import QuantizerConfig
-from sbkit.way import PEERS, Way
+from sbkit.way import AUTO, PEERS, Way
 
 
 class Study(NamedTuple):
@@ -110,6 +110,12 @@ INTEGERS = tuple(
     )
     for algorithm in (("table", "lookup") if bits < 8 else ("table",))
 )
+# Each layer has the faster algorithm.
+INTEGER_NETWORKS = tuple(
+    replace(way, algorithm=AUTO)
+    for way in INTEGERS
+    if way.algorithm == "table" and way.activation_bits > 4 and way.scheme != "ternary_twn"
+)
 TORCH_INT8 = tuple(Way("torch", precision="int8", variant=engine) for engine in ("onednn", "fbgemm"))
 
 STEPS = (
@@ -143,6 +149,10 @@ STUDIES: dict[str, Study] = {
         (*FAST_TABLES, Way("table", "signed_binary", "codebook", regions=8, codebook_bits=4)),
         torch=(*TORCH, Way("torch", variant="frozen"), TORCH_BF16),
         peers=("fp32",),
+    ),
+    # the same with 8-bit integers and fewer between its layers, beside whole networks of 8-bit integers
+    "network_integers": Study(
+        "network", INTEGER_NETWORKS, torch=(Way("torch", variant="channels_last"), *TORCH_INT8), peers=("int8",)
     ),
     # a step of the optimizer under each design
     "training": Study(

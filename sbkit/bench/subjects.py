@@ -23,7 +23,7 @@ from sbkit.bench.studies import STUDIES
 from sbkit.conv import ConvShape
 from sbkit.cpu import bf16_trouble
 from sbkit.designs import DESIGNS
-from sbkit.models import build_model, conv_shapes
+from sbkit.models import conv_shapes
 from sbkit.quantizers import QuantizerConfig
 from sbkit.way import Way
 
@@ -86,17 +86,21 @@ def _dense(shapes: list[ConvShape], batch: int) -> dict[str, Any]:
 
 
 def network(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subject]:
-    """A whole network, its batch norms folded, on random images; the right logits are those of `inference.fold`."""
+    """A whole network, its batch norms folded, on random images; the right logits are those of `inference.fold`.
+
+    Libraries run it in full precision or in 8-bit integers, our kernels on codes of their own.
+    """
     model, shapes, columns = _network(config)
     image = (config.batch, 3, columns["H"], columns["W"])
     x = torch.from_numpy(np.random.default_rng(config.seed).standard_normal(image, dtype=np.float32))
+    ours.fit(model, x)
     folded = inference.fold(model)
     with FlopCounterMode(display=False) as flops:
         y = folded(x).numpy()
     work = Work(folded, x, y, sum(shape.weights for shape in shapes), config.threads)
     contenders = [
         *libraries.contenders(work, STUDIES[config.study].libraries(config.peers), skipped),
-        *ours.on_network(config, model, shapes, x),
+        *ours.on_network(config, shapes, x),
     ]
     yield Subject({"layer": "network"} | columns, flops.get_total_flops() // 2, contenders)
 
@@ -104,8 +108,7 @@ def network(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Sub
 def _network(config: BenchConfig, design: str = "full_precision") -> tuple[nn.Module, list[ConvShape], dict[str, Any]]:
     """A network of a design, the shapes of its quantized layers, and the columns of its rows."""
     name, size, options, _ = NETWORKS[config.shapes]
-    quantizer = QuantizerConfig(**DESIGNS[design].options)
-    model = build_model(name, quantizer=quantizer, seed=config.seed, image_size=size, **options)
+    model = ours.build(config, quantizer=QuantizerConfig(**DESIGNS[design].options))
     shapes = conv_shapes(model, 3, size)
     columns = {"model": name, "C": 3, "H": size, "W": size, "K": options.get("classes", 10)}
     return model, shapes, columns | _dense(shapes, config.batch)

@@ -56,7 +56,7 @@ def find(bench: DataFrame, study: str, shapes: str = "", threads: int = 1) -> Da
     found = bench[(bench["study"] == study) & ((bench["threads"] == threads) | (study == "threads"))]
     found = found[found["shapes"] == shapes] if shapes else found
     started = found["provenance_started_utc"]
-    if study in ("network", "operations"):
+    if study in ("network", "network_integers", "operations"):
         started = started.groupby([found["shapes"], found["batch"]]).transform("max")
         return one_machine(found[found["provenance_started_utc"] == started])
     return one_machine(found[started == started.max()])

@@ -39,19 +39,19 @@ _MARKERS = {(8, 4): "D", (4, 0): "P"}  # by regions and codebook_bits; else the 
 ALIKE, ANY, BINARY = "best int8, same instructions", "best int8, any instructions", "best binary"
 
 
-def integers_table(bench: DataFrame) -> DataFrame:
-    """Timings of the newest benchmark of integers for each of MAY_USE, with two more columns:
+def integers_table(bench: DataFrame, study: str = "integers") -> DataFrame:
+    """Timings of the newest benchmark of a study of integers for each of MAY_USE, with two more columns:
 
     may_use  a value of MAY_USE
     form     ours: a value of FORMS; libraries in 8 bits: ALIKE, or ANY where they may use more; all floats: ""
 
     Empty without such a benchmark.
     """
-    if bench.empty or not (bench["study"] == "integers").any():
+    if bench.empty or not (bench["study"] == study).any():
         return DataFrame()
-    bench = bench[bench["study"] == "integers"]
+    bench = bench[bench["study"] == study]
     bench = bench.assign(may_use=[MAY_USE.get(config.get("isa", "auto"), "") for config in bench["config"]])
-    parts = [benchmarks.find(bench[bench["may_use"] == use], "integers") for use in MAY_USE.values()]
+    parts = [benchmarks.find(bench[bench["may_use"] == use], study) for use in MAY_USE.values()]
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)
     benchmarks.one_machine(table, ["provenance_cpu"])
     form = [FORMS.get((way.scheme, way.regions, way.codebook_bits), "") for way in table["way"]]
@@ -61,16 +61,16 @@ def integers_table(bench: DataFrame) -> DataFrame:
     return table.assign(form=table["form"].where(~floats, ""))
 
 
-def _fastest(table: DataFrame, *forms: str) -> DataFrame:
+def fastest(table: DataFrame, *forms: str) -> DataFrame:
     """The timing of least time of each layer among these forms."""
     found = table[table["form"].isin(forms)]
     return found.loc[found.groupby(benchmarks.PLACE, sort=False)["min_ms"].idxmin()]
 
 
-def _with_more(timings: DataFrame) -> DataFrame:
+def with_more(timings: DataFrame) -> DataFrame:
     """The fastest int8 library of each layer if one with more instructions is faster somewhere, else nothing."""
-    fastest = _fastest(timings, ALIKE, ANY)
-    return fastest.assign(form=ANY) if (fastest["form"] == ANY).any() else fastest[:0]
+    best = fastest(timings, ALIKE, ANY)
+    return best.assign(form=ANY) if (best["form"] == ANY).any() else best[:0]
 
 
 def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, DataFrame]]:
@@ -81,11 +81,11 @@ def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, Data
         alike = table[table["may_use"] == may_use]
         same_bits = alike[alike["activation_bits"] == bits]
         ours = same_bits[same_bits["form"] == form]
-        yield may_use, bits, ALIKE, _fastest(ours, form), _fastest(alike, ALIKE)
-        if len(more := _with_more(alike)):
-            yield may_use, bits, ANY, _fastest(ours, form), more
+        yield may_use, bits, ALIKE, fastest(ours, form), fastest(alike, ALIKE)
+        if len(more := with_more(alike)):
+            yield may_use, bits, ANY, fastest(ours, form), more
         if (ours["scheme"] == "signed_binary").any():
-            yield may_use, bits, BINARY, _fastest(ours, form), _fastest(same_bits, "binary")
+            yield may_use, bits, BINARY, fastest(ours, form), fastest(same_bits, "binary")
 
 
 def times_table(table: DataFrame) -> DataFrame:
@@ -128,7 +128,7 @@ def throughput_table(table: DataFrame) -> DataFrame:
     """
     parts = []
     for (may_use, form, _), timings in table.groupby(["may_use", "form", "activation_bits"], sort=False):
-        parts.append(_with_more(table[table["may_use"] == may_use]) if form == ANY else _fastest(timings, form))
+        parts.append(with_more(table[table["may_use"] == may_use]) if form == ANY else fastest(timings, form))
     columns = ["may_use", "layer", "form", "scheme", "activation_bits", "label", "gmacs", "min_ms", "median_ms"]
     found = pd.concat(parts, ignore_index=True)
     return found.assign(gmacs=found["gmacs"] * found["median_ms"] / found["min_ms"])[columns]

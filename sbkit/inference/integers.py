@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from sbkit.inference.graph import Step, calls_of, module_of
+from sbkit.inference.graph import RELU, Step, calls_of, is_call, module_of, only_user, past_pools, replace
 from sbkit.inference.layers import KernelConv2d
 
 
@@ -55,7 +55,8 @@ class FromFloats(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = -self.grid.zero, 2**self.grid.bits - 1 - self.grid.zero
-        return (x / self.grid.step).round_().clamp_(low, high).add_(self.grid.zero).to(torch.uint8)
+        q = (x / self.grid.step).round_().clamp_(low, high)
+        return (q.add_(self.grid.zero) if self.grid.zero else q).to(torch.uint8).contiguous()
 
 
 class ToFloats(nn.Module):
@@ -92,6 +93,31 @@ class Scaled(nn.Module):
 
     def forward(self, sums: Tensor) -> Tensor:
         return sums * self.scale + self.bias
+
+
+class Pointwise(nn.Module):
+    """A plain 1x1 convolution of uint8 activations: those at its strides alone become floats, for a matrix product."""
+
+    def __init__(self, entry: ToFloats, convolution: nn.Conv2d):
+        super().__init__()
+        self.entry, self.convolution = entry, convolution
+
+    @staticmethod
+    def takes(module: nn.Module | None) -> bool:
+        return (
+            type(module) is nn.Conv2d
+            and module.kernel_size == (1, 1)
+            and module.groups == 1
+            and module.padding == (0, 0)
+        )
+
+    def forward(self, q: Tensor) -> Tensor:
+        rows, columns = self.convolution.stride
+        x = self.entry(q[:, :, ::rows, ::columns].contiguous())
+        weight = self.convolution.weight.flatten(1).expand(len(x), -1, -1)
+        y = weight @ x.flatten(2)
+        y = y if self.convolution.bias is None else y.add_(self.convolution.bias[:, None])
+        return y.unflatten(2, x.shape[2:])
 
 
 class IntegerPool(nn.Module):
@@ -140,6 +166,24 @@ def settle(traced: fx.GraphModule) -> None:
                 floats = traced.graph.call_module(name, (node,))
             for user in others:
                 user.replace_input_with(node, floats)
+
+
+def multiply_shortcuts(traced: fx.GraphModule) -> None:
+    """Once the other layers are plain: let each 1x1 convolution that alone takes floats made of integers make them."""
+    for node in calls_of(traced, nn.Conv2d):
+        module, source = module_of(traced, node), node.args[0]
+        entry = module_of(traced, source)
+        if Pointwise.takes(module) and isinstance(entry, ToFloats) and only_user(source) is node:
+            traced.set_submodule(node.target, Pointwise(entry, module))
+            replace(source, source.args[0])
+
+
+def drop_relus(traced: fx.GraphModule) -> None:
+    """Take out each ReLU that a step from 0 up follows, perhaps behind max pools: the step clamps at 0 as well."""
+    for node in [node for node in traced.graph.nodes if is_call(traced, node, RELU)]:
+        step = only_user(past_pools(traced, node))
+        if isinstance(module_of(traced, step), Step) and not grid(step).zero and only_user(node.args[0]) is node:
+            replace(node, node.args[0])
 
 
 def _takes_integers(traced: fx.GraphModule, user: fx.Node) -> bool:

@@ -18,6 +18,7 @@ from sbkit.conv import QuantizedWeight
 from sbkit.inference import graph
 from sbkit.inference.file import Saved, read, rest, write
 from sbkit.inference.folding import checked, finished, fold_norms, make_plain
+from sbkit.inference.integers import FromFloats, multiply_shortcuts
 from sbkit.inference.layers import KernelConv2d
 from sbkit.inference.placing import put_on_kernels
 from sbkit.models import quant_layers, quantized_weights
@@ -147,6 +148,7 @@ def lower(
     for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
+    multiply_shortcuts(traced)
     network = Network(finished(traced), tuple(example.shape), _source(model, example, weights))
     _hold(network, model, weights)
     return network
@@ -191,14 +193,15 @@ def _note_shapes(traced: fx.GraphModule, example: Tensor) -> None:
 
 
 class ChannelsLastPool(nn.Module):
-    """Max pooling of a contiguous image in channels_last, in which torch is several times faster; contiguous again."""
+    """Max pooling of an image in channels_last, in which torch is several times faster; contiguous again if asked."""
 
-    def __init__(self, pool: nn.MaxPool2d):
+    def __init__(self, pool: nn.MaxPool2d, contiguous: bool):
         super().__init__()
-        self.pool = pool
+        self.pool, self.contiguous = pool, contiguous
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x.contiguous(memory_format=torch.channels_last)).contiguous()
+        y = self.pool(x.contiguous(memory_format=torch.channels_last))
+        return y.contiguous() if self.contiguous else y
 
 
 def _pool_in_channels_last(traced: fx.GraphModule) -> None:
@@ -207,7 +210,8 @@ def _pool_in_channels_last(traced: fx.GraphModule) -> None:
         if node.kwargs:
             continue
         source = node.args[0]
-        traced.set_submodule(node.target, ChannelsLastPool(graph.module_of(traced, node)))
+        rounded = isinstance(graph.module_of(traced, graph.only_user(node)), FromFloats)  # which makes it contiguous
+        traced.set_submodule(node.target, ChannelsLastPool(graph.module_of(traced, node), not rounded))
         source = source.args[0] if graph.is_call(traced, source, graph.RELU) else source
         if type(module := graph.module_of(traced, source)) is nn.Conv2d:
             module.to(memory_format=torch.channels_last)

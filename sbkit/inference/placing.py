@@ -55,6 +55,7 @@ def put_on_kernels(
             (_on_integers if source and not source.zero and exact else _on_floats)(traced, node, layer)
         except ValueError as error:
             raise ValueError(f"layer {name}: {error}") from error
+    integers.drop_relus(traced)
     integers.settle(traced)
 
 

@@ -1,4 +1,4 @@
-"""torch: contiguous or channels_last activations, in float32 or bf16, a frozen network, and its int8 convolutions."""
+"""torch: contiguous or channels_last activations, in float32 or bf16, a frozen network, and its int8."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def load(work: Work, way: Way) -> Callable[[], Tensor]:
     if way.precision == "int8":
         if trouble := int8_trouble(way.variant):
             raise Unusable(trouble)
-        return convolution_of_integers(work, way.variant)
+        quantized = convolution_of_integers if work.output_scale else _network_of_integers
+        return quantized(work, way.variant)
     if way.precision == "bf16" and (trouble := bf16_trouble()):
         raise Unusable(trouble)
     if way.variant == "frozen":
@@ -45,6 +46,24 @@ def _frozen(work: Work) -> Callable[[Tensor], Tensor]:
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(work.module, work.x, check_trace=False)
         return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+
+
+def _network_of_integers(work: Work, engine: str) -> Callable[[], Tensor]:
+    """With weights in 8 bits and a scale per filter, activations in 8 bits and the range that they have on x."""
+    from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
+
+    before = torch.backends.quantized.engine
+    try:
+        torch.backends.quantized.engine = engine
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # its successor needs a compiler at run time
+            mapping = get_default_qconfig_mapping(engine)
+            observed = quantize_fx.prepare_fx(copy.deepcopy(work.module), mapping, (work.x,))
+            observed(work.x)
+            quantized = quantize_fx.convert_fx(observed)
+    finally:
+        torch.backends.quantized.engine = before
+    return functools.partial(quantized, work.x.contiguous(memory_format=torch.channels_last))
 
 
 _INT8_TRIAL = """
