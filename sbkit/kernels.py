@@ -14,6 +14,7 @@ scheme is data: binary, ternary, {0,1} and signed binary differ only in their co
               taps and filters
     dataflow  per tile of a few channels with all taps, a graph of sums that all filters share, found offline by
               greedily merging the pair that most filters have in common (after SumMerge, Prabhakar et al., ICS 2021)
+    lookup    integer activations alone: tables of 16 masks in registers, with filters as lanes
 
 `skip_zeros=False` is what a system without sparsity support does: `sparse` and `dataflow` then also sum the activations
 of the zero codes (one more unique weight, of coefficient 0), and `table` adds a zero vector where a pattern is empty.
