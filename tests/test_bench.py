@@ -196,9 +196,9 @@ def test_a_fitted_network_has_the_statistics_of_its_batch():
     )
     ours.fit(model, x)
     stem, norm = model.stem[0], model.stem[1]
-    assert torch.allclose(norm.running_mean, stem(x).mean((0, 2, 3)), atol=1e-6) and not model.training
+    assert torch.allclose(norm.running_mean, stem(x).detach().mean((0, 2, 3)), atol=1e-6) and not model.training
     steps = [module for module in model.modules() if isinstance(module, LearnedStep)]
-    assert steps and all(float(step.log_step) != 0 for step in steps)
+    assert steps and all(step.log_step.item() != 0 for step in steps)
 
 
 def test_a_training_step_trains_each_design(measured, rows):

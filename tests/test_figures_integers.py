@@ -6,7 +6,7 @@ from drawing import check
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
-from sbkit.figures import integer_networks, integers
+from sbkit.figures import integers
 from sbkit.figures.integers import ALIKE, ANY, BINARY
 from sbkit.way import Way
 
@@ -89,17 +89,17 @@ def test_the_figure_has_a_panel_for_each_layer_and_instruction_set(table):
 def test_whole_networks_are_held_against_the_best_int8_network():
     whole = bench("auto", "avx2")
     whole = whole[whole["layer"] == "two"].assign(study="network_integers", model="resnet18", weight_bytes=5e3)
-    found = integer_networks.networks_table(integers.integers_table(whole, "network_integers"))
+    found = integers.networks_table(integers.integers_table(whole, "network_integers"))
     rows = found.set_index(["may_use", "form"])
-    assert list(rows.loc["all instructions"].index) == [integer_networks.FLOATS, ALIKE, "signed binary", "binary"]
+    assert list(rows.loc["all instructions"].index) == [integers.FLOATS, ALIKE, "signed binary", "binary"]
     assert rows.loc[("all instructions", "signed binary"), "times"] == 2 / 2  # oneDNN's least time
     assert rows.loc[("all instructions", "signed binary"), "rounds"] == np.mean([2 / 2, 4 / 2])
     assert rows.loc[("AVX2 alone", "binary"), "ms"] == 8 and set(rows["kilobytes"]) == {5}
     assert list(rows["bits"]) == 2 * [32, 8, 6, 6]
-    summary = integer_networks.networks_summary(found)
+    summary = integers.networks_summary(found)
     assert summary["form"][1] == f"{ALIKE}: {ONEDNN.label()}"
     assert summary["times"][2] == "1.00; 1.50 ± 6.35 (n=2)"
-    assert integer_networks.networks_table(DataFrame()).empty
+    assert integers.networks_table(DataFrame()).empty
 
 
 def test_a_profile_without_the_study_has_no_table():

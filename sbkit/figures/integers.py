@@ -1,4 +1,4 @@
-"""Layers of integers on one CPU, ours beside int8 libraries: a table and a figure of notebook 08.
+"""Layers and networks of integers on one CPU, ours beside int8 libraries: tables and a figure of notebook 08.
 
 Speeds are those of the least time of a contender, over all blocks of all rounds. Other programs can only add to a time:
 on a CPU that they load, medians also measure how much that load slows each contender.
@@ -7,6 +7,7 @@ on a CPU that they load, medians also measure how much that load slows each cont
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ FORMS = {
 _MARKERS = {(8, 4): "D", (4, 0): "P"}  # by regions and codebook_bits; else the scheme's own
 
 ALIKE, ANY, BINARY = "best int8, same instructions", "best int8, any instructions", "best binary"
+FLOATS = "full precision, torch"
 
 
 def integers_table(bench: DataFrame, study: str = "integers") -> DataFrame:
@@ -61,15 +63,15 @@ def integers_table(bench: DataFrame, study: str = "integers") -> DataFrame:
     return table.assign(form=table["form"].where(~floats, ""))
 
 
-def fastest(table: DataFrame, *forms: str) -> DataFrame:
+def _fastest(table: DataFrame, *forms: str) -> DataFrame:
     """The timing of least time of each layer among these forms."""
     found = table[table["form"].isin(forms)]
     return found.loc[found.groupby(benchmarks.PLACE, sort=False)["min_ms"].idxmin()]
 
 
-def with_more(timings: DataFrame) -> DataFrame:
+def _with_more(timings: DataFrame) -> DataFrame:
     """The fastest int8 library of each layer if one with more instructions is faster somewhere, else nothing."""
-    best = fastest(timings, ALIKE, ANY)
+    best = _fastest(timings, ALIKE, ANY)
     return best.assign(form=ANY) if (best["form"] == ANY).any() else best[:0]
 
 
@@ -81,11 +83,11 @@ def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, Data
         alike = table[table["may_use"] == may_use]
         same_bits = alike[alike["activation_bits"] == bits]
         ours = same_bits[same_bits["form"] == form]
-        yield may_use, bits, ALIKE, fastest(ours, form), fastest(alike, ALIKE)
-        if len(more := with_more(alike)):
-            yield may_use, bits, ANY, fastest(ours, form), more
+        yield may_use, bits, ALIKE, _fastest(ours, form), _fastest(alike, ALIKE)
+        if len(more := _with_more(alike)):
+            yield may_use, bits, ANY, _fastest(ours, form), more
         if (ours["scheme"] == "signed_binary").any():
-            yield may_use, bits, BINARY, fastest(ours, form), fastest(same_bits, "binary")
+            yield may_use, bits, BINARY, _fastest(ours, form), _fastest(same_bits, "binary")
 
 
 def times_table(table: DataFrame) -> DataFrame:
@@ -128,10 +130,52 @@ def throughput_table(table: DataFrame) -> DataFrame:
     """
     parts = []
     for (may_use, form, _), timings in table.groupby(["may_use", "form", "activation_bits"], sort=False):
-        parts.append(with_more(table[table["may_use"] == may_use]) if form == ANY else fastest(timings, form))
+        parts.append(_with_more(table[table["may_use"] == may_use]) if form == ANY else _fastest(timings, form))
     columns = ["may_use", "layer", "form", "scheme", "activation_bits", "label", "gmacs", "min_ms", "median_ms"]
     found = pd.concat(parts, ignore_index=True)
     return found.assign(gmacs=found["gmacs"] * found["median_ms"] / found["min_ms"])[columns]
+
+
+def networks_table(table: DataFrame) -> DataFrame:
+    """The fastest way of each form in each network, from `integers_table(bench, "network_integers")`.
+
+    A row for each network, batch, `may_use`, form and activation bits; forms of ours are those of FORMS. `ms` is the
+    least time of a batch in milliseconds. `times` is how many times as fast as the fastest int8 network that may use
+    the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n rounds by their medians,
+    each round's ratio taken within the round. `kilobytes` are those that the quantized layers read for their weights.
+    """
+    return DataFrame([row for _, alike in _comparisons(table) for row in _rows(alike)])
+
+
+def _comparisons(table: DataFrame) -> Iterator[tuple[Any, DataFrame]]:
+    yield from table.groupby(["model", "batch", "may_use"], sort=False) if len(table) else ()
+
+
+def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
+    reference = _fastest(alike, ALIKE).iloc[0]
+    parts = [_fastest(alike[alike["form"] == ""], ""), reference.to_frame().T, _with_more(alike)]
+    for bits in sorted(set(alike.loc[alike["form"].isin(FORMS.values()), "activation_bits"])):
+        parts += [_fastest(alike[alike["activation_bits"] == bits], form) for form in FORMS.values()]
+    for row in (row for part in parts for _, row in part.iterrows()):
+        mean, half_width = interval(np.array(reference["round_ms"]) / np.array(row["round_ms"]))
+        yield {
+            **{"network": row["model"], "batch": row["batch"], "may_use": row["may_use"]},
+            **{"form": row["form"] or FLOATS, "bits": 8 if row["precision"] == "int8" else row["activation_bits"]},
+            **{"label": row["label"], "ms": row["min_ms"], "times": reference["min_ms"] / row["min_ms"]},
+            **{"rounds": mean, "rounds_half_width": half_width, "n": len(row["round_ms"])},
+            "kilobytes": row["weight_bytes"] / 1e3,
+        }
+
+
+def networks_summary(networks: DataFrame) -> DataFrame:
+    """`networks_table` for people: the way where it is a library's, times and rounds in one column."""
+    texts = [f"{row.times:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}" for row in networks.itertuples()]
+    libraries = networks["form"].isin([ALIKE, ANY])
+    form = networks["form"].where(~libraries, networks["form"] + ": " + networks["label"])
+    columns = {"network": networks["network"], "may_use": networks["may_use"], "form": form, "bits": networks["bits"]}
+    milliseconds = [f"{ms:.3g}" for ms in networks["ms"]]
+    kilobytes = [f"{kilobytes:.0f}" for kilobytes in networks["kilobytes"]]
+    return DataFrame(columns | {"ms": milliseconds, "times": texts, "kilobytes": kilobytes})
 
 
 @style.drawn
