@@ -35,13 +35,18 @@ def check_encoding(algorithm: str, encoding: str, weight: QuantizedWeight) -> No
     choice("algorithm", algorithm, ENCODINGS_OF)
     choice("encoding", encoding, ENCODINGS)
     choice(f"encoding of {algorithm}", encoding, ENCODINGS_OF[algorithm])
-    if encoding == "rewritten" and not weight.codes.all():
-        raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
+    check_zeros(encoding, weight)
     most = np.finfo(np.float32).max / (2 * weight.codes[0].size)
     if encoding == "rewritten" and (largest := float(np.abs(weight.scale).max())) > most:
         raise ValueError(f"encoding = 'rewritten' with a scale of {largest:.3g}; allowed: up to {most:.3g}")
     if encoding != "two_group" and not one_scale(weight):
         raise ValueError(f"encoding = {encoding!r} with two scales; allowed: scale equal to negative_scale")
+
+
+def check_zeros(encoding: str, weight: QuantizedWeight) -> None:
+    """Raises ValueError for the encoding "rewritten" of codes with zeros."""
+    if encoding == "rewritten" and not weight.codes.all():
+        raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
 
 
 def table_alphabet(codes: np.ndarray, encoding: str = "two_group") -> tuple[int, ...]:

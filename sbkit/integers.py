@@ -16,7 +16,7 @@ import numpy as np
 
 from sbkit.checks import choice, number, whole
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.encodings import one_scale
+from sbkit.encodings import check_zeros, one_scale
 from sbkit.way import LEAST_BITS, MOST_BITS, MOST_CHANNELS
 
 ENCODINGS_OF = {"dense": ("two_group",), "table": ("two_group", "rewritten"), "lookup": ("two_group", "rewritten")}
@@ -63,8 +63,7 @@ def check_options(algorithm: str, weight: QuantizedWeight, encoding: str, roundi
     choice("algorithm with integer activations", algorithm, (*ENCODINGS_OF, "auto"))
     encodings = ENCODINGS_OF[FAST[0] if algorithm == "auto" else algorithm]
     choice(f"encoding of {algorithm} with integer activations", encoding, (*encodings, "auto"))
-    if encoding == "rewritten" and not weight.codes.all():
-        raise ValueError("encoding = 'rewritten' with codes that hold 0; allowed: every code -1 or +1")
+    check_zeros(encoding, weight)
     if not one_scale(weight):
         raise ValueError("a weight of two scales with integer activations; allowed: scale equal to negative_scale")
     for name, (value, only) in floats.items():

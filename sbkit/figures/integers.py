@@ -65,8 +65,7 @@ def integers_table(bench: DataFrame, study: str = "integers") -> DataFrame:
 
 def _fastest(table: DataFrame, *forms: str) -> DataFrame:
     """The timing of least time of each layer among these forms."""
-    found = table[table["form"].isin(forms)]
-    return found.loc[found.groupby(benchmarks.PLACE, sort=False)["min_ms"].idxmin()]
+    return benchmarks.fastest(table[table["form"].isin(forms)], "min_ms")
 
 
 def _with_more(timings: DataFrame) -> DataFrame:

@@ -7,7 +7,6 @@ import operator
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sbkit.models.layers import QuantLayer
@@ -15,7 +14,6 @@ from sbkit.models.networks import NarrowShortcut
 from sbkit.quantizers.activations import LearnedStep
 
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)  # when not training
-RELU = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
 IN_PLACE = tuple(getattr(operator, f"i{name}") for name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "xor"))
 

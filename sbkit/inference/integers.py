@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from sbkit.inference.graph import RELU, Step, calls_of, is_call, module_of, only_user, past_pools, replace
+from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace
 from sbkit.inference.layers import KernelConv2d
+from sbkit.models.layers import RELU
 
 
 class Grid(NamedTuple):

@@ -22,7 +22,7 @@ from sbkit.inference.integers import FromFloats, multiply_shortcuts
 from sbkit.inference.layers import KernelConv2d
 from sbkit.inference.placing import put_on_kernels
 from sbkit.models import quant_layers, quantized_weights
-from sbkit.models.layers import QuantLayer
+from sbkit.models.layers import RELU, QuantLayer
 from sbkit.way import FLOAT_BITS
 
 LOGIT_BOUND = 5e-5
@@ -212,7 +212,7 @@ def _pool_in_channels_last(traced: fx.GraphModule) -> None:
         source = node.args[0]
         rounded = isinstance(graph.module_of(traced, graph.only_user(node)), FromFloats)  # which makes it contiguous
         traced.set_submodule(node.target, ChannelsLastPool(graph.module_of(traced, node), not rounded))
-        source = source.args[0] if graph.is_call(traced, source, graph.RELU) else source
+        source = source.args[0] if graph.is_call(traced, source, RELU) else source
         if type(module := graph.module_of(traced, source)) is nn.Conv2d:
             module.to(memory_format=torch.channels_last)
 

@@ -18,6 +18,7 @@ from sbkit.inference.integers import grid
 from sbkit.inference.layers import KernelConv2d
 from sbkit.integers import ENCODINGS_OF, Rounding
 from sbkit.models import QuantConv2d
+from sbkit.models.layers import RELU
 
 
 class Layer(NamedTuple):
@@ -64,7 +65,7 @@ def _on_floats(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
     residual, add = _residual(traced, node)
     last = graph.past_pools(traced, add or node)
     relu = graph.only_user(last)
-    if relu := relu if graph.is_call(traced, relu, graph.RELU) else None:
+    if relu := relu if graph.is_call(traced, relu, RELU) else None:
         graph.replace(relu, last)
     scales = {field: getattr(layer.weight, field) * layer.factor for field in ("scale", "negative_scale")}
     weight = replace(layer.weight, **scales)
@@ -99,7 +100,7 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
     kernel = KernelConv2d(layer.algorithm, layer.weight, layer.shape, **options, rounding=rounding)
     last = _place(traced, node, add, residual, kernel)
     for call in between:
-        if graph.is_call(traced, call, graph.RELU):
+        if graph.is_call(traced, call, RELU):
             graph.replace(call, call.args[0])
         else:
             pool = graph.module_of(traced, call)
@@ -116,8 +117,8 @@ def _up_to_step(traced: fx.GraphModule, node: fx.Node) -> tuple[list[fx.Node], f
     relu = False
     while user is not None and not grid(user):
         pool = graph.module_of(traced, user) if graph.is_call(traced, user, (nn.MaxPool2d,)) else None
-        relu = relu or graph.is_call(traced, user, graph.RELU)
-        if not graph.is_call(traced, user, graph.RELU) and not (pool and integers.IntegerPool.takes(pool)):
+        relu = relu or graph.is_call(traced, user, RELU)
+        if not graph.is_call(traced, user, RELU) and not (pool and integers.IntegerPool.takes(pool)):
             return [], None
         between.append(user)
         user = graph.only_user(user)

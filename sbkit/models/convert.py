@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from sbkit.models.layers import QuantConv2d, QuantLayer, QuantLinear, quant_layers
+from sbkit.models.layers import RELU, QuantConv2d, QuantLayer, QuantLinear, quant_layers
 from sbkit.quantizers import QuantizerConfig
 from sbkit.quantizers.activations import LearnedStep
 from sbkit.way import FLOAT_BITS, check_bits
 
 KEPT = "kept as asked"
-RELUS = (nn.ReLU, nn.ReLU6, F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, "relu", "relu_")
+NOT_NEGATIVE = (*RELU, nn.ReLU6, F.relu6)
 SIGN_KEEPING = (  # of what a ReLU wrote they make nothing negative
     nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
     F.dropout, torch.flatten, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, "flatten",
@@ -99,7 +99,7 @@ def _add_steps(model: nn.Module, names: Collection[str], bits: int) -> dict[str,
         if name not in names:
             continue
         sources = [_source(model, node) for node in graph.nodes if node.op == "call_module" and node.target == name]
-        others = [node.name for node in sources if _called(model, node) not in RELUS]
+        others = [node.name for node in sources if _called(model, node) not in NOT_NEGATIVE]
         if sources and not others:
             layer.activations = LearnedStep(bits).to(layer.weight.device)
         else:

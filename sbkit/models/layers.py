@@ -22,6 +22,10 @@ NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+RELU = (nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
+"""What a traced network calls for a ReLU: classes of modules, functions, names of methods."""
+
+
 class QuantLayer(nn.Module):
     """Latent weights of one `shape`, their quantizer, that of what enters the layer, `activations`, and perhaps a bias
     (K,) in full precision.

@@ -32,7 +32,7 @@ from sbkit.training.diagnostics import (
 )
 from sbkit.training.processes import add_up, group, share_buffers
 from sbkit.training.progress import PROGRESS, Interrupted, bar, chosen
-from sbkit.training.setup import Setup, prepare
+from sbkit.training.setup import Setup, layout, prepare
 from sbkit.way import FLOAT_BITS
 
 STEPS_PER_CHECK = 20
@@ -142,7 +142,7 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
         for parameters in setup.optimizer.param_groups:
             parameters["lr"] = schedule_lr(config, step, total)
         set_progress(model, step / total)
-        loss = _loss(network, setup.teacher, _layout(x, config), y, config)
+        loss = _loss(network, setup.teacher, layout(x, config), y, config)
         setup.optimizer.zero_grad(set_to_none=True)
         (loss + config.l1 * sum(weight.abs().sum() for weight in latent) if config.l1 else loss).backward()
         gradients.add()
@@ -163,10 +163,6 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
         "gradient_signal": gradients.signal(),
         "seconds": time.perf_counter() - started,
     }
-
-
-def _layout(x: Tensor, config: TrainConfig) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if config.channels_last else x
 
 
 def _autocast(x: Tensor, config: TrainConfig, *, training: bool = True) -> torch.autocast:
@@ -199,7 +195,7 @@ def evaluate(model: nn.Module, data: Dataset, config: TrainConfig) -> dict[str, 
     model.eval()
     for x, y in batches(data.x_test, data.y_test, TEST_BATCH, shuffle=False, **view):
         with _autocast(x, config, training=False):
-            logits = model(_layout(x, config)).float()
+            logits = model(layout(x, config)).float()
         loss_sum += F.cross_entropy(logits, y, reduction="sum")
         correct += torch.bincount(y[logits.argmax(1) == y], minlength=classes)
         count += torch.bincount(y, minlength=classes)

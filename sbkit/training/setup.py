@@ -18,6 +18,7 @@ from sbkit.quantizers.activations import calibrate
 from sbkit.training.checkpoint import load_finished, load_state, save_state, start_from
 from sbkit.training.config import CHECKPOINTS, TrainConfig, configuration
 from sbkit.training.processes import device, group
+from sbkit.way import FLOAT_BITS
 
 DEVICE_BYTES = 4 * 2**30  # training images up to this size are kept on the device, more are sent batch by batch
 
@@ -98,7 +99,8 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
             f"{len(data.x_train)} training images"
         )
     model = build(config, quantizer, data).to(here)
-    calibrate(model, _first_images(config, data).to(here))
+    if config.activation_bits < FLOAT_BITS:
+        calibrate(model, _first_images(config, data).to(here))
     teacher, checkpoints = None, {}
     if config.distill_from:
         teacher, checkpoints[CHECKPOINTS["distill_from"]] = _teacher(config.distill_from, data, here)
@@ -108,11 +110,16 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
     return Setup(config, quantizer, data, model, teacher, _optimizer(config, model), order, checkpoints)
 
 
+def layout(x: Tensor, config: TrainConfig) -> Tensor:
+    """A batch in the memory layout of the run."""
+    return x.contiguous(memory_format=torch.channels_last) if config.channels_last else x
+
+
 def _first_images(config: TrainConfig, data: Dataset) -> Tensor:
     """The first batch of training images as tests see images: every process has the same."""
     x, y = data.x_train[: config.batch_size], data.y_train[: config.batch_size]
     x, _ = next(batches(x, y, config.batch_size, mean=data.mean, std=data.std, shuffle=False))
-    return x.contiguous(memory_format=torch.channels_last) if config.channels_last else x
+    return layout(x, config)
 
 
 def load_data(config: TrainConfig) -> Dataset:
