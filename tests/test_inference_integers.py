@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import scatter
 from torch import fx, nn
 
 from sbkit.data import load
@@ -31,13 +32,8 @@ def settled(name: str, bits: int, config: QuantizerConfig = FINE, least: float =
     model = build_model(name, quantizer=config, image_size=size, width=width, activation_bits=bits)
     generator = torch.Generator().manual_seed(bits)
     images = torch.randn(40, 3, size, size, generator=generator)
+    scatter(model, least, generator)
     with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(least, 1.5, generator=generator)
-                module.bias.normal_(0, 0.3, generator=generator)
-            elif config.quantizer == "ternary_ttq" and hasattr(module, "positive_scale"):
-                module.positive_scale.fill_(1.3)
         calibrate(model, images)
         for _ in range(3):
             model.train()(images)
