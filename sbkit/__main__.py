@@ -82,19 +82,10 @@ def save(options: argparse.Namespace) -> None:
 
     from sbkit import inference
     from sbkit.checks import choice
-    from sbkit.training.checkpoint import load_finished
-    from sbkit.training.setup import build, load_data
+    from sbkit.training.setup import finished
 
     choice(f"suffix of {options.file}", Path(options.file).suffix, (".sbk",))
-    config, quantizer, state, _ = load_finished("CHECKPOINT", options.checkpoint, torch.device("cpu"))
-    data = load_data(config)
-    model = build(config, quantizer, data)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{options.checkpoint} was trained on other channels, classes or image sizes than {config.dataset} has"
-        ) from error
+    model, config, _, data = finished("CHECKPOINT", options.checkpoint)
     network = inference.lower(model, torch.zeros(1, *data.x_test.shape[1:]), tune=False)
     path = network.save(options.file, classes=data.classes, mean=data.mean, std=data.std)
     print(f"{path}: {path.stat().st_size:,} bytes, {config.model} for {data.label}")

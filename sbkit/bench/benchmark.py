@@ -88,6 +88,8 @@ def measure(config: BenchConfig) -> dict[str, Any]:
       bound_adds                        of `table` in the study of layers: the fewest vectors it must load and add
       bound_ms, roofline_fraction       the time these take from a table in L1 at `peaks`, and that over median_ms
 
+    A row of the study of trained networks has the columns that `trained` lists, without gmacs and reduction.
+
     With `config.processes` above 1, each process draws codes with the next seed, plans, checks and times all by itself,
     one process after the other. A row then holds `processes`, and the rounds of all of them, those of the first process
     first; iqr_ms is the largest of a process, and flagged says that some process was noisy. What is counted and not
@@ -157,7 +159,7 @@ def _together(rows: tuple[dict[str, Any], ...]) -> dict[str, Any]:
         **{"processes": len(rows), "median_ms": median, "round_ms": round_ms, "rounds": len(round_ms)},
         **{"iqr_ms": max(row["iqr_ms"] for row in rows), "min_ms": min(row["min_ms"] for row in rows)},
         **{"flagged": any(row["flagged"] for row in rows)},
-        "gmacs": rows[0]["gmacs"] * rows[0]["median_ms"] / median,
+        **({"gmacs": rows[0]["gmacs"] * rows[0]["median_ms"] / median} if "gmacs" in rows[0] else {}),
     }
 
 
@@ -187,13 +189,15 @@ def _row(subject: Subject, contender: Contender, round_ms: list[float], blocks: 
     low, middle, high = np.percentile(blocks, (25, 50, 75))
     median = float(np.median(round_ms))
     row = BASELINE | subject.columns | contender.columns
-    return row | {
+    row |= {
         **{"way": contender.way.options(), "on_threads": contender.threads},
         **{"median_ms": median, "iqr_ms": float(high - low), "min_ms": min(blocks)},
         **{"round_ms": round_ms, "rounds": len(round_ms), "flagged": bool((high - low) / middle > 0.1)},
-        "gmacs": subject.macs / median / 1e6,
-        "reduction": (subject.columns["adds"] + subject.columns["multiplies"]) / (row["adds"] + row["multiplies"]),
     }
+    if not subject.macs:
+        return row
+    dense = subject.columns["adds"] + subject.columns["multiplies"]
+    return row | {"gmacs": subject.macs / median / 1e6, "reduction": dense / (row["adds"] + row["multiplies"])}
 
 
 def _report(rows: list[dict[str, Any]], seconds: float) -> str:

@@ -39,7 +39,7 @@ NETWORKS: dict[str, Network] = {
 class BenchConfig:
     """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
 
-    study: str = "layers"  # layers threads density codebooks integers network network_integers training operations
+    study: str = "layers"  # a key of studies.STUDIES
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
@@ -52,6 +52,7 @@ class BenchConfig:
     batch: int = 1  # images
     seed: int = 0  # of codes and activations, and of the contenders' order in each round
     isa: str = "auto"  # of the kernels; auto: the widest usable. avx2 and avx512 hold torch and OpenVINO as well
+    networks: str = ""  # in the study trained, the folder of the profile whose finished runs are timed; else empty
 
     def __post_init__(self):
         choice("study", self.study, STUDIES)
@@ -68,6 +69,12 @@ class BenchConfig:
             whole(f"in the study {self.study}, threads", self.threads, 2)
         if STUDIES[self.study].subject == "operations":
             whole("in the study operations, which times nothing, processes", self.processes, 1, 1)
+        trained = STUDIES[self.study].subject == "trained"
+        if trained != bool(self.networks):
+            allowed = "the folder of a profile, such as results/frontier" if trained else "an empty text"
+            raise ValueError(f"networks = {self.networks!r} in the study {self.study}; allowed: {allowed}")
+        if trained:
+            whole("in the study trained, batch", self.batch, 1, 1)
         whole("seed", self.seed, 0)
         choice("isa", self.isa, ("auto", *kernels.isas()))
 

@@ -26,7 +26,7 @@ class Subject(NamedTuple):
     """What a number of contenders compute."""
 
     columns: dict[str, Any]  # of every row: layer, C, H, W, K, batch, and the dense weight_bytes, adds, multiplies
-    macs: int  # multiply-accumulates of the whole batch, dense
+    macs: int  # multiply-accumulates of the whole batch, dense; 0: each contender has its own, and no row tells gmacs
     contenders: list[Contender]
 
 
@@ -34,8 +34,9 @@ class Subject(NamedTuple):
 class Work:
     """What every library computes: a torch module without gradients, on one batch of images.
 
-    x and y are float32. With an `output_scale` the work is a layer of 8-bit integers from end to end: x and y are
-    uint8, the module's weights are integers, and y is the sum over `output_scale`, rounded and clamped to 0 to 255.
+    ONNX Runtime and OpenVINO read x anew in each call: other images may be copied into it. x and y are float32. With an
+    `output_scale` the work is a layer of 8-bit integers from end to end: x and y are uint8, the module's weights are
+    integers, and y is the sum over `output_scale`, rounded and clamped to 0 to 255.
     """
 
     module: nn.Module  # in evaluation mode, float32, contiguous
@@ -44,6 +45,7 @@ class Work:
     weights: int  # number of its quantized weights
     threads: int
     output_scale: float = 0.0  # 0: floats
+    calibration: Tensor | None = None  # images (M, C, H, W) whose ranges ONNX models in int8 take; None: x
 
 
 class Unusable(RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -158,16 +158,21 @@ def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Itera
             layer.weight.data = torch.from_numpy(weights[name].dense())
         fit(model, x)
         lowered = inference.lower(model, x, weights, algorithm=way.algorithm, encoding=way.encoding, **options)
-        effectual = sum(np.count_nonzero(weight.codes) for weight in weights.values())
-        columns = {
-            "isa": next(iter(lowered.layers.values())).isa,
-            "density": effectual / sum(shape.weights for shape in shapes),
-            "plan_seconds": lowered.plan_seconds,
-            "weight_bytes": lowered.weight_bytes,
-            **lowered.operations._asdict(),
-            "best_reduction": 2 * sum(shape.macs for shape in shapes) / sum(lowered.operations),
-        }
+        columns = network_columns(lowered, weights)
+        columns["best_reduction"] = 2 * sum(shape.macs for shape in shapes) / sum(lowered.operations)
         yield Contender(way, functools.partial(lowered, x), config.threads, columns)
+
+
+def network_columns(lowered: inference.Network, weights: Mapping[str, QuantizedWeight]) -> dict[str, Any]:
+    """What the row of a network on the kernels says of its quantized layers."""
+    codes = np.concatenate([weight.codes.ravel() for weight in weights.values()])
+    return {
+        "isa": next(iter(lowered.layers.values())).isa,
+        "density": np.count_nonzero(codes) / codes.size,
+        "plan_seconds": lowered.plan_seconds,
+        "weight_bytes": lowered.weight_bytes,
+        **lowered.operations._asdict(),
+    }
 
 
 def build(config: BenchConfig, **more: Any) -> nn.Module:

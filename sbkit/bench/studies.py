@@ -154,6 +154,8 @@ STUDIES: dict[str, Study] = {
     "network_integers": Study(
         "network", INTEGER_NETWORKS, torch=(Way("torch", variant="channels_last"), *TORCH_INT8), peers=("int8",)
     ),
+    # the networks of a profile: those in integers by our kernels, those in full precision by int8 libraries
+    "trained": Study("trained", (), peers=("int8",)),
     # a step of the optimizer under each design
     "training": Study(
         "training",

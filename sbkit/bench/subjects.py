@@ -20,6 +20,7 @@ from sbkit.bench import libraries, ours
 from sbkit.bench.config import NETWORKS, BenchConfig
 from sbkit.bench.contender import Contender, Subject, Work, skip
 from sbkit.bench.studies import STUDIES
+from sbkit.bench.trained import trained
 from sbkit.conv import ConvShape
 from sbkit.cpu import bf16_trouble
 from sbkit.designs import DESIGNS
@@ -148,6 +149,7 @@ SUBJECTS: dict[str, Callable[[BenchConfig, int, list[str]], Iterator[Subject]]] 
     "layer": layers,
     "integers": integers,
     "network": network,
+    "trained": trained,
     "training": training,
 }
 """By `Study.subject`; the subject "operations" is not among them, as nothing is timed there."""

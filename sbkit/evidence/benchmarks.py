@@ -13,6 +13,12 @@ from sbkit import records
 from sbkit.evidence.stats import MissingRecord
 from sbkit.way import KERNELS, PEERS, Way
 
+MAY_USE = {"auto": "all instructions", "avx512": "AVX-512 without AMX", "avx2": "AVX2 alone"}
+"""By the option `isa` of a benchmark, the instructions that our kernels and the libraries may use.
+
+Our kernels have none for a matrix unit. Libraries built on oneDNN are held to the same; the others are not.
+"""
+
 PLACE = ["name", "layer", "model", "batch"]
 """The columns that all contenders of one comparison share."""
 

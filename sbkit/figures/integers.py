@@ -17,15 +17,10 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
+from sbkit.evidence.benchmarks import MAY_USE
 from sbkit.evidence.stats import interval, shown
 from sbkit.figures import layout, style
 from sbkit.way import FLOAT_BITS
-
-MAY_USE = {"auto": "all instructions", "avx512": "AVX-512 without AMX", "avx2": "AVX2 alone"}
-"""By the option `isa` of a benchmark, the instructions that our kernels and the libraries may use.
-
-Our kernels have none for a matrix unit. Libraries built on oneDNN are held to the same; the others are not.
-"""
 
 FORMS = {
     ("signed_binary", 8, 4): "signed binary, 16 masks of 8 channels",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -158,6 +158,32 @@ def build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn.
                 "image_size > 0, or a residual network"
             ) from error
     return model.to(memory_format=torch.channels_last) if config.channels_last else model
+
+
+class Finished(NamedTuple):
+    """A run that is done: its network in evaluation mode on the CPU, both configurations, and its data set."""
+
+    model: nn.Module
+    config: TrainConfig
+    quantizer: QuantizerConfig
+    data: Dataset
+
+
+def finished(option: str, path: str, load: Callable[[TrainConfig], Dataset] = load_data) -> Finished:
+    """The run whose checkpoint `option` names by its path; `load` finds its data set.
+
+    Raises FileNotFoundError where there is no file, ValueError for one that is something else or does not fit the data.
+    """
+    config, quantizer, state, _ = load_finished(option, path, torch.device("cpu"))
+    data = load(config)
+    model = build(config, quantizer, data)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} was trained on other channels, classes or image sizes than {config.dataset} has"
+        ) from error
+    return Finished(model.eval(), config, quantizer, data)
 
 
 def _teacher(path: str, data: Dataset, here: torch.device) -> tuple[nn.Module, str]:

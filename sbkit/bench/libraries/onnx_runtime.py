@@ -72,12 +72,13 @@ def _of_integers(work: Work) -> bytes:
 
 
 def _quantized(work: Work, graph) -> bytes:
-    """Weights have 7 bits and a scale per filter, activations 8 bits and the range that they have on the work's x."""
+    """Weights have 7 bits and a scale per filter, activations 8 bits and the range that they have in calibration."""
     import onnx
     from onnxruntime import quantization
 
     class Calibration(quantization.CalibrationDataReader):
-        images = iter([{"x": work.x.numpy()}])
+        batches = work.x[None] if work.calibration is None else work.calibration.split(len(work.x))
+        images = iter([{"x": batch.numpy()} for batch in batches])
 
         def get_next(self):
             return next(self.images, None)

@@ -40,7 +40,7 @@ def load(work: Work, way: Way) -> Callable[[], np.ndarray]:
             raise Unusable(_deaths[key])
     core = openvino.Core()
     request = core.compile_model(core.read_model(model), "CPU", options).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(work.x.numpy()))
+    request.set_input_tensor(openvino.Tensor(work.x.numpy(), shared_memory=True))
 
     def call() -> np.ndarray:
         request.infer()
