@@ -1,4 +1,4 @@
-"""Trained networks are timed in the very form whose accuracy is told, and their committed records keep what is promised."""
+"""Trained networks are timed in the very form whose accuracy is told, which is that of the training."""
 
 import json
 from pathlib import Path

@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "integers": {"checks", "conv", "encodings", "way", "_kernels"},
     "kernels": {"checks", "conv", "encodings", "integers", "way", "_kernels"},
     "inference": {"checks", "conv", "encodings", "integers", "kernels", "models", "quantizers", "records", "way"},
-    "bench": BOTTOM | {"cpu", "data", "inference", "integers", "kernels", "models", "quantizers", "repetition", "training"},
+    "bench": BOTTOM
+    | {"cpu", "data", "inference", "integers", "kernels", "models", "quantizers", "repetition", "training"},
     "energy": {"checks", "conv", "schemes"},
     "evidence": BOTTOM | {"energy", "repetition"},
     "figures": BOTTOM | {"energy", "evidence"},

@@ -22,6 +22,9 @@ DENSE = "dense int8"
 """The family of networks in full precision, which libraries run in integers."""
 STEPS = 400
 """Latencies of a line at which its accuracy is compared."""
+NETWORK = ("family", "design", "width", "bits")
+MEASURED = ("top1_percent", "model_top1_percent")
+SUMMED = ("adds", "multiplies")
 
 
 def networks(train: DataFrame, bench: DataFrame) -> DataFrame:
@@ -47,8 +50,9 @@ def networks(train: DataFrame, bench: DataFrame) -> DataFrame:
     if lost := set(timings["run"]) - set(train["id"]):
         raise ValueError(f"timed networks without a training record: {', '.join(sorted(lost))}")
     told = train[train["design"] != ""].set_index("id")[["group", "design", "width", "activation_bits", "seed"]]
-    own = "may_use run label min_ms top1_percent model_top1_percent file_bytes adds multiplies".split()
-    table = timings[own].join(told, on="run", how="inner")
+    table = timings[["may_use", "run", "label", "min_ms", "file_bytes", *SUMMED, *MEASURED]].join(
+        told, on="run", how="inner"
+    )
     means = table.groupby(["may_use", "group", "label"])["min_ms"].mean()
     chosen = set(means.groupby(level=["may_use", "group"]).idxmin())
     keys = zip(table["may_use"], table["group"], table["label"], strict=True)
@@ -58,12 +62,11 @@ def networks(train: DataFrame, bench: DataFrame) -> DataFrame:
     names = [f"{DESIGNS[row.design].label}, {row.bits} bits" for row in table.itertuples()]
     table["family"] = np.where(dense, DENSE, names)
     table["kilobytes"] = table["file_bytes"] / 1e3
-    table["operations"] = table["adds"] + table["multiplies"]
+    table["operations"] = table[[*SUMMED]].sum(axis=1)
     table["order"] = table["design"].map(list(DESIGNS).index)
     table = table.rename(columns={"label": "way", "min_ms": "ms"})
-    columns = "may_use family design width bits group seed way ms top1_percent model_top1_percent kilobytes operations"
-    order = ["order", "bits", "width", "seed"]
-    return table.sort_values(order, kind="stable", ignore_index=True)[columns.split()]
+    table = table.sort_values(["order", "bits", "width", "seed"], kind="stable", ignore_index=True)
+    return table[["may_use", *NETWORK, "group", "seed", "way", "ms", *MEASURED, "kilobytes", "operations"]]
 
 
 def _timings(bench: DataFrame) -> DataFrame:
@@ -82,12 +85,11 @@ def points(table: DataFrame) -> DataFrame:
     `front` marks points that no other beats: none is as fast and more accurate, or faster and as accurate.
     """
     rows = []
-    for (may_use, family, design, width, bits, way), runs in table.groupby(
-        ["may_use", "family", "design", "width", "bits", "way"], sort=False
-    ):
+    keys = ["may_use", *NETWORK, "way"]
+    for values, runs in table.groupby(keys, sort=False):
         top1 = measured(runs["top1_percent"])
         rows.append(
-            {"may_use": may_use, "family": family, "design": design, "width": width, "bits": bits, "way": way}
+            dict(zip(keys, values, strict=True))
             | {"ms": runs["ms"].mean(), "kilobytes": runs["kilobytes"].mean(), "operations": runs["operations"].mean()}
             | {"top1_percent": top1.value, "top1_half_width": top1.half_width, "n": top1.n}
             | {"lost_points": (runs["model_top1_percent"] - runs["top1_percent"]).abs().max()}
@@ -117,9 +119,11 @@ class Line(NamedTuple):
 
 
 def line(family: DataFrame) -> Line:
-    """The line of `networks` of one family."""
+    """The line of `networks` of one family, without those that are slower than a more accurate one in the mean."""
     ms = family.groupby("width")["ms"].mean().sort_values()
-    return Line(ms.to_numpy(), family.pivot(index="seed", columns="width", values="top1_percent")[ms.index].dropna())
+    top1 = family.pivot(index="seed", columns="width", values="top1_percent")[ms.index].dropna()
+    kept = ~top1.mean().cummax().duplicated()
+    return Line(ms[kept].to_numpy(), top1.loc[:, kept])
 
 
 class Trade(NamedTuple):

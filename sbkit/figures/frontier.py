@@ -95,7 +95,7 @@ def _panel(axis: Axes, points: DataFrame, cost: str) -> None:
                 place = {"xytext": (3, -7), "textcoords": "offset points", "fontsize": 6, "color": look["color"]}
                 axis.annotate(f"{row.width}", (getattr(row, cost), row.top1_percent), **place)
     best = points.sort_values([cost, "top1_percent"], ascending=[True, False])
-    best = best[best["top1_percent"] > best["top1_percent"].cummax().shift(fill_value=-np.inf)]
+    best = best[~best["top1_percent"].cummax().duplicated()]
     low, high = axis.get_xlim()
     axis.step([*best[cost], high], [*best["top1_percent"], best["top1_percent"].iloc[-1]], where="post", **_FRONT)
     axis.set_xlim(low, high)
