@@ -106,7 +106,7 @@ def test_expand(root):
             ("binary-s0", "02_train.ipynb", {"epochs": 1, "quantizer": "binary", "seed": 0}),
             ("binary-s1", "02_train.ipynb", {"epochs": 1, "quantizer": "binary", "seed": 1}),
             ("fine-s5", "02_train.ipynb", fine | {"seed": 5}),
-            ("layers", "07_bench.ipynb", {"shapes": "tiny"}),
+            ("layers", "07_bench.ipynb", {"study": "layers", "shapes": "tiny"}),
         ]
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sbkit.checks import choice, stem, table, toml
 from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS
-from sbkit.notebook.experiments import DEFAULT, NOTEBOOKS, find_root
+from sbkit.notebook.experiments import DEFAULTS, NOTEBOOKS, find_root
 
 FORMATS = {"figures": ("pdf", "png", "svg", "csv"), "tables": ("csv", "md", "tex")}
 """The files of what a reader saves, by folder."""
@@ -48,8 +48,9 @@ def drawn(
     """The entries of a catalogue that a profile draws.
 
     `kinds` are the READS that the profile has, `runs` the options of its runs that differ from their defaults, and a
-    training run's quantizer in any case. An entry is drawn if there is any of the kinds that it reads and, where it
-    needs options or a design, a run with them. One that reads nothing is drawn beside the others of its notebook.
+    training run's quantizer and a benchmark's study in any case. An entry is drawn if there is any of the kinds that it
+    reads and, where it needs options or a design, a run with them. One that reads nothing is drawn beside the others of
+    its notebook.
     """
     kinds, runs = set(kinds), list(runs)
     readers = {entry["notebook"] for entry in catalogue.values() if kinds.intersection(entry["reads"])}
@@ -74,6 +75,6 @@ def _met(needs: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> bool:
     scheme = needs.get("variant")
     return (
         (not options or any(options.items() <= run.items() for run in runs))
-        and all(DEFAULT | DESIGNS[design].options in forms for design in _designs(needs))
+        and all(DEFAULTS["train"] | DESIGNS[design].options in forms for design in _designs(needs))
         and (not scheme or any(form.get("quantizer") == scheme and len(form) > 1 for form in forms))
     )

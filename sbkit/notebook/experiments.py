@@ -16,8 +16,8 @@ NOTEBOOKS = {"train": "02_train.ipynb", "bench": "07_bench.ipynb"}
 CHECKPOINTS = {"distill_from", "start_from"}
 """Parameters of a training run that name what another one leaves."""
 
-DEFAULT = {"quantizer": "signed_binary"}
-"""The scheme of a training run that names none, as `sbkit.quantizers.QuantizerConfig` has it."""
+DEFAULTS = {"train": {"quantizer": "signed_binary"}, "bench": {"study": "layers"}}
+"""By kind of record, what a run is that does not say so, as `QuantizerConfig` and `BenchConfig` have it."""
 
 _FORMS = {"title": str, "paper_scale": bool, "seeds": list, "common": dict, "train": dict, "bench": dict}
 _TAKEN = ("data", "reference")  # folders of results/ that are no profile's
@@ -115,7 +115,7 @@ def expand(profile: str) -> list[dict[str, Any]]:
                 choice(f"experiments.toml: {profile}.train.{name}.{option}, seed {seed}", options[option], others)
                 checkpoints[option] = f"results/{profile}/checkpoints/{options[option]}-s{seed}.pt"
             runs.append((f"{name}-s{seed}", "train", options | checkpoints | {"seed": seed}))
-    runs += [(name, "bench", options) for name, options in content["bench"].items()]
+    runs += [(name, "bench", DEFAULTS["bench"] | options) for name, options in content["bench"].items()]
     for name, _, _ in runs:
         stem(f"experiments.toml: name of a run of {profile}", name)
     return [
@@ -127,5 +127,5 @@ def expand(profile: str) -> list[dict[str, Any]]:
 def _options(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """A training table's options, its design resolved."""
     design = (common | own).get("design")
-    options = DEFAULT | common | (DESIGNS[design].options if design else {}) | own
+    options = DEFAULTS["train"] | common | (DESIGNS[design].options if design else {}) | own
     return {name: value for name, value in options.items() if name != "design"}

@@ -18,7 +18,7 @@ from sbkit import records
 from sbkit.checks import stem as check_stem
 from sbkit.notebook import parameters
 from sbkit.notebook.catalogue import drawn, load_catalogue
-from sbkit.notebook.experiments import CHECKPOINTS, DEFAULT, NOTEBOOKS, find_root, load_experiments
+from sbkit.notebook.experiments import CHECKPOINTS, DEFAULTS, NOTEBOOKS, find_root, load_experiments
 from sbkit.notebook.parameters import OneLine, ParameterError
 
 if TYPE_CHECKING:
@@ -201,8 +201,7 @@ class Run:
         kinds = [kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))]
         found = [records.load(path) for path in self.folder.glob("records/*/*.json")]
         runs = [
-            (DEFAULT if record.kind == "train" else {}) | record.config | {"robustness": "robustness" in record.history}
-            for record in found
+            DEFAULTS[record.kind] | record.config | {"robustness": "robustness" in record.history} for record in found
         ]
         return drawn(self.catalogue, kinds, runs)
 
