@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     door = command(bench, "time a study and write its record", "network --shapes resnet20 --folder results/trial")
     door.add_argument("study", metavar="STUDY", help="layers, threads, density, integers, network or another one")
     door.add_argument("--shapes", default="resnet18", help="resnet18, resnet20 or tiny (default: resnet18)")
+    door.add_argument("--networks", default="", help="of the study trained: the profile's folder, as results/frontier")
     door.add_argument("--folder", required=True, help="the record goes to records/bench in it")
     _add_threads(door)
     door = command(compare, "show the verdicts of two folders of results beside each other", "quick reference/quick")
@@ -164,7 +165,8 @@ def bench(options: argparse.Namespace) -> None:
     from sbkit.bench import BenchConfig
     from sbkit.bench import run as measured
 
-    record = measured(BenchConfig(options.study, options.shapes, threads=options.threads), options.folder)
+    config = BenchConfig(options.study, options.shapes, threads=options.threads, networks=options.networks)
+    record = measured(config, options.folder)
     print(f"record   {Path(options.folder) / 'records' / 'bench' / record.id}.json")
 
 
