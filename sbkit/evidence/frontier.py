@@ -172,7 +172,7 @@ def _ratio(ratios: np.ndarray, index: int) -> float:
 
 def trades(table: DataFrame) -> Iterator[dict[str, Any]]:
     """A row for each of MAY_USE, network of ours and rival line: the dense one, and binary of the most widths."""
-    for may_use, alike in table.groupby("may_use", sort=False):
+    for may_use, alike in table.groupby("may_use", sort=False) if len(table) else ():
         widths = alike.groupby("family", sort=False)["width"].nunique()
         binary = widths[[family in set(alike.loc[alike["design"] == "binary", "family"]) for family in widths.index]]
         rivals = [DENSE, *([binary.idxmax()] if len(binary) and binary.max() > 1 else [])]

@@ -90,7 +90,7 @@ def _panel(axis: Axes, points: DataFrame, cost: str) -> None:
         look = _look(found["design"].iloc[0], found["bits"].iloc[0])
         widths = found[cost], found["top1_percent"], found["top1_half_width"].where(found["n"] > 1, 0)
         axis.errorbar(*widths, **look | {"linestyle": "--" if family == DENSE else "-"}, elinewidth=0.5, capsize=0)
-        if len(found) > 1:
+        if family == DENSE:
             for row in found.itertuples():
                 place = {"xytext": (3, -7), "textcoords": "offset points", "fontsize": 6, "color": look["color"]}
                 axis.annotate(f"{row.width}", (getattr(row, cost), row.top1_percent), **place)
