@@ -87,7 +87,7 @@ def test_a_line_has_none_that_is_slower_and_less_accurate():
 
 
 def network(ms, *top1):
-    return DataFrame({"seed": range(len(top1)), "ms": ms, "top1_percent": top1})
+    return DataFrame({"seed": range(len(top1)), "ms": ms, "top1_percent": np.array(top1)})
 
 
 def test_a_trade_is_read_off_the_line():
@@ -123,7 +123,13 @@ def test_a_trade_is_paired_by_seed():
     alone = line(80.0, 84.0)
     moved = alone._replace(top1=alone.top1 + np.array([[0.0], [3.0]]))
     assert trade(network(1.0, 82.0, 85.0), moved).points.half_width == 0
-    assert trade(network(1.0, 82.0), moved) is None, "one seed has no interval"
+    assert trade(network(1.0), moved) is None
+
+
+def test_one_seed_has_no_interval():
+    found = trade(network(1.0, 82.0), line(80.0, 84.0))
+    assert (found.points.value, found.points.n) == (2, 1)
+    assert (found.low, found.times, found.high) == pytest.approx((2, 2, 2), rel=0.01)
 
 
 def test_every_network_of_ours_is_set_beside_dense_ones(table):

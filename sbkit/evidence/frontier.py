@@ -7,7 +7,7 @@ each seed by itself; beyond its last network, that one stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,10 +112,10 @@ class Line(NamedTuple):
     ms: np.ndarray
     top1: DataFrame  # a row for each seed that all of them have
 
-    def at(self, ms: float) -> pd.Series:
-        """Top-1 of each seed within a latency."""
-        x, grid = np.log(ms), np.log(self.ms)
-        return self.top1.apply(lambda row: np.interp(x, grid, row.to_numpy()), axis=1)
+    def at(self, ms: Iterable[float]) -> np.ndarray:
+        """Top-1 within each of these latencies, by seed: (latencies, seeds)."""
+        x, grid = np.log([*ms]), np.log(self.ms)
+        return np.stack([np.interp(x, grid, row) for row in self.top1.to_numpy()], axis=1)
 
 
 def line(family: DataFrame) -> Line:
@@ -144,20 +144,22 @@ class Trade(NamedTuple):
 
 
 def trade(network: DataFrame, rival: Line) -> Trade | None:
-    """The trade of one group of `networks`, paired by seed; None where fewer than two seeds are common."""
+    """The trade of one group of `networks`, paired by seed; None without a common seed. One seed has no interval."""
     own, ms = network.set_index("seed")["top1_percent"], network["ms"].mean()
     seeds = rival.top1.index.intersection(own.index)
-    if len(seeds) < 2:
+    if seeds.empty:
         return None
     rival = rival._replace(top1=rival.top1.loc[seeds])
+    own = own[seeds].to_numpy()
     latencies = np.geomspace(rival.ms[0], rival.ms[-1], STEPS)
-    gains = [measured(own[seeds] - rival.at(latency)) for latency in latencies]
+    gains = [measured(own - top1) for top1 in rival.at(latencies)]
+    spread = [gain.half_width if gain.n > 1 else 0 for gain in gains]
     ratios = latencies / ms
-    not_behind = next((i for i, gain in enumerate(gains) if gain.low <= 0), STEPS)
-    equal = next((i for i, gain in enumerate(gains) if gain.value <= 0), STEPS)
-    ahead = next((i for i in range(STEPS, 0, -1) if gains[i - 1].high >= 0), 0)  # from there on
+    not_behind = next((i for i in range(STEPS) if gains[i].value <= spread[i]), STEPS)
+    equal = next((i for i in range(STEPS) if gains[i].value <= 0), STEPS)
+    ahead = next((i for i in range(STEPS, 0, -1) if gains[i - 1].value >= -spread[i - 1]), 0)  # from there on
     return Trade(
-        measured(own[seeds] - rival.at(ms)) if ms >= rival.ms[0] else None,
+        measured(own - rival.at([ms])[0]) if ms >= rival.ms[0] else None,
         _ratio(ratios, equal),
         ratios[-1] if not_behind == STEPS else _ratio(ratios, not_behind),
         ratios[0] if ahead == 0 else _ratio(ratios, ahead),
