@@ -42,6 +42,18 @@ struct Bytes {
 
 #include "integer_table-inl.h"
 
+struct Pairs {
+  static constexpr int kLanes = 16, kVectors = 6;
+  using Sum = __m512i;
+  using Pair = __m512i;
+  static Pair Broadcast(const int16_t* pair) { return _mm512_set1_epi32(Get<int32_t>(pair)); }
+  static void MultiplyAdd(Sum* sum, const int16_t* x, Pair w) {
+    *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(_mm512_loadu_si512(x), w));
+  }
+};
+
+#include "integer_wide-inl.h"
+
 bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -58,6 +70,8 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       integer_avx512::supported,
                                       integer_avx512::RunTable,
                                       has_lookup_avx512,
-                                      RunLookupAvx512};
+                                      RunLookupAvx512,
+                                      integer_avx512::RunWide,
+                                      integer_avx512::Regrid};
 
 }  // namespace sbkit

@@ -11,6 +11,7 @@ namespace integer_neon {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
+#include "integer_wide-inl.h"
 
 bool supported() { return true; }
 
@@ -25,6 +26,8 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       integer_neon::supported,
                                       integer_neon::RunTable,
                                       integer_neon::supported,
-                                      RunLookupPlain};
+                                      RunLookupPlain,
+                                    integer_neon::RunWide,
+                                    integer_neon::Regrid};
 
 }  // namespace sbkit

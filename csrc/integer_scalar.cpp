@@ -11,6 +11,7 @@ namespace integer_scalar {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
+#include "integer_wide-inl.h"
 
 bool supported() { return true; }
 
@@ -25,6 +26,8 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       integer_scalar::supported,
                                       integer_scalar::RunTable,
                                       integer_scalar::supported,
-                                      RunLookupPlain};
+                                      RunLookupPlain,
+                                      integer_scalar::RunWide,
+                                      integer_scalar::Regrid};
 
 }  // namespace sbkit

@@ -11,27 +11,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbkit import kernels
+from sbkit import kernels, wide
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.integers import FAST
+from sbkit.integers import FAST, Rounding
 from sbkit.way import FLOAT_BITS
 
 _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
 
 # An operator of torch, and not a call from Python, so that torch.compile and torch.export keep it as one call.
 # A call of it costs 15 to 20 µs more than one of the kernel; by `torch.library.custom_op` it would be up to 40.
-_LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
-_LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
+LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
 
 
-@torch.library.impl(_LIBRARY, "conv2d", "CPU")
+@torch.library.impl(LIBRARY, "conv2d", "CPU")
 def _conv2d(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
     """The kernel on x and perhaps a residual; nothing is copied that is contiguous."""
     added = None if residual is None else np.ascontiguousarray(residual.detach().numpy())
     return torch.from_numpy(kernels.conv2d(_plan(plan), np.ascontiguousarray(x.detach().numpy()), added))
 
 
-@torch.library.register_fake("sbkit::conv2d", lib=_LIBRARY)
+@torch.library.register_fake("sbkit::conv2d", lib=LIBRARY)
 def _shape_of(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
     layer = _plan(plan)
     s = layer.shape
@@ -42,21 +42,6 @@ def _result(layer: kernels.Prepared) -> torch.dtype:
     if layer.activation_bits == FLOAT_BITS:
         return torch.float32
     return torch.int32 if layer.rounding is None else torch.uint8
-
-
-_LIBRARY.define("look_up(Tensor q, Tensor table) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
-
-
-@torch.library.impl(_LIBRARY, "look_up", "CPU")
-def _look_up(q: Tensor, table: Tensor) -> Tensor:
-    """table[q], both uint8, by the C loop of `bytearray`, which is twice as fast as indexing."""
-    found = bytearray(np.ascontiguousarray(q.numpy()).data.cast("B")).translate(table.numpy().tobytes())
-    return torch.frombuffer(found, dtype=torch.uint8).view(q.shape)
-
-
-@torch.library.register_fake("sbkit::look_up", lib=_LIBRARY)
-def _looked_up(q: Tensor, table: Tensor) -> Tensor:
-    return torch.empty_like(q)
 
 
 def _plan(name: str) -> kernels.Prepared:
@@ -102,6 +87,14 @@ class KernelConv2d(nn.Module):
     def takes_integers(self) -> bool:
         return self.options.get("activation_bits", FLOAT_BITS) < FLOAT_BITS
 
+    @property
+    def returns_integers(self) -> bool:
+        return self.prepared.rounding is not None
+
+    def step(self) -> Any:
+        """The step of a chain, of a layer that returns integers."""
+        return kernels.native(self.prepared)
+
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return torch.ops.sbkit.conv2d.default(x, residual, self.plan)
 
@@ -115,6 +108,26 @@ class KernelConv2d(nn.Module):
     def extra_repr(self) -> str:
         p, s = self.prepared, self.prepared.shape
         return f"{p.algorithm} {p.isa} {p.encoding} group {p.group}, {s.C}→{s.K} @{s.H}x{s.W}{', relu' * p.relu}"
+
+
+class WideConv2d(nn.Module):
+    """A convolution in full precision, (K, C, R, S), of 16 bits, from uint8 activations below 2^bits, or float32 ones,
+    to uint8 ones: see `sbkit.wide`. It runs in a chain.
+    """
+
+    def __init__(
+        self, weight: np.ndarray, shape: ConvShape, scale: np.ndarray, rounding: Rounding, bits: int, **options: Any
+    ):
+        """The rounding's scale counts `scale`, the step of what enters, and not that of the weight."""
+        super().__init__()
+        self.takes_integers = bits < FLOAT_BITS
+        most_x = 2**bits - 1 if self.takes_integers else wide.MOST_OF_FLOATS
+        self.weight = wide.widen(weight, most_x)
+        self.shape, self.options = shape, {"most_x": most_x, "floats": not self.takes_integers, **options}
+        self.rounding = Rounding(scale * self.weight.step, rounding.bias, bits=rounding.bits)
+
+    def step(self) -> Any:
+        return wide.pack(self.weight, self.shape, self.rounding, **self.options)
 
 
 def _seconds(layer: kernels.Prepared) -> float:

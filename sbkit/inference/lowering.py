@@ -18,7 +18,8 @@ from sbkit.conv import QuantizedWeight
 from sbkit.inference import graph
 from sbkit.inference.file import Saved, read, rest, write
 from sbkit.inference.folding import checked, finished, fold_norms, make_plain
-from sbkit.inference.integers import FromFloats, multiply_shortcuts
+from sbkit.inference.chain import Chain, chain_up
+from sbkit.inference.integers import FromFloats
 from sbkit.inference.layers import KernelConv2d
 from sbkit.inference.placing import put_on_kernels
 from sbkit.models import quant_layers, quantized_weights
@@ -84,8 +85,11 @@ class Network(nn.Module):
     @property
     def layers(self) -> dict[str, kernels.Prepared]:
         """The convolutions on kernels by module name, in the order they run."""
-        calls = graph.calls_of(self.body, KernelConv2d)
-        return {node.target: self.body.get_submodule(node.target).prepared for node in calls}
+        found = {}
+        for node in graph.calls_of(self.body, (KernelConv2d, Chain)):
+            module = graph.module_of(self.body, node)
+            found |= module.layers if isinstance(module, Chain) else {node.target: module.prepared}
+        return found
 
     @property
     def plan_seconds(self) -> float:
@@ -148,7 +152,7 @@ def lower(
     for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
-    multiply_shortcuts(traced)
+    chain_up(traced)
     network = Network(finished(traced), tuple(example.shape), _source(model, example, weights))
     _hold(network, model, weights)
     return network

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
 from sbkit.inference import graph, integers
-from sbkit.inference.folding import Affine
+from sbkit.inference.folding import CONVOLUTIONS, Affine
 from sbkit.inference.integers import grid
-from sbkit.inference.layers import KernelConv2d
+from sbkit.inference.layers import KernelConv2d, WideConv2d
 from sbkit.integers import ENCODINGS_OF, Rounding
 from sbkit.models import QuantConv2d
 from sbkit.models.layers import RELU
+from sbkit.way import FLOAT_BITS
 
 
 class Layer(NamedTuple):
@@ -56,6 +58,8 @@ def put_on_kernels(
             (_on_integers if source and not source.zero and exact else _on_floats)(traced, node, layer)
         except ValueError as error:
             raise ValueError(f"layer {name}: {error}") from error
+    for node in graph.calls_of(traced, CONVOLUTIONS[:2]):
+        _in_wide_integers(traced, node, norms.get(node.target), {key: options[key] for key in ("isa", "threads")})
     integers.drop_relus(traced)
     integers.settle(traced)
 
@@ -98,16 +102,42 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
         bias, residual_scale = bias - other.step * other.zero, other.step / target.step
     rounding = Rounding(scale / target.step, bias / target.step + target.zero, residual_scale, target.bits)
     kernel = KernelConv2d(layer.algorithm, layer.weight, layer.shape, **options, rounding=rounding)
-    last = _place(traced, node, add, residual, kernel)
+    _round_to(traced, _place(traced, node, add, residual, kernel), between, step)
+
+
+def _in_wide_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None, options: dict[str, Any]) -> None:
+    """A plain convolution that a step follows becomes a kernel with weights of 16 bits, if such a kernel can be it."""
+    module, source = graph.module_of(traced, node), grid(node.args[0])
+    between, step = _up_to_step(traced, node)
+    plain = (module.groups, module.dilation, module.padding_mode) == (1, (1, 1), "zeros")
+    square = len({*module.stride}) == 1 and not isinstance(module.padding, str) and len({*module.padding}) == 1
+    if step is None or not plain or not square or (source and source.zero) or node.kwargs:
+        return
+    weight = module.weight.double().numpy()
+    factor, bias = norm or Affine(np.ones(len(weight)), np.zeros(len(weight)))
+    bias = bias if module.bias is None else factor * module.bias.double().numpy() + bias
+    (N, C, H, W), (K, _, R, S), target = graph.shape_of(node.args[0]), weight.shape, grid(step)
+    shape = ConvShape(C, H, W, K, R, S, module.stride[0], module.padding[0], N, node.target)
+    scale = (source.step if source else 1.0) / target.step
+    rounding = Rounding(np.zeros(K), bias / target.step + target.zero, bits=target.bits)
+    options = options | {"isa": kernels.usable_isa(options["isa"], 8)}
+    bits = source.bits if source else FLOAT_BITS
+    weight = weight * factor[:, None, None, None]
+    traced.set_submodule(node.target, WideConv2d(weight, shape, scale, rounding, bits, **options))
+    _round_to(traced, node, between, step)
+
+
+def _round_to(traced: fx.GraphModule, last: fx.Node, between: list[fx.Node], step: fx.Node) -> None:
+    """Let the result of a kernel that rounds to a step be that step's, with the ReLUs and pools between them."""
     for call in between:
         if graph.is_call(traced, call, RELU):
             graph.replace(call, call.args[0])
         else:
-            pool = graph.module_of(traced, call)
-            traced.add_submodule(f"{call.name}_integers", integers.IntegerPool(pool))
+            pool = integers.IntegerPool(graph.module_of(traced, call), graph.shape_of(call.args[0]))
             call.target = f"{call.name}_integers"  # the pool may have other calls
+            traced.add_submodule(call.target, pool)
             last = call
-    last.meta["grid"] = target
+    last.meta["grid"] = grid(step)
     graph.replace(step, last)
 
 
