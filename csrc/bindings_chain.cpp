@@ -1,33 +1,28 @@
 // Chains of integer layers for Python; friendlier checks live in sbkit/inference/chain.py.
 #include "bindings.h"
 #include "chain.h"
+#include "full.h"
 #include "integer_kernels.h"
 #include "limits.h"
-#include "wide.h"
 
 namespace sbkit {
 
 namespace {
 
-std::shared_ptr<Step> wide(const py::array& weights, const std::vector<int64_t>& dims, bool floats_in, int most_x,
-                           const std::string& isa, int threads,
-                           const std::tuple<py::array, py::array, int>& rounding) {
-  WideRequest request;
+std::shared_ptr<Step> full(const py::array& weights, const py::array& bias, const std::vector<int64_t>& dims, int bits,
+                           bool floats_in, const std::string& isa, int threads) {
+  FullRequest request;
   const ConvShape& s = request.shape = checked_shape(dims);
-  const int16_t* from = checked<int16_t>(weights, "weights", {s.K, s.C, s.R, s.S});
+  const float* from = checked<float>(weights, "weights", {s.K, s.C, s.R, s.S});
   request.weights.assign(from, from + checked_product({s.K, s.C, s.R, s.S}));
-  for (int16_t weight : request.weights)
-    if (weight == -32768) throw py::value_error("weights hold -32768; allowed: -32767 to 32767");
-  request.floats = floats_in, request.most_x = in_range("most_x", most_x, 1, 32767);
+  request.bias = floats(bias, "bias", s.K), request.bits = in_range("bits", bits, 2, 8), request.floats = floats_in;
   request.kernel = &integer_kernel_named(isa), request.threads = in_range("threads", threads, 1, kMostThreads);
-  const auto& [scale, bias, bits] = rounding;
-  request.rounding = {floats(scale, "scale", s.K), floats(bias, "bias", s.K), 0, in_range("bits", bits, 2, 8)};
-  return make_wide(request);
+  return make_full(request);
 }
 
-std::shared_ptr<Step> regrid(const std::vector<int64_t>& shape, const py::array& table) {
+std::shared_ptr<Step> regrid(const std::vector<int64_t>& shape, const py::array& table, const std::string& isa) {
   const uint8_t* entries = checked<uint8_t>(table, "table", {256});
-  return make_regrid(shape, {entries, entries + 256});
+  return make_regrid(shape, {entries, entries + 256}, &integer_kernel_named(isa));
 }
 
 std::unique_ptr<Chain> chain(int inputs, const std::vector<std::tuple<std::shared_ptr<Step>, int, int>>& links,
@@ -62,9 +57,9 @@ void bind_chain(py::module_& m) {
   py::class_<Step, std::shared_ptr<Step>>(m, "Step")
       .def_property_readonly("x_shape", [](const Step& step) { return step.shapes().x; })
       .def_property_readonly("y_shape", [](const Step& step) { return step.shapes().y; });
-  m.def("wide", &wide, py::arg("weights"), py::arg("dims"), py::arg("floats"), py::arg("most_x"), py::arg("isa"),
-        py::arg("threads"), py::arg("rounding"));
-  m.def("regrid", &regrid, py::arg("shape"), py::arg("table"));
+  m.def("full", &full, py::arg("weights"), py::arg("bias"), py::arg("dims"), py::arg("bits"), py::arg("floats"),
+        py::arg("isa"), py::arg("threads"));
+  m.def("regrid", &regrid, py::arg("shape"), py::arg("table"), py::arg("isa"));
   m.def(
       "max_pool",
       [](const std::vector<int64_t>& shape, const std::vector<int64_t>& window, const std::vector<int64_t>& stride,

@@ -11,6 +11,8 @@
 
 namespace sbkit {
 
+struct IntegerKernel;
+
 // Tensors have numbers: first the chain's inputs, then one for each step's result.
 struct Link {
   std::shared_ptr<Step> step;
@@ -44,7 +46,8 @@ class Chain {
 };
 
 // y[i] = table[x[i]].
-std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table);
+std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,
+                                  const IntegerKernel* kernel);
 
 // The largest value under each window; values beside the image count as 0.
 struct Pool {

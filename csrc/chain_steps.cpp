@@ -16,7 +16,8 @@ int64_t product(const std::vector<int64_t>& shape) { return checked_product({sha
 // compute faster than they look up. The factors that give all 256 entries are an interval, perhaps an empty one.
 class Regrid : public Step {
  public:
-  Regrid(std::vector<int64_t> shape, std::vector<uint8_t> table) : shape_(std::move(shape)), table_(std::move(table)) {
+  Regrid(std::vector<int64_t> shape, std::vector<uint8_t> table, const IntegerKernel* kernel)
+      : shape_(std::move(shape)), table_(std::move(table)), kernel_(kernel) {
     if (shape_.size() != 4 || table_.size() != 256) throw std::invalid_argument("a table of other than 256 entries");
     product(shape_);
     most_ = table_[255];
@@ -29,9 +30,6 @@ class Regrid : public Step {
     for (int i = 0; i < 256; i++) {
       const float value = std::nearbyint(std::min(static_cast<float>(i) * factor_, static_cast<float>(most_)));
       multiplies_ &= table_[i] == static_cast<uint8_t>(value);
-    }
-    for (int i = 0; i < kIntegerKernelCount; i++) {
-      if (kIntegerKernels[i]->supported()) kernel_ = kIntegerKernels[i];
     }
   }
   StepShapes shapes() const override { return {shape_, shape_, false, false}; }
@@ -47,7 +45,7 @@ class Regrid : public Step {
   uint8_t most_ = 0;
   float factor_ = 0;
   bool multiplies_ = true;
-  const IntegerKernel* kernel_ = nullptr;
+  const IntegerKernel* kernel_;
 };
 
 class MaxPool : public Step {
@@ -98,8 +96,9 @@ class MaxPool : public Step {
 
 }  // namespace
 
-std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table) {
-  return std::make_shared<Regrid>(std::move(shape), std::move(table));
+std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,
+                                  const IntegerKernel* kernel) {
+  return std::make_shared<Regrid>(std::move(shape), std::move(table), kernel);
 }
 
 std::shared_ptr<Step> make_max_pool(std::vector<int64_t> shape, const Pool& pool) {

@@ -39,20 +39,16 @@ struct Bytes {
 
 #include "integer_table-inl.h"
 
-struct Pairs {
+struct Floats {
   static constexpr int kLanes = 8, kVectors = 3;
-  using Sum = __m256i;
-  using Pair = __m256i;
-  static Pair Broadcast(const int16_t* pair) { return _mm256_set1_epi32(Get<int32_t>(pair)); }
-  static void MultiplyAdd(Sum* sum, const int16_t* x, Pair w) {
-    const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(values, w));
-  }
+  using Vector = __m256;
+  static Vector Broadcast(float value) { return _mm256_set1_ps(value); }
+  static void MultiplyAdd(Vector* sum, const float* x, Vector w) { *sum = _mm256_fmadd_ps(_mm256_loadu_ps(x), w, *sum); }
 };
 
-#include "integer_wide-inl.h"
+#include "integer_full-inl.h"
 
-bool supported() { return __builtin_cpu_supports("avx2"); }
+bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 }  // namespace integer_avx2
 
@@ -66,7 +62,7 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     integer_avx2::RunTable,
                                     integer_avx2::supported,
                                     RunLookupPlain,
-                                    integer_avx2::RunWide,
+                                    integer_avx2::RunFull,
                                     integer_avx2::Regrid};
 
 }  // namespace sbkit

@@ -42,17 +42,14 @@ struct Bytes {
 
 #include "integer_table-inl.h"
 
-struct Pairs {
+struct Floats {
   static constexpr int kLanes = 16, kVectors = 6;
-  using Sum = __m512i;
-  using Pair = __m512i;
-  static Pair Broadcast(const int16_t* pair) { return _mm512_set1_epi32(Get<int32_t>(pair)); }
-  static void MultiplyAdd(Sum* sum, const int16_t* x, Pair w) {
-    *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(_mm512_loadu_si512(x), w));
-  }
+  using Vector = __m512;
+  static Vector Broadcast(float value) { return _mm512_set1_ps(value); }
+  static void MultiplyAdd(Vector* sum, const float* x, Vector w) { *sum = _mm512_fmadd_ps(_mm512_loadu_ps(x), w, *sum); }
 };
 
-#include "integer_wide-inl.h"
+#include "integer_full-inl.h"
 
 bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -71,7 +68,7 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       integer_avx512::RunTable,
                                       has_lookup_avx512,
                                       RunLookupAvx512,
-                                      integer_avx512::RunWide,
+                                      integer_avx512::RunFull,
                                       integer_avx512::Regrid};
 
 }  // namespace sbkit

@@ -138,24 +138,22 @@ struct LookupJob {
   int64_t last_stride, table_stride, sums_stride, totals_stride;  // bytes
 };
 
-// `wide`: weights of 16 bits, for layers that are kept in full precision. Activations become 16-bit integers as well. Lanes
-// are output positions of 32 bits; one instruction multiplies a pair of activations by a pair of weights and adds the
-// two products. The activations under the windows of some output rows are laid out as such pairs, the *panel*.
-constexpr int kWideFilters = 4;  // that share loads of the panel
+// Layers that are kept in full precision between layers of integers: products of floats. Lanes are output positions. The
+// activations under the windows of some output rows are laid out side by side, the *panel*, a row for each tap.
+constexpr int kFullFilters = 4;  // that share loads of the panel
 
-struct WideJob {
+struct FullJob {
   int64_t N, C, H, W, K, P, Q;
   int32_t stride, padding, window_h, window_w, threads;
-  bool floats;                              // x is float32
-  int64_t padded_h, pitch, phase_columns;   // padded activations [N][C][padded_h][pitch], as in IntegerJob
-  int32_t pairs, rows_of_panel;             // pairs of taps; output rows
-  const int64_t* tap;                       // [2 * pairs]: from a window's first activation in the padded ones; -1: none
-  const int16_t* weights;                   // [blocks of kWideFilters][pairs][kWideFilters][2]
-  const float *scale, *bias;                // [K]
-  float most_x, most;                       // largest activations in and out
-  int16_t *padded, *panel;                  // panel [thread][pairs][panel_positions][2]
-  float* image_scale;                       // [N], of floats: what 1 stands for
-  int64_t panel_positions, panel_stride;    // stride in values
+  bool floats;                             // x is float32, else uint8_t
+  int64_t padded_h, pitch, phase_columns;  // padded activations [N][C][padded_h][pitch], as in IntegerJob
+  int32_t taps, rows_of_panel;             // of all channels; output rows
+  const int64_t* tap;                      // [taps]: from a window's first activation in the padded ones
+  const float* weights;                    // [blocks of kFullFilters][taps][kFullFilters]
+  const float* bias;                       // [K]
+  float most;
+  float *padded, *panel;                   // panel [thread][taps][panel_positions]
+  int64_t panel_positions, panel_stride;
 };
 
 struct IntegerKernel {
@@ -167,7 +165,7 @@ struct IntegerKernel {
   void (*run_table)(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y);
   bool (*has_lookup)();
   void (*run_lookup)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
-  void (*run_wide)(const WideJob& job, const void* x, uint8_t* y);
+  void (*run_full)(const FullJob& job, const void* x, uint8_t* y);
   // y[i] = min(round(factor * x[i]), most), for factors from 0 up.
   void (*regrid)(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y);
 };

@@ -11,7 +11,7 @@ namespace integer_neon {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
-#include "integer_wide-inl.h"
+#include "integer_full-inl.h"
 
 bool supported() { return true; }
 
@@ -27,7 +27,7 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       integer_neon::RunTable,
                                       integer_neon::supported,
                                       RunLookupPlain,
-                                    integer_neon::RunWide,
+                                    integer_neon::RunFull,
                                     integer_neon::Regrid};
 
 }  // namespace sbkit

@@ -49,19 +49,13 @@ inline void Narrow(const Int8* values, int count, uint64_t* bytes) {
   }
 }
 
-struct Pairs {
+struct Floats {
   static constexpr int kLanes = 8, kVectors = 1;
-  using Sum = Int8;
-  struct Pair {
-    int16_t first, second;
-  };
-  static Pair Broadcast(const int16_t* pair) { return {pair[0], pair[1]}; }
-  static void MultiplyAdd(Sum* sum, const int16_t* x, Pair w) {
-    for (int i = 0; i < 8; i++) (*sum)[i] += x[2 * i] * w.first + x[2 * i + 1] * w.second;
+  using Vector = float __attribute__((vector_size(32)));
+  static Vector Broadcast(float value) { return value - Vector{}; }
+  static void MultiplyAdd(Vector* sum, const float* x, Vector w) {
+    Vector values;
+    __builtin_memcpy(&values, x, sizeof values);
+    *sum += values * w;
   }
 };
-
-// a[0], b[0], a[1], ... b[7].
-inline void InterleaveEight(const int16_t* a, const int16_t* b, int16_t* to) {
-  for (int i = 0; i < 8; i++) to[2 * i] = a[i], to[2 * i + 1] = b[i];
-}

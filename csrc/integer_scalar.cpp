@@ -11,7 +11,7 @@ namespace integer_scalar {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
-#include "integer_wide-inl.h"
+#include "integer_full-inl.h"
 
 bool supported() { return true; }
 
@@ -27,7 +27,7 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       integer_scalar::RunTable,
                                       integer_scalar::supported,
                                       RunLookupPlain,
-                                      integer_scalar::RunWide,
+                                      integer_scalar::RunFull,
                                       integer_scalar::Regrid};
 
 }  // namespace sbkit

@@ -25,11 +25,3 @@ inline void Narrow(const Int8* values, int count, uint64_t* bytes) {
     bytes[i + 1] = static_cast<uint64_t>(_mm_extract_epi64(both, 1));
   }
 }
-
-// a[0], b[0], a[1], ... b[7].
-inline void InterleaveEight(const int16_t* a, const int16_t* b, int16_t* to) {
-  const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
-  const __m128i second = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi16(first, second));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to) + 1, _mm_unpackhi_epi16(first, second));
-}

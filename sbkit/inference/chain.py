@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from sbkit import kernels
 from sbkit.inference.graph import module_of
 from sbkit.inference.integers import IntegerPool, Regrid
-from sbkit.inference.layers import LIBRARY, KernelConv2d, WideConv2d
+from sbkit.inference.layers import LIBRARY, FullConv2d, KernelConv2d
 
 _chains: WeakValueDictionary[str, Chain] = WeakValueDictionary()
 
@@ -41,16 +41,24 @@ class Chain(nn.Module):
         self._build()
 
     def _build(self) -> None:
-        self.forks = kernels.forks()
-        self.steps = [module.step() for module in self.parts]
-        self.native = self._chained(self.outputs)
+        self._pack()
         self.shapes = [tuple(self.steps[each - self.inputs].y_shape) for each in self.outputs]
         self.plan = uuid.uuid4().hex
         _chains[self.plan] = self
 
+    def _pack(self) -> None:
+        self.forks, self.steps = kernels.forks(), [module.step() for module in self.parts]
+        self.native = self._chained(self.outputs)
+
     def _chained(self, outputs: Sequence[int]) -> Any:
         links = [(step, link.x, link.residual) for step, link in zip(self.steps, self.links, strict=True)]
         return kernels.chain(self.inputs, links, outputs)
+
+    def ready(self) -> Chain:
+        """Itself, with steps that this process has packed."""
+        if self.forks != kernels.forks():
+            self._pack()
+        return self
 
     @property
     def layers(self) -> dict[str, kernels.Prepared]:
@@ -64,7 +72,9 @@ class Chain(nn.Module):
 
     def every(self, *x: Tensor) -> dict[str, Tensor]:
         """What each link makes of x, by its name."""
-        results = self._chained(range(self.inputs, self.inputs + len(self.links))).run([_array(each) for each in x])
+        results = (
+            self.ready()._chained(range(self.inputs, self.inputs + len(self.links))).run([_array(each) for each in x])
+        )
         return {link.name: torch.from_numpy(found) for link, found in zip(self.links, results, strict=True)}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,12 +98,7 @@ LIBRARY.define("chain(Tensor[] x, str plan) -> Tensor[]", tags=torch.Tag.pt2_com
 
 @torch.library.impl(LIBRARY, "chain", "CPU")
 def _run(x: list[Tensor], plan: str) -> list[Tensor]:
-    chain = _chain(plan)
-    if chain.forks != kernels.forks():
-        chain.forks = kernels.forks()
-        chain.steps = [module.step() for module in chain.parts]
-        chain.native = chain._chained(chain.outputs)
-    return [torch.from_numpy(found) for found in chain.native.run([_array(each) for each in x])]
+    return [torch.from_numpy(found) for found in _chain(plan).ready().native.run([_array(each) for each in x])]
 
 
 @torch.library.register_fake("sbkit::chain", lib=LIBRARY)
@@ -124,7 +129,7 @@ def chain_up(traced: fx.GraphModule) -> None:
 def _has_step(module: nn.Module | None) -> bool:
     if isinstance(module, KernelConv2d):
         return module.returns_integers
-    return isinstance(module, (WideConv2d, Regrid, IntegerPool))
+    return isinstance(module, (FullConv2d, Regrid, IntegerPool))
 
 
 def _chain_nodes(traced: fx.GraphModule, run: list[fx.Node]) -> None:

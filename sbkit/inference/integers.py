@@ -5,7 +5,7 @@ q + 128 where q is signed, which the next layer takes out again. The node of suc
 
     convolution -> norm -> (+ residual) -> ReLU -> (max pools) -> step     one kernel, from uint8 to uint8; a max pool
                                                                            is monotone, so it may as well come last
-    the same of a layer in full precision, without residual                a kernel with weights of 16 bits, `wide`
+    the same of a layer in full precision, without residual                a kernel of floats between integers
     step of what is uint8 already                                          a table of 256 entries, exact
     step of floats, step that floats follow                                the formula of the step, in torch
 
@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 
 from sbkit import kernels
 from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace, shape_of
-from sbkit.inference.layers import KernelConv2d, WideConv2d
+from sbkit.inference.layers import FullConv2d, KernelConv2d
 from sbkit.models.layers import RELU
 
 
@@ -77,15 +77,15 @@ class ToFloats(nn.Module):
 class Regrid(nn.Module):
     """uint8 activations of one grid as those of another, by a table that holds what their steps in torch compute."""
 
-    def __init__(self, source: Grid, target: Grid, shape: tuple[int, ...]):
+    def __init__(self, source: Grid, target: Grid, shape: tuple[int, ...], isa: str):
         super().__init__()
         every = torch.arange(256, dtype=torch.uint8)
-        self.table, self.shape = FromFloats(target)(ToFloats(source)(every)).numpy(), shape
+        self.table, self.shape, self.isa = FromFloats(target)(ToFloats(source)(every)).numpy(), shape, isa
 
     def step(self) -> Any:
         """The step of a chain; of shapes with fewer or more than four dimensions, a single one counts."""
         shape = self.shape if len(self.shape) == 4 else (1, 1, 1, math.prod(self.shape))
-        return kernels.chain_step("regrid", shape=shape, table=self.table)
+        return kernels.chain_step("regrid", shape=shape, table=self.table, isa=self.isa)
 
 
 class Scaled(nn.Module):
@@ -123,7 +123,7 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def settle(traced: fx.GraphModule) -> None:
+def settle(traced: fx.GraphModule, isa: str) -> None:
     """Once the kernels are in place: let every node that has a grid be uint8 for who takes that and floats for others.
 
     A step between floats stays as it is.
@@ -135,7 +135,7 @@ def settle(traced: fx.GraphModule) -> None:
             if not takers and not grid(source):
                 continue
             known = grid(source)
-            entry = Regrid(known, grid(node), shape_of(source)) if known else FromFloats(grid(node))
+            entry = Regrid(known, grid(node), shape_of(source), isa) if known else FromFloats(grid(node))
             traced.set_submodule(node.target, entry)
         others = [user for user in node.users if user not in takers]
         if others:
@@ -158,5 +158,5 @@ def drop_relus(traced: fx.GraphModule) -> None:
 def _takes_integers(traced: fx.GraphModule, user: fx.Node) -> bool:
     module = module_of(traced, user)
     return (isinstance(module, Step) and grid(user) is not None) or (
-        isinstance(module, (KernelConv2d, WideConv2d)) and module.takes_integers
+        isinstance(module, (KernelConv2d, FullConv2d)) and module.takes_integers
     )

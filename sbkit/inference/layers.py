@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbkit import kernels, wide
+from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.integers import FAST, Rounding
+from sbkit.integers import FAST
 from sbkit.way import FLOAT_BITS
 
 _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
@@ -110,24 +110,32 @@ class KernelConv2d(nn.Module):
         return f"{p.algorithm} {p.isa} {p.encoding} group {p.group}, {s.C}→{s.K} @{s.H}x{s.W}{', relu' * p.relu}"
 
 
-class WideConv2d(nn.Module):
-    """A convolution in full precision, (K, C, R, S), of 16 bits, from uint8 activations below 2^bits, or float32 ones,
-    to uint8 ones: see `sbkit.wide`. It runs in a chain.
+class FullConv2d(nn.Module):
+    """A convolution in full precision between integers, the step of a chain. From uint8 or float32 activations x, in
+    float32:
+
+        y = clamp(round(bias + convolution of x with weight), 0, 2**bits - 1)     uint8
     """
 
     def __init__(
-        self, weight: np.ndarray, shape: ConvShape, scale: np.ndarray, rounding: Rounding, bits: int, **options: Any
-    ):
-        """The rounding's scale counts `scale`, the step of what enters, and not that of the weight."""
+        self, weight: np.ndarray, bias: np.ndarray, shape: ConvShape, *, bits: int, takes_integers: bool, isa: str,
+        threads: int,
+    ):  # fmt: skip
         super().__init__()
-        self.takes_integers = bits < FLOAT_BITS
-        most_x = 2**bits - 1 if self.takes_integers else wide.MOST_OF_FLOATS
-        self.weight = wide.widen(weight, most_x)
-        self.shape, self.options = shape, {"most_x": most_x, "floats": not self.takes_integers, **options}
-        self.rounding = Rounding(scale * self.weight.step, rounding.bias, bits=rounding.bits)
+        self.weight, self.bias = (np.ascontiguousarray(value, np.float32) for value in (weight, bias))
+        self.shape, self.takes_integers = shape, takes_integers
+        self.options = {"bits": bits, "isa": isa, "threads": threads}
 
     def step(self) -> Any:
-        return wide.pack(self.weight, self.shape, self.rounding, **self.options)
+        s, options = self.shape, self.options
+        return kernels.chain_step(
+            "full",
+            weights=self.weight,
+            bias=self.bias,
+            dims=(s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride, s.padding),
+            floats=not self.takes_integers,
+            **options | ({"threads": 1} if kernels.forks() else {}),
+        )
 
 
 def _seconds(layer: kernels.Prepared) -> float:

@@ -16,11 +16,11 @@ from sbkit.encodings import one_scale
 from sbkit.inference import graph, integers
 from sbkit.inference.folding import CONVOLUTIONS, Affine
 from sbkit.inference.integers import grid
-from sbkit.inference.layers import KernelConv2d, WideConv2d
+from sbkit.inference.layers import FullConv2d, KernelConv2d
 from sbkit.integers import ENCODINGS_OF, Rounding
 from sbkit.models import QuantConv2d
 from sbkit.models.layers import RELU
-from sbkit.way import FLOAT_BITS
+from sbkit.way import MOST_BITS
 
 
 class Layer(NamedTuple):
@@ -58,10 +58,11 @@ def put_on_kernels(
             (_on_integers if source and not source.zero and exact else _on_floats)(traced, node, layer)
         except ValueError as error:
             raise ValueError(f"layer {name}: {error}") from error
+    isa = kernels.usable_isa(options["isa"], MOST_BITS)
     for node in graph.calls_of(traced, CONVOLUTIONS[:2]):
-        _in_wide_integers(traced, node, norms.get(node.target), {key: options[key] for key in ("isa", "threads")})
+        _between_integers(traced, node, norms.get(node.target), {"isa": isa, "threads": options["threads"]})
     integers.drop_relus(traced)
-    integers.settle(traced)
+    integers.settle(traced, isa)
 
 
 def _on_floats(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
@@ -105,25 +106,22 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
     _round_to(traced, _place(traced, node, add, residual, kernel), between, step)
 
 
-def _in_wide_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None, options: dict[str, Any]) -> None:
-    """A plain convolution that a step follows becomes a kernel with weights of 16 bits, if such a kernel can be it."""
+def _between_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None, options: dict[str, Any]) -> None:
+    """A convolution in full precision that a step follows becomes a kernel that rounds to it, where there is one."""
     module, source = graph.module_of(traced, node), grid(node.args[0])
     between, step = _up_to_step(traced, node)
     plain = (module.groups, module.dilation, module.padding_mode) == (1, (1, 1), "zeros")
     square = len({*module.stride}) == 1 and not isinstance(module.padding, str) and len({*module.padding}) == 1
     if step is None or not plain or not square or (source and source.zero) or node.kwargs:
         return
-    weight = module.weight.double().numpy()
+    weight, target = module.weight.double().numpy(), grid(step)
     factor, bias = norm or Affine(np.ones(len(weight)), np.zeros(len(weight)))
     bias = bias if module.bias is None else factor * module.bias.double().numpy() + bias
-    (N, C, H, W), (K, _, R, S), target = graph.shape_of(node.args[0]), weight.shape, grid(step)
+    weight = weight * (factor * (source.step if source else 1.0) / target.step)[:, None, None, None]
+    (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), weight.shape
     shape = ConvShape(C, H, W, K, R, S, module.stride[0], module.padding[0], N, node.target)
-    scale = (source.step if source else 1.0) / target.step
-    rounding = Rounding(np.zeros(K), bias / target.step + target.zero, bits=target.bits)
-    options = options | {"isa": kernels.usable_isa(options["isa"], 8)}
-    bits = source.bits if source else FLOAT_BITS
-    weight = weight * factor[:, None, None, None]
-    traced.set_submodule(node.target, WideConv2d(weight, shape, scale, rounding, bits, **options))
+    options = options | {"bits": target.bits, "takes_integers": source is not None}
+    traced.set_submodule(node.target, FullConv2d(weight, bias / target.step + target.zero, shape, **options))
     _round_to(traced, node, between, step)
 
 
