@@ -41,6 +41,8 @@ struct Bytes {
 
 bool supported() { return __builtin_cpu_supports("avx2"); }
 
+const LookupBody* lookup() { return &kLookupAvx2; }
+
 }  // namespace integer_avx2
 
 const IntegerKernel kIntegerAvx2 = {"avx2",
@@ -51,7 +53,6 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     0.33,
                                     integer_avx2::supported,
                                     integer_avx2::RunTable,
-                                    integer_avx2::supported,
-                                    RunLookupPlain};
+                                    integer_avx2::lookup};
 
 }  // namespace sbkit

@@ -14,6 +14,8 @@ namespace integer_scalar {
 
 bool supported() { return true; }
 
+const LookupBody* lookup() { return &kLookupPlain; }
+
 }  // namespace integer_scalar
 
 const IntegerKernel kIntegerScalar = {"scalar",
@@ -24,7 +26,6 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       0.33,
                                       integer_scalar::supported,
                                       integer_scalar::RunTable,
-                                      integer_scalar::supported,
-                                      RunLookupPlain};
+                                      integer_scalar::lookup};
 
 }  // namespace sbkit
