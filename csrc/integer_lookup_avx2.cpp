@@ -12,7 +12,6 @@ namespace sbkit {
 namespace {
 
 #include "integer_lookup-inl.h"
-#include "integer_x86.h"
 
 constexpr int kPositions = 4;  // of a tile: with two sums and a chain each, what registers hold
 
@@ -22,12 +21,6 @@ inline void Store(void* to, __m256i value) { _mm256_storeu_si256(static_cast<__m
 
 // Sums are not reordered across it, which would cost registers.
 inline void Keep(__m256i& value) { asm volatile("" : "+x"(value)); }
-
-inline void StoreFirst(int32_t* to, __m256i values, int64_t count) {
-  alignas(32) int32_t all[8];
-  Store(all, values);
-  for (int64_t i = 0; i < count; i++) to[i] = all[i];
-}
 
 // A look-up takes the lowest four bits of an index, or 0 where its highest bit is set: the 16 channels at a group's
 // multiple of 16 need no other indices than all channels of its quad.
@@ -41,8 +34,8 @@ void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
         const uint8_t* from = at + 2 * half * job.group / 16 * 16;
         const __m128i first = Load16(from), second = job.group == 16 ? Load16(from + 16) : first;
         const __m256i x = _mm256_set_m128i(second, first);
-        __m256i sum = _mm256_setzero_si256();
-        for (int i = 0; i < count; i++) 
+        __m256i sum = _mm256_shuffle_epi8(x, Load(job.select + 32 * half));
+        for (int i = 1; i < count; i++)
           sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(x, Load(job.select + 64 * i + 32 * half)));
         Store(table, sum);
       }
@@ -87,7 +80,11 @@ void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* const* 
   const uint8_t *const table0 = table[0], *const table1 = table[1], *const table2 = table[2], *const table3 = table[3];
   __m256i total[kPositions], odd[kPositions], chain[kPositions];
 #pragma GCC unroll 4
-  for (int p = 0; p < kPositions; p++) total[p] = odd[p] = _mm256_setzero_si256();
+  for (int p = 0; p < kPositions; p++) {
+    total[p] = odd[p] = _mm256_setzero_si256();
+    Keep(total[p]), Keep(odd[p]);
+  }
+#pragma GCC unroll 1
   while (item < end) {
 #pragma GCC unroll 8
     for (int i = 0; i < kChain; i++, item++, code += 32, sign += 32) {
@@ -170,50 +167,58 @@ inline void Transpose8(const int32_t* from, __m256i* v) {
 }
 
 // `rounded` of integer_reference.cpp for 8 sums of a filter: the same operations in the same order, but that the
-// filter's sign is applied to the scale, which is exact.
-inline __m256i Rounded(const LookupJob& job, int64_t k, __m256i sum, const uint8_t* residual, int64_t count) {
+// filter's sign is applied to the scale, which is exact, and that values below 0 and NaN, which are negative here, are
+// left to `Narrow4`, which clamps them at 0.
+inline __m256i Rounded(const LookupJob& job, int64_t k, __m256i sum, __m256i residual) {
   const float scale = job.scale[k] * static_cast<float>(job.sign[k]);
   __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale));
   value = _mm256_add_ps(value, _mm256_set1_ps(job.bias[k]));
-  if (residual) {
-    uint64_t bytes = 0;
-    if (count == 8) {
-      __builtin_memcpy(&bytes, residual, 8);
-    } else {
-      for (int64_t i = 0; i < count; i++) bytes |= static_cast<uint64_t>(residual[i]) << 8 * i;
-    }
-    const __m256 added = _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(WidenBytes(bytes)));
-    value = _mm256_add_ps(value, _mm256_mul_ps(added, _mm256_set1_ps(job.residual_scale)));
-  }
-  value = _mm256_min_ps(_mm256_max_ps(value, _mm256_setzero_ps()), _mm256_set1_ps(job.most));
-  return _mm256_cvtps_epi32(value);
+  value = _mm256_add_ps(value, _mm256_mul_ps(_mm256_cvtepi32_ps(residual), _mm256_set1_ps(job.residual_scale)));
+  return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_set1_ps(job.most), value));  // the second where one is NaN
 }
 
-// Sums of eight filters from k on at `some` positions, at most 8, each filter's in a vector -> y.
-void FinishBlock(const LookupJob& job, int64_t k, int64_t filters, int64_t to, int64_t some, __m256i* v,
-                 const uint8_t* residual, void* y) {
-  const int64_t plane = job.P * job.Q;
-  if (!job.scale) {
-    for (int64_t f = 0; f < filters; f++) {
-      const __m256i sum = _mm256_mullo_epi32(v[f], _mm256_set1_epi32(job.sign[k + f]));
-      int32_t* at = static_cast<int32_t*>(y) + to + f * plane;
-      some == 8 ? Store(at, sum) : StoreFirst(at, sum, some);
+// Values of four filters to 8 bytes each.
+inline void Narrow4(const __m256i* values, __m128i* bytes) {
+  const __m256i first = _mm256_packus_epi32(values[0], values[1]), second = _mm256_packus_epi32(values[2], values[3]);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i all = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), order);
+  bytes[0] = _mm256_castsi256_si128(all), bytes[1] = _mm256_extracti128_si256(all, 1);
+}
+
+// Sums of eight filters from k on at `some` positions, at most 8, each filter's in a vector -> y, in int32.
+void StoreSums(const LookupJob& job, int64_t k, int64_t filters, int64_t some, const __m256i* v, int32_t* y) {
+  for (int64_t f = 0; f < filters; f++, y += job.P * job.Q) {
+    alignas(32) int32_t all[8];
+    Store(all, _mm256_mullo_epi32(v[f], _mm256_set1_epi32(job.sign[k + f])));
+    for (int64_t i = 0; i < some; i++) y[i] = all[i];
+  }
+}
+
+// The same, rounded; y and the residual are those of the first filter. kWhole: eight filters at eight positions.
+template <bool kWhole>
+void StoreRounded(const LookupJob& job, int64_t k, int64_t filters, int64_t some, __m256i* v, const uint8_t* residual,
+                  uint8_t* y) {
+  const int64_t plane = job.P * job.Q, count = kWhole ? 8 : filters;
+#pragma GCC unroll 8
+  for (int64_t f = 0; f < count; f++) {
+    __m128i added = _mm_setzero_si128();
+    if (residual && kWhole) added = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(residual + f * plane));
+    if (residual && !kWhole) __builtin_memcpy(&added, residual + f * plane, static_cast<size_t>(some));
+    v[f] = Rounded(job, k + f, v[f], _mm256_cvtepu8_epi32(added));
+  }
+#pragma GCC unroll 2
+  for (int64_t f = 0; f < count; f += 4) {
+    alignas(16) __m128i bytes[2];
+    Narrow4(v + f, bytes);
+    if (!kWhole) {
+      for (int64_t i = f; i < Min(f + 4, filters); i++)
+        __builtin_memcpy(y + i * plane, reinterpret_cast<uint8_t*>(bytes) + 8 * (i - f), static_cast<size_t>(some));
+      continue;
     }
-    return;
-  }
-  Int8 values[8];
-  uint64_t bytes[8];
-  for (int64_t f = 0; f < 8; f++) {
-    const uint8_t* added = residual ? residual + to + f * plane : nullptr;
-    values[f] = f < filters ? reinterpret_cast<Int8>(Rounded(job, k + f, v[f], added, some)) : Int8{};
-  }
-  Narrow(values, 8, bytes);
-  for (int64_t f = 0; f < filters; f++) {
-    uint8_t* at = static_cast<uint8_t*>(y) + to + f * plane;
-    if (some == 8) {
-      __builtin_memcpy(at, &bytes[f], 8);
-    } else {
-      for (int64_t i = 0; i < some; i++) at[i] = static_cast<uint8_t>(bytes[f] >> 8 * i);
+    for (int i = 0; i < 2; i++) {
+      uint8_t* at = y + (f + 2 * i) * plane;
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(at), bytes[i]);
+      _mm_storeh_pd(reinterpret_cast<double*>(at + plane), _mm_castsi128_pd(bytes[i]));
     }
   }
 }
@@ -231,8 +236,15 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
         if (job.has_signs) v[j] = _mm256_sub_epi32(v[j], _mm256_set1_epi32(job.excess[k + j]));
         if (job.shared) v[j] = _mm256_sub_epi32(_mm256_add_epi32(v[j], v[j]), total);
       }
-      FinishBlock(job, k, Min(8, filters - f), (n * job.K + k) * job.P * job.Q + first + i, Min(8, count - i), v,
-                  residual, y);
+      const int64_t to = (n * job.K + k) * job.P * job.Q + first + i, some = Min(8, count - i);
+      const uint8_t* added = residual ? residual + to : nullptr;
+      if (!job.scale) {
+        StoreSums(job, k, Min(8, filters - f), some, v, static_cast<int32_t*>(y) + to);
+      } else if (some == 8 && filters - f >= 8) {
+        StoreRounded<true>(job, k, 8, 8, v, added, static_cast<uint8_t*>(y) + to);
+      } else {
+        StoreRounded<false>(job, k, Min(8, filters - f), some, v, added, static_cast<uint8_t*>(y) + to);
+      }
     }
   }
 }
