@@ -119,7 +119,8 @@ void IntegerLookup::lay_out() {
 // What a filter adds or subtracts of a tap and group. Where it does both, the second has what the first has no room for.
 Mask IntegerLookup::mask_of(int filter, int group, int tap, int second) const {
   if (filter >= job_.K || group >= masks_.groups) return {0, false};
-  const uint32_t add = masks_.at(filter + job_.shared, group, tap, 0), subtract = masks_.at(filter + job_.shared, group, tap, 1);
+  const uint32_t add = masks_.at(filter + job_.shared, group, tap, 0);
+  const uint32_t subtract = masks_.at(filter + job_.shared, group, tap, 1);
   if (second) return {add ? subtract : 0, true};
   return add ? Mask{add, false} : Mask{subtract, subtract != 0};
 }
@@ -151,6 +152,7 @@ void IntegerLookup::list_quads(int first_filter) {
   }
 }
 
+// A tap and group is an item, or two groups for few filters.
 void IntegerLookup::list_chains(int first_filter) {
   const bool halves = job_.K - first_filter <= kFilters / 2;
   int most_value = 1;
@@ -170,7 +172,8 @@ void IntegerLookup::list_chains(int first_filter) {
           const bool subtract = mask.minus && job_.has_signs;
           item.code[lane] = code_of_.at(mask.channels);
           item.sign[lane] = static_cast<uint8_t>(subtract ? most_value : 0);
-          item.most[lane] = static_cast<uint8_t>(subtract ? most_value : __builtin_popcount(mask.channels) * request_.most());
+          const int sum = __builtin_popcount(mask.channels) * request_.most();
+          item.most[lane] = static_cast<uint8_t>(subtract ? most_value : sum);
           if (subtract) excess_[first_filter + f] += most_value;
           any = true;
         }
@@ -216,21 +219,22 @@ void IntegerLookup::set_pointers() {
 }
 
 // Estimated cycles. The constants are fitted by hand to the least times of the four layers of ResNet-18 in 4 bits, with
-// 16 masks of 4 and of 8 channels, with and without signs, on a Sapphire Rapids, taken to run at 3 GHz: the estimates are
-// 0.9 to 1.1 of nearly all. Plain C++ took 50 to 800 times as long.
+// 16 masks of 4 and of 8 channels, with and without signs, and those of chains to ResNet-20 and 6 bits as well, on a
+// Sapphire Rapids, taken to run at 3 GHz: the estimates are 0.9 to 1.1 of nearly all, with chains 0.8 to 1.1. Plain C++
+// took 50 to 800 times as long.
 double IntegerLookup::cycles() const {
-  constexpr double kLookup = 1.35, kSignedLookup = 1.5, kTable = 7, kOutput = 0.8, kPlain = 100;
-  constexpr double kInstruction = 0.33;
+  constexpr double kLookup = 1.35, kSignedLookup = 1.5, kInstruction = 0.4, kPlain = 100;
   const LookupJob& job = job_;
   const ConvShape& s = request_.shape;
-  const double outputs = double(job.N * job.P * job.Q), made = double(job.N * (s.H + 2 * s.padding) * job.padded_w);
-  double lookups = 0;
+  const bool quads = body_->form == LookupForm::kQuads;
+  const double table = quads ? 7 : 10, output = quads ? 0.8 : 1.5;
+  double lookups = 0;  // of one output position
   for (const LookupBlock& block : blocks_) {
-    if (body_->form == LookupForm::kQuads) lookups += 2 * block.items * (job.has_signs ? kSignedLookup : kLookup);
-    if (body_->form == LookupForm::kChains)
-      lookups += block.items / block.chain * chain_instructions(block.chain, job.has_signs) * kInstruction;
+    lookups += quads ? 2 * block.items * (job.has_signs ? kSignedLookup : kLookup)
+                     : block.items / block.chain * chain_instructions(block.chain, job.has_signs) * kInstruction;
   }
-  const double fast = outputs * (lookups + double(job.K) * kOutput) + made * job.quads * kTable;
+  const double made = double(job.N * (s.H + 2 * s.padding) * job.padded_w);
+  const double fast = double(job.N * job.P * job.Q) * (lookups + double(job.K) * output) + made * job.quads * table;
   return (body_->slow ? fast * kPlain : fast) / request_.threads;
 }
 
@@ -241,6 +245,10 @@ void IntegerLookup::describe() {
   facts_.weight_bytes = static_cast<int64_t>(codes_.size() + signs_.size() + items_.size() * sizeof(LookupItem));
   facts_.geometry = "filters as lanes, " + std::to_string(occurring_.size()) + " masks of " +
                     std::to_string(job.group) + " channels, " + std::to_string(job.rows_of_chunk) + " rows a chunk";
+  int chain = 1, parts = 1;
+  for (const LookupBlock& block : blocks_) chain = std::max(chain, block.chain), parts = std::max(parts, block.parts);
+  if (body_->form == LookupForm::kChains)
+    facts_.geometry += ", chains of " + std::to_string(chain) + " in parts: " + std::to_string(parts);
   int64_t table_adds = 0, entries = 0;
   for (uint32_t mask : occurring_) table_adds += std::max(0, __builtin_popcount(mask) - 1);
   for (uint32_t mask : masks_.all()) entries += mask != 0;
