@@ -50,6 +50,8 @@ struct Floats {
 
 bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
+const LookupBody* lookup() { return &kLookupAvx2; }
+
 }  // namespace integer_avx2
 
 const IntegerKernel kIntegerAvx2 = {"avx2",
@@ -60,8 +62,7 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     0.33,
                                     integer_avx2::supported,
                                     integer_avx2::RunTable,
-                                    integer_avx2::supported,
-                                    RunLookupPlain,
+                                    integer_avx2::lookup,
                                     integer_avx2::RunFull,
                                     integer_avx2::Regrid};
 

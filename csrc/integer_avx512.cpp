@@ -56,6 +56,12 @@ bool supported() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+// AVX-512 without VBMI and VNNI has AVX2.
+const LookupBody* lookup() {
+  const bool best = __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+  return best ? &kLookupAvx512 : &kLookupAvx2;
+}
+
 }  // namespace integer_avx512
 
 const IntegerKernel kIntegerAvx512 = {"avx512",
@@ -66,8 +72,7 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       0.5,
                                       integer_avx512::supported,
                                       integer_avx512::RunTable,
-                                      has_lookup_avx512,
-                                      RunLookupAvx512,
+                                      integer_avx512::lookup,
                                       integer_avx512::RunFull,
                                       integer_avx512::Regrid};
 

@@ -15,6 +15,8 @@ namespace integer_neon {
 
 bool supported() { return true; }
 
+const LookupBody* lookup() { return &kLookupPlain; }
+
 }  // namespace integer_neon
 
 const IntegerKernel kIntegerNeon = {"neon",
@@ -25,8 +27,7 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       0.33,
                                       integer_neon::supported,
                                       integer_neon::RunTable,
-                                      integer_neon::supported,
-                                      RunLookupPlain,
+                                      integer_neon::lookup,
                                     integer_neon::RunFull,
                                     integer_neon::Regrid};
 

@@ -15,6 +15,8 @@ namespace integer_scalar {
 
 bool supported() { return true; }
 
+const LookupBody* lookup() { return &kLookupPlain; }
+
 }  // namespace integer_scalar
 
 const IntegerKernel kIntegerScalar = {"scalar",
@@ -25,8 +27,7 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       0.33,
                                       integer_scalar::supported,
                                       integer_scalar::RunTable,
-                                      integer_scalar::supported,
-                                      RunLookupPlain,
+                                      integer_scalar::lookup,
                                       integer_scalar::RunFull,
                                       integer_scalar::Regrid};
 
