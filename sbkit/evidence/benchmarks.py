@@ -35,8 +35,7 @@ def timed(bench: DataFrame) -> DataFrame:
     own = DataFrame([{field: getattr(way, field) for field in Way.__dataclass_fields__} for way in ways])
     table = bench.reset_index(drop=True).assign(way=ways, label=[way.label() for way in ways])
     table = table.assign(**{name: own[name] for name in own})
-    filled = {"model": "", "on_threads": 1, "processes": 1, "bound_ms": np.nan, "roofline_fraction": np.nan}
-    for column, value in filled.items():
+    for column, value in {"model": "", "on_threads": 1, "processes": 1}.items():
         table[column] = table[column].fillna(value) if column in table else value
     if (table["processes"] > 1).any():
         pooled = zip(table["round_ms"], table["processes"], strict=True)

@@ -32,7 +32,7 @@ def speed_table(layers: DataFrame) -> DataFrame:
     fp32 = layers[benchmarks.is_fp32_library(layers)]
     columns = [*PLACE, "way", "label", "algorithm", "scheme", "encoding", "skip_zeros", "regions", "precision"]
     columns += ["chosen_group", "threads", "density", "median_ms", "iqr_ms", "min_ms", "round_ms", "gmacs", "reduction"]
-    columns += ["best_reduction", "weight_bytes", "plan_seconds", "bound_ms", "roofline_fraction", "flagged"]
+    columns += ["best_reduction", "weight_bytes", "plan_seconds", "flagged"]
     return layers[columns].assign(
         reference=layers.index.isin(benchmarks.fastest(fp32[fp32["algorithm"] == "torch"]).index),
         reference_fp32=layers.index.isin(benchmarks.fastest(fp32).index),
