@@ -153,8 +153,10 @@ def test_a_process_of_its_own():
 
 
 def test_operations_are_those_of_the_committed_record():
-    found = measure(BenchConfig(study="operations", shapes="resnet20"))
-    assert found == records.load(REFERENCE / "quick/records/bench/operations_resnet20.json").metrics
+    """Of the first layer, as the others take minutes."""
+    committed = records.load(REFERENCE / "quick/records/bench/operations.json").metrics["timings"]
+    first = [row for row in committed if row["layer"] == committed[0]["layer"]]
+    assert list(itertools.islice(ours.operations(BenchConfig(study="operations")), len(first))) == first
 
 
 def test_densities(rows):

@@ -11,7 +11,6 @@ from pandas import DataFrame
 from sbkit.evidence import benchmarks, codes, toy, tradeoff
 from sbkit.figures import repetition, style
 from sbkit.repetition import random_codes
-from sbkit.way import Way
 
 
 def layer(scheme, channels, density=1.0, seed=0):
@@ -56,19 +55,6 @@ def test_the_order_of_runs_does_not_change_shuffled_codes():
     assert one.sort_values(place)["unique"].to_list() == other.sort_values(place)["unique"].to_list()
 
 
-def test_every_layer_of_a_network_has_its_reduction(bench):
-    found = benchmarks.find(bench, "operations")
-    table = repetition.layer_reductions(found)
-    ours = table[(table["network"] == "resnet18") & (table["label"] == "dataflow, signed binary")].set_index("layer")
-    assert ours["count"].sum() == 16 and ours.loc["64→64 @56", "paper"] == 6.65
-    graph = benchmarks.of_way(found[found["shapes"] == "resnet18"], Way("dataflow", "signed_binary"), channels=64)
-    row = graph.iloc[0]
-    assert ours.loc["64→64 @56", "reduction"] == 2 * row["macs"] / (row["adds"] + row["multiplies"])
-    binary = table[table["encoding"] != "two_group"]
-    assert binary["paper"].isna().all(), "the paper has codes in two groups"
-    assert repetition.layer_reductions(DataFrame()).empty
-
-
 # Figures
 
 
@@ -77,7 +63,6 @@ def test_figures_of_all_tables(patterns, operations, bench):
         "unique_filters": patterns,
         "operations": operations,
         "dataflow_graph": toy.graphs_table(),
-        "reductions_layers": repetition.layer_reductions(benchmarks.find(bench, "operations")),
         "tradeoff": tradeoff.tradeoff_table(benchmarks.find(bench, "density")),
         "random": tradeoff.random_table(0.35),
     }
