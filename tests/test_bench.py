@@ -44,7 +44,7 @@ def measured():
 
     def of(study):
         if study not in known:
-            more = {"threads": {"threads": 2}, "network": {"batch": 2}, "training": {"batch": 4, "rounds": 1}}
+            more = {"network": {"batch": 2, "threads": 2}, "training": {"batch": 4, "rounds": 1}}
             known[study] = measure(replace(TINY, study=study, **more.get(study, {})))
         return known[study]
 
@@ -56,7 +56,7 @@ def rows(measured):
     return lambda study: [row | {"way": Way.of(row["way"])} for row in measured(study)["timings"]]
 
 
-GONE = {"bound_adds", "bound_ms", "roofline_fraction"}
+GONE = {"bound_adds", "bound_ms", "roofline_fraction", "on_threads"}
 """Columns of committed records that are not measured any more, as their `peaks` are not."""
 
 
@@ -72,7 +72,7 @@ def test_a_study_has_the_ways_and_the_columns_of_the_committed_records(measured,
 
 @pytest.mark.parametrize("study", [study for study in STUDIES if study != "operations"])
 def test_every_way_is_timed_once_on_every_subject(rows, study):
-    timed = [(row["layer"], row["on_threads"], row["way"], row["density"]) for row in rows(study)]
+    timed = [(row["layer"], row["way"], row["density"]) for row in rows(study)]
     assert len(set(timed)) == len(timed)
     layers = {
         "network": ["network"],
@@ -80,11 +80,10 @@ def test_every_way_is_timed_once_on_every_subject(rows, study):
         "training": ["training step"],
         "density": ["16→16 @4"],
     }
-    threads = (1, 2) if study == "threads" else (1,)
     ways = {way for way, _ in STUDIES[study].kernels(TINY.algorithms)} | {*STUDIES[study].ways, *STUDIES[study].torch}
     ways = {way for way in ways if way.precision != "bf16"}
-    expected = itertools.product(layers.get(study, ["8→8 @8", "16→16 @4"]), threads, ways)
-    assert {timing[:3] for timing in timed} == set(expected)
+    expected = itertools.product(layers.get(study, ["8→8 @8", "16→16 @4"]), ways)
+    assert {timing[:2] for timing in timed} == set(expected)
 
 
 @pytest.mark.parametrize("study", ["layers", "density", "network"])
@@ -112,7 +111,7 @@ def test_each_round_has_an_order_of_its_own(monkeypatch):
             return type("Measurement", (), {"median": 1.0, "times": [1.0]})
 
     monkeypatch.setattr(benchmark, "Timer", Timer)
-    found = [Contender(Way("torch"), lambda i=i: order.append(i), 1, {}) for i in range(8)]
+    found = [Contender(Way("torch"), lambda i=i: order.append(i), {}) for i in range(8)]
     subject = Subject({"adds": 1, "multiplies": 1}, 1, found)
     for _ in range(2):
         benchmark.timings(replace(TINY, rounds=3), subject)
@@ -381,13 +380,12 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study": "energy"}, "study = 'energy'; allowed: layers, threads, density, codebooks, integers, network, net"),
+        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, network, network_int"),
         ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),
         ({"rounds": 0}, "rounds = 0; allowed: an integer >= 1"),
-        ({"study": "threads"}, "in the study threads, threads = 1; allowed: an integer >= 2"),
         ({"study": "operations", "processes": 2}, "times nothing, processes = 2; allowed: an integer from 1 to 1"),
         ({"min_run_ms": 0.0}, r"min_run_ms = 0\.0"),
         ({"seed": -1}, "seed = -1"),

@@ -66,14 +66,6 @@ def test_people_see_a_row_for_each_contender_and_reference(layers):
     assert row["one"].startswith("12.00 ± ") and row["all"] != row["all"]
 
 
-def test_threads_are_compared_within_rounds():
-    rows = [timing(OURS, "one", 4.0, 6.0, on_threads=1), timing(OURS, "one", 2.0, 2.0, on_threads=2)]
-    rows += [timing(OURS, "two", 4.0, 4.0, on_threads=1), timing(OURS, "two", 4.0, 4.0, on_threads=2)]
-    [row] = speed.threads_table(benchmarks.timed(DataFrame(rows))).to_dict("records")
-    assert (row["one"][:4], row["two"][:4], row["all"][:4]) == ("2.50", "1.00", "1.50")
-    assert speed.threads_table(DataFrame()).empty
-
-
 def test_a_training_step_is_over_full_precision_in_the_same_arithmetic():
     def step(design, precision, *rounds):
         return timing(Way("training", variant=design, precision=precision), "step", *rounds, batch=10)
@@ -90,7 +82,7 @@ def test_a_training_step_is_over_full_precision_in_the_same_arithmetic():
 @pytest.fixture(scope="module")
 def recorded():
     bench = benchmarks.read(REFERENCE / "speed")
-    return {study: benchmarks.find(bench, study) for study in ("layers", "network", "threads")}
+    return {study: benchmarks.find(bench, study) for study in ("layers", "network")}
 
 
 def test_networks_are_timed_per_image(recorded):

@@ -75,7 +75,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
 
     A row of timings holds, beside what BASELINE names,
       layer, C, H, W, K, batch, model   what ran; of a network, layer is "network" and K the number of classes
-      way, on_threads                   how it ran, `Way.options()`, and on how many threads
+      way                               how it ran, `Way.options()`
       isa                               of our kernels; of a library what it was held to, empty where to nothing
       chosen_group                      channels per table or tile that the plan chose; 0 where there are none
       median_ms, round_ms               median of the rounds' medians, and those medians
@@ -159,7 +159,7 @@ def timings(config: BenchConfig, subject: Subject) -> list[dict[str, Any]]:
     round's number, so that none always runs behind the same other one.
     """
     contenders = subject.contenders
-    timers = [Timer("call()", globals={"call": c.call}, num_threads=c.threads) for c in contenders]
+    timers = [Timer("call()", globals={"call": c.call}, num_threads=config.threads) for c in contenders]
     round_ms: list[list[float]] = [[] for _ in timers]
     blocks: list[list[float]] = [[] for _ in timers]
     with torch.inference_mode():
@@ -178,8 +178,7 @@ def _row(subject: Subject, contender: Contender, round_ms: list[float], blocks: 
     median = float(np.median(round_ms))
     row = BASELINE | subject.columns | contender.columns
     return row | {
-        **{"way": contender.way.options(), "on_threads": contender.threads},
-        **{"median_ms": median, "iqr_ms": float(high - low), "min_ms": min(blocks)},
+        **{"way": contender.way.options(), "median_ms": median, "iqr_ms": float(high - low), "min_ms": min(blocks)},
         **{"round_ms": round_ms, "rounds": len(round_ms), "flagged": bool((high - low) / middle > 0.1)},
         "gmacs": subject.macs / median / 1e6,
         "reduction": (subject.columns["adds"] + subject.columns["multiplies"]) / (row["adds"] + row["multiplies"]),

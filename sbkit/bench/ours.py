@@ -75,7 +75,7 @@ def rounding_of(sums: np.ndarray, bits: int) -> Rounding:
     return Rounding(scale, np.zeros_like(scale), bits=bits)
 
 
-def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray, threads: int) -> Iterator[Contender]:
+def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray) -> Iterator[Contender]:
     """A contender for each of the study's ways. Raises AssertionError unless each output equals exact arithmetic.
 
     A way with a-bit activations reads the a highest bits of x, which then holds integers from 0 to 255, and rounds its
@@ -96,10 +96,10 @@ def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray, threads: int)
             rounding = rounding_of(expected, bits)
             options |= {"activation_bits": bits, "rounding": rounding}
             expected = rounding.apply(expected.astype(np.int32))
-        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=threads, **options)
+        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=config.threads, **options)
         check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), expected, 0)
         columns = _columns(config, way, prepared)
-        yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), threads, columns)
+        yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), columns)
 
 
 def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Itera
             **lowered.operations._asdict(),
             "best_reduction": 2 * sum(shape.macs for shape in shapes) / sum(lowered.operations),
         }
-        yield Contender(way, functools.partial(lowered, x), config.threads, columns)
+        yield Contender(way, functools.partial(lowered, x), columns)
 
 
 def build(config: BenchConfig, **more: Any) -> nn.Module:

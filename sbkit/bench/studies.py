@@ -19,7 +19,6 @@ class Study(NamedTuple):
     torch: tuple[Way, ...] = ()
     peers: tuple[str, ...] = ()  # precisions of torch's peers; none: the study is without them
     layers: slice = slice(None)  # which of the network's layers
-    beside_one_thread: bool = False  # whether all ways run on one thread as well, in the same rounds
     best_group: bool = True  # whether a table's operations are counted for every group, minutes for codebooks
 
     def libraries(self, peers: bool) -> list[Way]:
@@ -126,8 +125,6 @@ STEPS = (
 STUDIES: dict[str, Study] = {
     # every algorithm on every scheme
     "layers": Study("layer", LAYERS, torch=(*TORCH, TORCH_BF16), peers=("fp32", "int8")),
-    # several threads beside one
-    "threads": Study("layer", (*FAST_TABLES, Way("sparse", "signed_binary")), torch=TORCH, beside_one_thread=True),
     # what sparsity, repetition and both are worth, from nearly empty to nearly full codes
     "density": Study(
         "layer", (Way("sparse", "binary"), *BINARY_TABLES, *BINARY_GRAPHS), AT_DENSITIES, TORCH, layers=slice(1, 2)

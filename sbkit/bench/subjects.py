@@ -38,11 +38,11 @@ def layers(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
         x = generator.integers(-4, 5, (shape.N, shape.C, shape.H, shape.W)).astype(np.float32)
         binary = ours.random_codes(config, shape, Way("dense", "binary"))  # to a library all weights are alike
         y = ours.exact_sums(binary, shape, x)
-        contenders = []
-        for threads in (1, config.threads) if study.beside_one_thread else (config.threads,):
-            work = Work(convolution(shape, binary.dense()), torch.from_numpy(x), y, shape.weights, threads)
-            contenders += libraries.contenders(work, study.libraries(config.peers), skipped)
-            contenders += ours.on_layer(config, shape, x, threads)
+        work = Work(convolution(shape, binary.dense()), torch.from_numpy(x), y, shape.weights, config.threads)
+        contenders = [
+            *libraries.contenders(work, study.libraries(config.peers), skipped),
+            *ours.on_layer(config, shape, x),
+        ]
         yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
 
 
@@ -62,7 +62,7 @@ def integers(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
         contenders = []
         for work, precision in ((of_floats, "fp32"), (of_integers, "int8")):
             contenders += libraries.contenders(work, [way for way in ways if way.precision == precision], skipped)
-        contenders += ours.on_layer(config, shape, floats, config.threads)
+        contenders += ours.on_layer(config, shape, floats)
         yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
 
 
@@ -125,7 +125,7 @@ def training(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
         model = _network(config, way.variant)[0].to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
         call = functools.partial(_step, model, optimizer, x, y, way.precision == "bf16")
-        return Contender(way, call, config.threads, {})
+        return Contender(way, call, {})
 
     if trouble := bf16_trouble():
         skip(f"torch bf16: {trouble}", skipped)

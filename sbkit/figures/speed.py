@@ -87,22 +87,6 @@ def speedup_summary(speedup: DataFrame) -> DataFrame:
     return wide.loc[order, list(dict.fromkeys(speedup["layer"]))].reset_index().rename_axis(columns=None)
 
 
-def threads_table(threads: DataFrame) -> DataFrame:
-    """Speed of each contender on several threads over its own on one, in a benchmark of the study of threads.
-
-    One row per contender, a column per layer and "all" for the sum of the layers' latencies: mean ± 95 % interval over
-    rounds, each round's ratio taken within the round. Empty without such a benchmark.
-    """
-    rows = []
-    for way, timings in benchmarks.ways_of(threads) if len(threads) else ():
-        most = timings["on_threads"].max()
-        one, several = (benchmarks.rounds(timings[timings["on_threads"] == n]) for n in (1, most))
-        ratios = {layer: one[layer] / several[layer] for layer in one}
-        ratios["all"] = sum(one.values()) / sum(several.values())
-        rows.append({"label": way.label()} | {layer: str(measured(ratio)) for layer, ratio in ratios.items()})
-    return DataFrame(rows)
-
-
 def training_table(steps: DataFrame) -> DataFrame:
     """What a training step of each design costs over a step of the same network in full precision.
 
