@@ -6,7 +6,7 @@ from example_runs import REFERENCE
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
-from sbkit.evidence.stats import MissingRecord
+from sbkit.evidence.stats import MissingRecord, measured
 from sbkit.way import Way
 
 TORCH = {"algorithm": "torch", "variant": "contiguous"}
@@ -99,3 +99,18 @@ def test_committed_benchmarks_have_one_timing_of_each_way(profile):
     assert len(bench) and not bench.duplicated(place).any()
     ways = bench.drop_duplicates("way")
     assert ways["label"].is_unique, "a figure tells all contenders apart"
+
+
+def test_identical_plans_agree_within_their_intervals():
+    """Signs of whole regions change no plan, so such pairs are one contender twice. Of ten intervals one may miss."""
+    table = {scheme: Way("table", scheme) for scheme in ("signed_binary", "zero_one")}
+    regions, plain = (Way("table", "signed_binary", regions=regions, group=4) for regions in (4, 0))
+    plan, ratios = ["layer", "adds", "multiplies", "chosen_group", "geometry", "weight_bytes"], []
+    for profile in ("quick", "review", "speed"):
+        layers = benchmarks.find(benchmarks.read(REFERENCE / profile), "layers")
+        for pair in ((table["signed_binary"], table["zero_one"]), (regions, plain)):
+            one, other = (layers[layers["way"] == way].drop_duplicates(plan) for way in pair)
+            for row in one.merge(other, on=plan, suffixes=("", "_other")).itertuples():
+                ratios.append(measured(np.divide(row.round_ms, row.round_ms_other)))
+    missed = [str(ratio) for ratio in ratios if not ratio.low <= 1 <= ratio.high]
+    assert len(ratios) > 10 and len(missed) <= len(ratios) / 10, missed

@@ -27,7 +27,7 @@ def timed(bench: DataFrame) -> DataFrame:
 
     Columns that only some studies have are filled: layers have no `model`. Where a benchmark pooled several processes,
     which share neither codes nor plans, `round_ms` has one value for each of them, the median of its rounds, so that
-    intervals count processes.
+    intervals count processes. `of` says what the values are of: "rounds" or "processes".
     """
     if bench.empty:
         return bench.assign(way=[], label=[])
@@ -37,7 +37,8 @@ def timed(bench: DataFrame) -> DataFrame:
     table = table.assign(**{name: own[name] for name in own})
     for column, value in {"model": "", "processes": 1}.items():
         table[column] = table[column].fillna(value) if column in table else value
-    if (table["processes"] > 1).any():
+    table["of"] = np.where(table["processes"] > 1, "processes", "rounds")
+    if (table["of"] == "processes").any():
         pooled = zip(table["round_ms"], table["processes"], strict=True)
         table["round_ms"] = [ms if n == 1 else np.median(np.reshape(ms, (int(n), -1)), axis=1) for ms, n in pooled]
     return table.copy()  # in one piece, of which rows are taken much faster
