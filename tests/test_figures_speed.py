@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from drawing import check, labels
 from example_runs import REFERENCE
-from matplotlib.colors import to_hex
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
-from sbkit.figures import speed, style
+from sbkit.figures import speed
 from sbkit.way import Way
 
 TORCH, OPENVINO = Way("torch", variant="contiguous"), Way("openvino")
@@ -110,16 +109,6 @@ def test_latency_groups_contenders_and_marks_the_best_and_the_noisy(recorded):
         [best] = [text.get_text() for text in axis.texts if text.get_fontweight() == "bold"]
         assert float(best.rstrip("*")) == float(f"{timings.loc[timings['reference_fp32'], 'median_ms'].iloc[0]:.3g}")
     check(figure)
-
-
-def test_variants_are_pale_and_a_scheme_has_one_colour(recorded):
-    table = speed.speed_table(recorded["layers"])
-    axis = speed.fig_latency(table).axes[0]
-    colors = {to_hex(bar.get_facecolor()[:3]) for bar in axis.patches}
-    assert colors == {style.PALETTE[key] for key in table["scheme"] if key} | {style.GREY, to_hex("0.6")}
-    ways = table["way"].drop_duplicates()
-    pale = sum(way.scheme != "" and way != Way(way.algorithm, way.scheme) for way in ways)
-    assert sum(bar.get_alpha() == 0.5 for bar in axis.patches) == pale
 
 
 @pytest.mark.parametrize("stem", ["speedup", "network"])
