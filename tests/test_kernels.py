@@ -1,4 +1,4 @@
-"""Every algorithm against an independent convolution, and operation counts by hand.
+"""Every algorithm against an independent convolution, and what its plan counts.
 
 Activations are small integers and scales powers of two, so that every order of summation gives the same float: results
 are compared with `==`. One test with random floats holds the rounding error to its bound.
@@ -417,35 +417,6 @@ def test_relu_of_nan_is_that_of_torch(algorithm, isa):
 
 
 # ---- Operation counts ------------------------------------------------------------------------------------------------
-
-HAND = ConvShape(4, 3, 3, 2, 1, 1, padding=0)  # 9 output positions, 4 weights a filter
-TERNARY = [[1, 1, 0, 0], [1, 0, -1, 0]]
-BINARY = [[1, 1, -1, 1], [-1, -1, -1, -1]]
-SIGNED_BINARY = [[1, 1, 1, 0], [-1, -1, 0, -1]]
-
-
-@pytest.mark.parametrize(
-    "codes,algorithm,encoding,group,skip_zeros,table,node,entry,combine,multiplies",
-    [
-        # One scale, so a filter is one row: one multiply, nothing to combine.
-        (TERNARY, "dense", "two_group", 0, True, 0, 0, 8, 0, 8),
-        (TERNARY, "sparse", "two_group", 0, False, 0, 0, 8, 2, 4),  # each filter's zeros are a further row
-        (TERNARY, "table", "two_group", 2, True, 2, 0, 3, 0, 2),  # two tables of 2^2 - 2 - 1 adds
-        (TERNARY, "table", "two_group", 2, False, 2, 0, 6, 0, 2),  # each part takes an entry of both
-        (TERNARY, "table", "signed", 2, False, 4, 0, 4, 0, 2),  # tables of (3^2 - 1) / 2 patterns, 2 of them channels
-        (BINARY, "sparse", "rewritten", 0, True, 0, 0, 7, 1, 3),  # the +1 of filter 0, none of filter 1, the total
-        (BINARY, "table", "codebook", 4, True, 5, 0, 2, 0, 2),  # x0 + x1, and that +- (x2 - x3) and +- (x2 + x3)
-        (BINARY, "dataflow", "two_group", 4, True, 0, 2, 4, 0, 2),  # x0 + x1, and that + x3; x2 alone in filter 0
-        (SIGNED_BINARY, "dataflow", "two_group", 2, True, 0, 1, 4, 0, 2),  # x0 + x1 is shared
-    ],
-)
-def test_operations_counted_by_hand(
-    codes, algorithm, encoding, group, skip_zeros, table, node, entry, combine, multiplies
-):
-    weight = QuantizedWeight(np.array(codes, np.int8).reshape(2, 4, 1, 1))
-    prepared = kernels.prepare(algorithm, weight, HAND, encoding=encoding, group=group, skip_zeros=skip_zeros)
-    assert prepared.adds == {"table": 9 * table, "node": 9 * node, "entry": 9 * entry, "combine": 9 * combine}
-    assert prepared.operations == (9 * (table + node + entry + combine), 9 * multiplies)
 
 
 @pytest.mark.parametrize("isa", ISAS)
