@@ -39,7 +39,7 @@ NETWORKS: dict[str, Network] = {
 class BenchConfig:
     """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
 
-    study: str = "layers"  # layers density codebooks integers network network_integers training operations
+    study: str = "layers"  # a key of studies.STUDIES
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
