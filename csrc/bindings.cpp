@@ -10,7 +10,6 @@
 #include "bindings.h"
 #include "dataflow.h"
 #include "limits.h"
-#include "peaks.h"
 
 namespace py = pybind11;
 using namespace sbkit;
@@ -172,19 +171,6 @@ PYBIND11_MODULE(_kernels, m) {
         return names;
       },
       "The ISAs this CPU can run, the widest last.");
-  m.def(
-      "peaks",
-      [](const std::string& isa) {
-        const Kernel& kernel = kernel_named(isa);
-        Peaks peaks;
-        {
-          py::gil_scoped_release unlocked;
-          peaks = measure_peaks(kernel);
-        }
-        return py::dict(py::arg("lanes") = kernel.lanes, py::arg("multiply_adds") = peaks.multiply_adds,
-                        py::arg("l1_adds") = peaks.l1_adds, py::arg("l2_adds") = peaks.l2_adds);
-      },
-      py::arg("isa"), "Vector operations a second that this core reaches (peaks.h).");
   m.def(
       "merge_pairs",
       [](int32_t inputs, const Sets& sets) {

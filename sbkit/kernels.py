@@ -130,25 +130,6 @@ def usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
     return usable[-1] if isa == "auto" else isa
 
 
-def peaks(isa: str = "auto") -> dict[str, float]:
-    """What one core of this machine reaches, measured in some 50 ms: the roofs of a roofline.
-
-    lanes       floats of a vector
-    fma_gmacs   1e9 fused multiply-adds of floats a second, from registers
-    l1_gadds    1e9 vectors a second loaded from random places and added, from a table of half the first-level cache
-    l2_gadds    the same from a table of 512 KiB
-
-    The loads are as the kernels have them at best: eight neighbouring vectors an index.
-    """
-    found = _kernels.peaks(usable_isa(isa))
-    return {
-        "lanes": found["lanes"],
-        "fma_gmacs": found["multiply_adds"] * found["lanes"] / 1e9,
-        "l1_gadds": found["l1_adds"] / 1e9,
-        "l2_gadds": found["l2_adds"] / 1e9,
-    }
-
-
 def prepare(
     algorithm: str,
     weight: QuantizedWeight,
