@@ -150,7 +150,7 @@ def prepare(
     """Pack a layer's codes into the lists that an algorithm walks.
 
     algorithm  one of those above; with integers `dense`, `table`, `lookup`, or "auto", the cheaper of the last two by a
-              cost model
+              cost model, or by time with `tune`
     isa       "auto" (the widest usable) or one of `isas()`; `dense` is plain C++ and reports "scalar"
     encoding  "two_group": the +1 are added and the -1 subtracted, each group of one value summed for itself.
               "rewritten": 2 * (sum of the +1) - (sum of all), where all filters share the second sum; only for codes -1
@@ -165,8 +165,8 @@ def prepare(
     threads   OpenMP threads, 1 to 1,024, and 1 in a forked child; without OpenMP the work is serial
     bias      float32 (K,), added to every output of a filter: with `scale`, a folded batch normalisation
     relu      clamp outputs at 0, after bias and residual
-    tune      time the cost model's best choices on this machine and keep the fastest, which takes some tenths of a
-              second; without it the model decides, and the same input gives the same plan
+    tune      time the cost model's best choices on this machine, with integers those of "auto", and keep the fastest,
+              which takes some tenths of a second; without it the model decides, and the same input gives the same plan
     activation_bits  32: floats. 2 to 8: `conv2d` takes unsigned integers, uint8 below 2^activation_bits, and returns
               exact sums over codes times channel signs, int32 without scale; what goes with them is in `integers`
     rounding  with integers: return the next layer's activations, uint8, instead of sums
@@ -178,11 +178,11 @@ def prepare(
     check_bits(activation_bits)
     isa = usable_isa(isa, activation_bits)
     if activation_bits < FLOAT_BITS:
-        floats = {"bias": (bias, None), "relu": (relu, False), "tune": (tune, False), "skip_zeros": (skip_zeros, True)}
+        floats = {"bias": (bias, None), "relu": (relu, False), "skip_zeros": (skip_zeros, True)}
         integers.check_options(algorithm, weight, encoding, rounding, **floats)
         _check_shared(weight, shape, threads)
         options = {"isa": isa, "activation_bits": activation_bits, "lane_bits": lane_bits, "group": group}
-        return _pack_integers(algorithm, weight, shape, encoding, rounding, options | {"threads": threads})
+        return _pack_integers(algorithm, weight, shape, encoding, rounding, tune, options | {"threads": threads})
     for name, value, allowed in (("rounding", rounding, None), ("lane_bits", lane_bits, 0)):
         if value != allowed:
             raise ValueError(f"{name} = {value!r} with float activations; allowed: {allowed}")
@@ -257,6 +257,7 @@ def _pack_integers(
     shape: ConvShape,
     encoding: str,
     rounding: Rounding | None,
+    tune: bool,
     options: dict[str, Any],
 ) -> Prepared:
     started = time.perf_counter()
@@ -266,7 +267,8 @@ def _pack_integers(
         if encoding == "auto":
             encodings = integers.ENCODINGS_OF[each] if weight.codes.all() else ("two_group",)
         found += [(each, own, integers.pack(each, weight, shape, own, rounding, **options)) for own in encodings]
-    algorithm, encoding, native = min(found, key=lambda plan: plan[2].cost)
+    key = integers.seconds if tune and len(found) > 1 else lambda native, shape: native.cost
+    algorithm, encoding, native = min(found, key=lambda plan: key(plan[2], shape))
     own = {name: options[name] for name in ("threads", "activation_bits")} | {"rounding": rounding, "skip_zeros": True}
     own |= {"bias": np.zeros(shape.K, np.float32), "relu": False}
     isa = "scalar" if algorithm == "dense" else options["isa"]

@@ -284,6 +284,15 @@ WEIGHT = weight_of("signed_binary", SHAPE)
 ROUNDING = Rounding(np.ones(3), np.zeros(3))
 
 
+@pytest.mark.parametrize("fast", integers.FAST)
+def test_tuned_auto_takes_the_one_of_less_time(fast, monkeypatch):
+    shape = ConvShape(C=8, H=6, W=6, K=5)
+    of_lookup = "filters as lanes"  # what its geometry begins with
+    monkeypatch.setattr(integers, "seconds", lambda native, _: (of_lookup in native.geometry) == (fast == "table"))
+    weight = weight_of("signed_binary", shape)
+    assert kernels.prepare("auto", weight, shape, activation_bits=4, tune=True).algorithm == fast
+
+
 @pytest.mark.parametrize(
     "options,error,message",
     [
@@ -314,7 +323,6 @@ ROUNDING = Rounding(np.ones(3), np.zeros(3))
         ({"weight": QuantizedWeight(WEIGHT.codes, negative_scale=np.full(3, 2))}, ValueError, "two scales"),
         ({"bias": np.zeros(3, np.float32)}, ValueError, "bias = .* with integer activations; allowed: None"),
         ({"relu": True}, ValueError, "relu = True with integer activations; allowed: False"),
-        ({"tune": True}, ValueError, "tune = True with integer activations; allowed: False"),
         ({"skip_zeros": False}, ValueError, "skip_zeros = False with integer activations; allowed: True"),
         ({"group": 17}, ValueError, "group = 17; allowed: an integer from 0 to 16"),
         ({"lane_bits": 32}, ValueError, "lane_bits of table = 32; allowed: 0, 8, 16"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.integers import FAST
 from sbkit.way import FLOAT_BITS
 
 _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
@@ -60,8 +58,7 @@ class KernelConv2d(nn.Module):
     (N, K, P, Q), the kernel adds it before its ReLU. A copy, and what is unpickled, has a plan of its own, made for the
     machine it meets.
 
-    With the algorithm "auto", floats have `table`; integers have `table` or `lookup`, whichever takes less time with
-    the option `tune`, or the cost model says takes less.
+    With the algorithm "auto", floats have `table`, and integers what `kernels.prepare` has for them.
     """
 
     def __init__(self, algorithm: str, weight: QuantizedWeight, shape: ConvShape, **options: Any):
@@ -71,17 +68,10 @@ class KernelConv2d(nn.Module):
 
     def _prepare(self) -> None:
         algorithm, *layer = self.layer
-        if algorithm == "auto" and self.takes_integers and self.options["tune"]:
-            self.prepared = min((kernels.prepare(each, *layer, **self._options()) for each in FAST), key=_seconds)
-        else:
-            algorithm = "table" if algorithm == "auto" and not self.takes_integers else algorithm
-            self.prepared = kernels.prepare(algorithm, *layer, **self._options())
+        algorithm = "table" if algorithm == "auto" and not self.takes_integers else algorithm
+        self.prepared = kernels.prepare(algorithm, *layer, **self.options)
         self.plan = uuid.uuid4().hex
         _plans[self.plan] = self.prepared
-
-    def _options(self) -> dict[str, Any]:
-        """Those of `kernels.prepare`, which tunes no integers."""
-        return self.options | {"tune": self.options["tune"] and not self.takes_integers}
 
     @property
     def takes_integers(self) -> bool:
@@ -136,14 +126,3 @@ class FullConv2d(nn.Module):
             floats=not self.takes_integers,
             **options | ({"threads": 1} if kernels.forks() else {}),
         )
-
-
-def _seconds(layer: kernels.Prepared) -> float:
-    """The shortest of a few runs."""
-    s = layer.shape
-    x, seconds = np.zeros((s.N, s.C, s.H, s.W), np.uint8), []
-    for _ in range(5):
-        started = time.perf_counter()
-        kernels.conv2d(layer, x)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
