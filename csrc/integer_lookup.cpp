@@ -233,7 +233,8 @@ double IntegerLookup::cycles() const {
     lookups += quads ? 2 * block.items * (job.has_signs ? kSignedLookup : kLookup)
                      : block.items / block.chain * chain_instructions(block.chain, job.has_signs) * kInstruction;
   }
-  const double made = double(job.N * (s.H + 2 * s.padding) * job.padded_w);
+  const double made = double(job.N * (s.H + 2 * s.padding) * job.padded_w) * double(std::min(s.R, s.stride)) *
+                      double(std::min(s.S, s.stride)) / double(s.stride * s.stride);
   const double fast = double(job.N * job.P * job.Q) * (lookups + double(job.K) * output) + made * job.quads * table;
   return (body_->slow ? fast * kPlain : fast) / request_.threads;
 }

@@ -27,8 +27,12 @@ inline void Keep(__m256i& value) { asm volatile("" : "+x"(value)); }
 template <int kChannels>
 void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
   const int count = kChannels ? kChannels : job.most_channels;
-  for (int64_t w = 0; w < job.padded_w; w++) {
-    const uint8_t* at = last + w * job.pixel_bytes;
+  for (int64_t w = 0; w < job.padded_w; w++, last += job.pixel_bytes) {
+    if (!IsRead(job, w)) {
+      table += job.quads * 64;
+      continue;
+    }
+    const uint8_t* at = last;
     for (int64_t quad = 0; quad < job.quads; quad++, at += 4 * job.group) {
       for (int64_t half = 0; half < 2; half++, table += 32) {
         const uint8_t* from = at + 2 * half * job.group / 16 * 16;

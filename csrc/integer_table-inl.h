@@ -8,6 +8,9 @@ using U8 = uint8_t __attribute__((vector_size(kBytes)));
 using U16 = uint16_t __attribute__((vector_size(kBytes)));
 using U64 = uint64_t __attribute__((vector_size(kBytes)));
 using Word8 = uint16_t __attribute__((vector_size(16)));
+using Word16 = uint16_t __attribute__((vector_size(32)));
+using Byte8 = uint8_t __attribute__((vector_size(8)));
+using Byte16 = uint8_t __attribute__((vector_size(16)));
 using Float8 = float __attribute__((vector_size(32)));
 
 #define SBKIT_UNROLL _Pragma("GCC unroll 16")
@@ -38,15 +41,37 @@ inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
   }
 }
 
+// Every second value, more of them than a vector has, of which the last ones overlap those before. No value is read before
+// the first or behind the last.
+template <class Pairs, class Values>
+inline void TakeSecond(const uint8_t* from, uint8_t* to, int64_t count) {
+  constexpr int64_t kCount = sizeof(Values);
+  for (int64_t i = 0; i + kCount < count; i += kCount)
+    Put(to + i, __builtin_convertvector(Get<Pairs>(from + 2 * i), Values));
+  const int64_t last = count - kCount;
+  Put(to + last, __builtin_convertvector(Get<Pairs>(from + 2 * last - 1) >> 8, Values));
+}
+
+inline void TakeEvery(int64_t stride, const uint8_t* from, uint8_t* to, int64_t count) {
+  if (stride == 2 && count > 16) {
+    TakeSecond<Word16, Byte16>(from, to, count);
+  } else if (stride == 2 && count > 8) {
+    TakeSecond<Word8, Byte8>(from, to, count);
+  } else {
+    for (int64_t i = 0; i < count; i++) to[i] = from[stride * i];
+  }
+}
+
 // x [N][C][H][W], channel `plane` of all -> the padded copy.
 inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
   for (int64_t h = 0; h < job.H; h++) {
+    if (job.phases < job.stride && (h + job.padding) % job.stride >= job.phases) continue;  // no window has it
     const uint8_t* from = x + (plane * job.H + h) * job.W;
     uint8_t* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
     if (job.stride > 1) {
-      for (int64_t w = 0; w < job.W; w++) {
-        const int64_t column = w + job.padding;
-        row[column % job.stride * job.phase_columns + column / job.stride] = from[w];
+      for (int64_t w = 0; w < Min(job.stride, job.W); w++) {
+        uint8_t* to = row + (w + job.padding) % job.stride * job.phase_columns + (w + job.padding) / job.stride;
+        TakeEvery(job.stride, from + w, to, (job.W - w + job.stride - 1) / job.stride);
       }
     } else if (job.W >= 16) {
       CopyRow<Word8>(row + job.padding, from, job.W);
