@@ -116,7 +116,7 @@ void IntegerLookup::lay_out() {
   if (job.has_signs) std::fill(sign_.begin(), sign_.end(), 1);
 }
 
-// What a filter adds or subtracts of a tap and group. Where it does both, the second has what the first has no room for.
+// What a filter adds or subtracts of a tap and group. Where it does both, the second is what it subtracts.
 Mask IntegerLookup::mask_of(int filter, int group, int tap, int second) const {
   if (filter >= job_.K || group >= masks_.groups) return {0, false};
   const uint32_t add = masks_.at(filter + job_.shared, group, tap, 0);
@@ -211,7 +211,8 @@ void IntegerLookup::set_pointers() {
   job.last = reinterpret_cast<uint8_t*>(last_.get()), job.table = reinterpret_cast<uint8_t*>(tables_.get());
   job.sums = reinterpret_cast<int32_t*>(sums_.get());
   job.select = select_.data(), job.block = blocks_.data(), job.blocks = narrow(blocks_.size());
-  job.items = items_.data(), job.codes = codes_.data(), job.signs = signs_.data(), job.sign = sign_.data(), job.excess = excess_.data();
+  job.items = items_.data(), job.codes = codes_.data(), job.signs = signs_.data(), job.sign = sign_.data();
+  job.excess = excess_.data();
   const Rounding& rounding = request_.rounding;
   scale_ = rounding.scale, bias_ = rounding.bias;
   job.scale = scale_.empty() ? nullptr : scale_.data(), job.bias = bias_.data();

@@ -134,9 +134,9 @@ void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* tabl
   const int64_t count = rows * job.Q, row_step = job.stride * job.row_bytes, step = job.stride * job.quads * 64;
   for (int part = 0; part < block->parts; part++) {
     const LookupBlock& here = block[part];
-    const TileFunction tile = job.has_signs ? here.halves ? TileOf<true, true>(here.chain) : TileOf<true, false>(here.chain)
-                              : here.halves ? TileOf<false, true>(here.chain)
-                                            : TileOf<false, false>(here.chain);
+    const auto tile_of = job.has_signs ? (here.halves ? TileOf<true, true> : TileOf<true, false>)
+                                       : (here.halves ? TileOf<false, true> : TileOf<false, false>);
+    const TileFunction tile = tile_of(here.chain);
     int64_t row = 0, column = 0;
     for (int64_t i = 0; i < count; i += kPositions) {
       const uint8_t* at[kPositions];

@@ -41,8 +41,8 @@ inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
   }
 }
 
-// Every second value, more of them than a vector has, of which the last ones overlap those before. No value is read before
-// the first or behind the last.
+// Every second value, more of them than a vector has, of which the last overlap those before. Nothing is read before the
+// first or behind the last.
 template <class Pairs, class Values>
 inline void TakeSecond(const uint8_t* from, uint8_t* to, int64_t count) {
   constexpr int64_t kCount = sizeof(Values);
