@@ -42,6 +42,15 @@ struct Bytes {
 
 #include "integer_table-inl.h"
 
+struct Floats {
+  static constexpr int kLanes = 16, kVectors = 6;
+  using Vector = __m512;
+  static Vector Broadcast(float value) { return _mm512_set1_ps(value); }
+  static void MultiplyAdd(Vector* sum, const float* x, Vector w) { *sum = _mm512_fmadd_ps(_mm512_loadu_ps(x), w, *sum); }
+};
+
+#include "integer_full-inl.h"
+
 bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -63,6 +72,8 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       0.5,
                                       integer_avx512::supported,
                                       integer_avx512::RunTable,
-                                      integer_avx512::lookup};
+                                      integer_avx512::lookup,
+                                      integer_avx512::RunFull,
+                                      integer_avx512::Regrid};
 
 }  // namespace sbkit

@@ -163,6 +163,24 @@ struct LookupBody {
   void (*run)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
 };
 
+// Layers that are kept in full precision between layers of integers: products of floats. Lanes are output positions. The
+// activations under the windows of some output rows are laid out side by side, the *panel*, a row for each tap.
+constexpr int kFullFilters = 4;  // that share loads of the panel
+
+struct FullJob {
+  int64_t N, C, H, W, K, P, Q;
+  int32_t stride, padding, window_h, window_w, threads;
+  bool floats;                             // x is float32, else uint8_t
+  int64_t padded_h, pitch, phase_columns;  // padded activations [N][C][padded_h][pitch], as in IntegerJob
+  int32_t taps, rows_of_panel;             // of all channels; output rows
+  const int64_t* tap;                      // [taps]: from a window's first activation in the padded ones
+  const float* weights;                    // [blocks of kFullFilters][taps][kFullFilters]
+  const float* bias;                       // [K]
+  float most;
+  float *padded, *panel;                   // panel [thread][taps][panel_positions]
+  int64_t panel_positions, panel_stride;
+};
+
 struct IntegerKernel {
   const char* isa;
   int32_t vector_bytes;
@@ -171,6 +189,9 @@ struct IntegerKernel {
   bool (*supported)();
   void (*run_table)(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y);
   const LookupBody* (*lookup)();             // the best that the CPU can run
+  void (*run_full)(const FullJob& job, const void* x, uint8_t* y);
+  // y[i] = min(round(factor * x[i]), most), for factors from 0 up.
+  void (*regrid)(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y);
 };
 
 // Plain C++, for CPUs without the instructions that `lookup` is for; AVX2; AVX-512 with VBMI and VNNI.

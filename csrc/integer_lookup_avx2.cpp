@@ -221,8 +221,9 @@ void StoreRounded(const LookupJob& job, int64_t k, int64_t filters, int64_t some
     }
     for (int i = 0; i < 2; i++) {
       uint8_t* at = y + (f + 2 * i) * plane;
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(at), bytes[i]);
-      _mm_storeh_pd(reinterpret_cast<double*>(at + plane), _mm_castsi128_pd(bytes[i]));
+      const int64_t both[2] = {_mm_cvtsi128_si64(bytes[i]), _mm_extract_epi64(bytes[i], 1)};
+      __builtin_memcpy(at, &both[0], 8);
+      __builtin_memcpy(at + plane, &both[1], 8);
     }
   }
 }

@@ -8,9 +8,6 @@ using U8 = uint8_t __attribute__((vector_size(kBytes)));
 using U16 = uint16_t __attribute__((vector_size(kBytes)));
 using U64 = uint64_t __attribute__((vector_size(kBytes)));
 using Word8 = uint16_t __attribute__((vector_size(16)));
-using Word16 = uint16_t __attribute__((vector_size(32)));
-using Byte8 = uint8_t __attribute__((vector_size(8)));
-using Byte16 = uint8_t __attribute__((vector_size(16)));
 using Float8 = float __attribute__((vector_size(32)));
 
 #define SBKIT_UNROLL _Pragma("GCC unroll 16")
@@ -41,24 +38,15 @@ inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
   }
 }
 
-// Every second value, more of them than a vector has, of which the last overlap those before. Nothing is read before the
-// first or behind the last.
-template <class Pairs, class Values>
-inline void TakeSecond(const uint8_t* from, uint8_t* to, int64_t count) {
-  constexpr int64_t kCount = sizeof(Values);
-  for (int64_t i = 0; i + kCount < count; i += kCount)
-    Put(to + i, __builtin_convertvector(Get<Pairs>(from + 2 * i), Values));
-  const int64_t last = count - kCount;
-  Put(to + last, __builtin_convertvector(Get<Pairs>(from + 2 * last - 1) >> 8, Values));
-}
-
-inline void TakeEvery(int64_t stride, const uint8_t* from, uint8_t* to, int64_t count) {
-  if (stride == 2 && count > 16) {
-    TakeSecond<Word16, Byte16>(from, to, count);
-  } else if (stride == 2 && count > 8) {
-    TakeSecond<Word8, Byte8>(from, to, count);
-  } else {
-    for (int64_t i = 0; i < count; i++) to[i] = from[stride * i];
+// A row, its columns sorted by their remainder modulo the stride. kStride: known to the compiler, or 0.
+template <int kStride>
+inline void SplitRow(const IntegerJob& job, const uint8_t* from, uint8_t* row) {
+  const int64_t stride = kStride ? kStride : job.stride;
+  for (int64_t phase = 0; phase < stride; phase++) {
+    const int64_t first = (phase + (stride - 1) * job.padding) % stride;  // column of the image
+    const int64_t count = (job.W - first + stride - 1) / stride;
+    uint8_t* to = row + phase * job.phase_columns + (first + job.padding) / stride;
+    for (int64_t i = 0; i < count; i++) to[i] = from[first + i * stride];
   }
 }
 
@@ -68,11 +56,10 @@ inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
     if (job.phases < job.stride && (h + job.padding) % job.stride >= job.phases) continue;  // no window has it
     const uint8_t* from = x + (plane * job.H + h) * job.W;
     uint8_t* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
-    if (job.stride > 1) {
-      for (int64_t w = 0; w < Min(job.stride, job.W); w++) {
-        uint8_t* to = row + (w + job.padding) % job.stride * job.phase_columns + (w + job.padding) / job.stride;
-        TakeEvery(job.stride, from + w, to, (job.W - w + job.stride - 1) / job.stride);
-      }
+    if (job.stride == 2) {
+      SplitRow<2>(job, from, row);
+    } else if (job.stride > 1) {
+      SplitRow<0>(job, from, row);
     } else if (job.W >= 16) {
       CopyRow<Word8>(row + job.padding, from, job.W);
     } else if (job.W >= 4) {

@@ -31,6 +31,7 @@ import contextlib
 import importlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -62,6 +63,11 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+def forks() -> int:
+    """How often this process's ancestors had forked: what one of them packed cannot run here."""
+    return _forks
 
 
 class Operations(NamedTuple):
@@ -115,32 +121,13 @@ def build_info() -> dict:
     return _kernels.build_info()
 
 
-def _usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
+def usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
     """The ISA of this name, or the widest for "auto". Raises ValueError for one that is not usable here."""
     usable = isas()
     if activation_bits < FLOAT_BITS:
         usable = tuple(each for each in usable if each in _kernels.integer_isas())
     choice("isa", isa, ("auto", *usable))
     return usable[-1] if isa == "auto" else isa
-
-
-def peaks(isa: str = "auto") -> dict[str, float]:
-    """What one core of this machine reaches, measured in some 50 ms: the roofs of a roofline.
-
-    lanes       floats of a vector
-    fma_gmacs   1e9 fused multiply-adds of floats a second, from registers
-    l1_gadds    1e9 vectors a second loaded from random places and added, from a table of half the first-level cache
-    l2_gadds    the same from a table of 512 KiB
-
-    The loads are as the kernels have them at best: eight neighbouring vectors an index.
-    """
-    found = _kernels.peaks(_usable_isa(isa))
-    return {
-        "lanes": found["lanes"],
-        "fma_gmacs": found["multiply_adds"] * found["lanes"] / 1e9,
-        "l1_gadds": found["l1_adds"] / 1e9,
-        "l2_gadds": found["l2_adds"] / 1e9,
-    }
 
 
 def prepare(
@@ -189,7 +176,7 @@ def prepare(
     """
     _check_types(weight, shape, skip_zeros=skip_zeros, relu=relu, tune=tune)
     check_bits(activation_bits)
-    isa = _usable_isa(isa, activation_bits)
+    isa = usable_isa(isa, activation_bits)
     if activation_bits < FLOAT_BITS:
         floats = {"bias": (bias, None), "relu": (relu, False), "tune": (tune, False), "skip_zeros": (skip_zeros, True)}
         integers.check_options(algorithm, weight, encoding, rounding, **floats)
@@ -357,6 +344,21 @@ def conv2d(prepared: Prepared, x: np.ndarray, residual: np.ndarray | None = None
     for name, value in (("x", x), ("residual", residual)):
         if not isinstance(value, np.ndarray) and (value is not None or name == "x"):
             raise TypeError(f"{name} is a {type(value).__name__}; allowed: a {dtype} numpy array")
+    return native(prepared).run(x, residual)
+
+
+def native(prepared: Prepared) -> Any:
+    """The extension's layer."""
     if prepared._forks != _forks:
         _repack(prepared)
-    return prepared._native.run(x, residual)
+    return prepared._native
+
+
+def chain_step(kind: str, **options: Any) -> Any:
+    """A step of the extension for `chain`: "regrid" or "max_pool", from uint8 to uint8."""
+    return getattr(_kernels, kind)(**options)
+
+
+def chain(inputs: int, links: Sequence[tuple[Any, int, int]], outputs: Sequence[int]) -> Any:
+    """Steps of the extension as one: each link has a step and the numbers of the tensors x and residual (-1: none)."""
+    return _kernels.Chain(inputs, list(links), list(outputs))

@@ -236,15 +236,6 @@ def test_a_layer_runs_again_on_other_activations(isa):
         assert (kernels.conv2d(prepared, x) == convolve(weight, x, shape)).all()
 
 
-def test_counts_are_what_a_hand_count_gives():
-    shape = ConvShape(8, 6, 6, 2, 1, 1, padding=0)
-    codes = np.zeros((2, 8, 1, 1), np.int8)
-    codes[0, :3], codes[1, 4], codes[1, 5] = 1, 1, -1  # entries: one; and one to add, one to subtract
-    prepared = kernels.prepare("table", QuantizedWeight(codes), shape, activation_bits=6, group=4)
-    assert prepared.adds["entry"] == 3 * 36  # the masks 1111 of 3 channels: 2 additions, for both groups
-    assert prepared.adds["table"] == 2 * 2 * 36
-
-
 COUNTED = [("signed_binary", algorithm, "two_group") for algorithm in integers.ENCODINGS_OF]
 COUNTED += [("binary", algorithm, encoding) for algorithm, found in integers.ENCODINGS_OF.items() for encoding in found]
 

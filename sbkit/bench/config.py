@@ -39,7 +39,7 @@ NETWORKS: dict[str, Network] = {
 class BenchConfig:
     """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
 
-    study: str = "layers"  # layers threads density codebooks integers network network_integers training operations
+    study: str = "layers"  # a key of studies.STUDIES
     shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
@@ -48,7 +48,7 @@ class BenchConfig:
     rounds: int = 7  # times every contender is timed, all in turn
     processes: int = 1  # one after the other; each draws codes with the next seed, plans them and times all rounds
     min_run_ms: float = 20.0  # least milliseconds of one timing
-    threads: int = 1  # of the kernels, of torch and of its peers; in the study of threads, what one is compared with
+    threads: int = 1  # of the kernels, of torch and of its peers
     batch: int = 1  # images
     seed: int = 0  # of codes and activations, and of the contenders' order in each round
     isa: str = "auto"  # of the kernels; auto: the widest usable. avx2 and avx512 hold torch and OpenVINO as well
@@ -64,8 +64,6 @@ class BenchConfig:
         number("min_run_ms", self.min_run_ms, 0.001)
         for name in ("rounds", "processes", "threads", "batch"):
             whole(name, getattr(self, name), 1)
-        if STUDIES[self.study].beside_one_thread:
-            whole(f"in the study {self.study}, threads", self.threads, 2)
         if STUDIES[self.study].subject == "operations":
             whole("in the study operations, which times nothing, processes", self.processes, 1, 1)
         whole("seed", self.seed, 0)

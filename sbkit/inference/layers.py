@@ -20,18 +20,18 @@ _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
 
 # An operator of torch, and not a call from Python, so that torch.compile and torch.export keep it as one call.
 # A call of it costs 15 to 20 µs more than one of the kernel; by `torch.library.custom_op` it would be up to 40.
-_LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
-_LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
+LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
 
 
-@torch.library.impl(_LIBRARY, "conv2d", "CPU")
+@torch.library.impl(LIBRARY, "conv2d", "CPU")
 def _conv2d(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
     """The kernel on x and perhaps a residual; nothing is copied that is contiguous."""
     added = None if residual is None else np.ascontiguousarray(residual.detach().numpy())
     return torch.from_numpy(kernels.conv2d(_plan(plan), np.ascontiguousarray(x.detach().numpy()), added))
 
 
-@torch.library.register_fake("sbkit::conv2d", lib=_LIBRARY)
+@torch.library.register_fake("sbkit::conv2d", lib=LIBRARY)
 def _shape_of(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
     layer = _plan(plan)
     s = layer.shape
@@ -42,21 +42,6 @@ def _result(layer: kernels.Prepared) -> torch.dtype:
     if layer.activation_bits == FLOAT_BITS:
         return torch.float32
     return torch.int32 if layer.rounding is None else torch.uint8
-
-
-_LIBRARY.define("look_up(Tensor q, Tensor table) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
-
-
-@torch.library.impl(_LIBRARY, "look_up", "CPU")
-def _look_up(q: Tensor, table: Tensor) -> Tensor:
-    """table[q], both uint8, by the C loop of `bytearray`, which is twice as fast as indexing."""
-    found = bytearray(np.ascontiguousarray(q.numpy()).data.cast("B")).translate(table.numpy().tobytes())
-    return torch.frombuffer(found, dtype=torch.uint8).view(q.shape)
-
-
-@torch.library.register_fake("sbkit::look_up", lib=_LIBRARY)
-def _looked_up(q: Tensor, table: Tensor) -> Tensor:
-    return torch.empty_like(q)
 
 
 def _plan(name: str) -> kernels.Prepared:
@@ -102,6 +87,14 @@ class KernelConv2d(nn.Module):
     def takes_integers(self) -> bool:
         return self.options.get("activation_bits", FLOAT_BITS) < FLOAT_BITS
 
+    @property
+    def returns_integers(self) -> bool:
+        return self.prepared.rounding is not None
+
+    def step(self) -> Any:
+        """The step of a chain, of a layer that returns integers."""
+        return kernels.native(self.prepared)
+
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return torch.ops.sbkit.conv2d.default(x, residual, self.plan)
 
@@ -115,6 +108,34 @@ class KernelConv2d(nn.Module):
     def extra_repr(self) -> str:
         p, s = self.prepared, self.prepared.shape
         return f"{p.algorithm} {p.isa} {p.encoding} group {p.group}, {s.C}→{s.K} @{s.H}x{s.W}{', relu' * p.relu}"
+
+
+class FullConv2d(nn.Module):
+    """A convolution in full precision between integers, the step of a chain. From uint8 or float32 activations x, in
+    float32:
+
+        y = clamp(round(bias + convolution of x with weight), 0, 2**bits - 1)     uint8
+    """
+
+    def __init__(
+        self, weight: np.ndarray, bias: np.ndarray, shape: ConvShape, *, bits: int, takes_integers: bool, isa: str,
+        threads: int,
+    ):  # fmt: skip
+        super().__init__()
+        self.weight, self.bias = (np.ascontiguousarray(value, np.float32) for value in (weight, bias))
+        self.shape, self.takes_integers = shape, takes_integers
+        self.options = {"bits": bits, "isa": isa, "threads": threads}
+
+    def step(self) -> Any:
+        s, options = self.shape, self.options
+        return kernels.chain_step(
+            "full",
+            weights=self.weight,
+            bias=self.bias,
+            dims=(s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride, s.padding),
+            floats=not self.takes_integers,
+            **options | ({"threads": 1} if kernels.forks() else {}),
+        )
 
 
 def _seconds(layer: kernels.Prepared) -> float:
