@@ -224,11 +224,11 @@ void IntegerLookup::set_pointers() {
 // Sapphire Rapids, taken to run at 3 GHz: the estimates are 0.9 to 1.1 of nearly all, with chains 0.8 to 1.1. Plain C++
 // took 50 to 800 times as long.
 double IntegerLookup::cycles() const {
-  constexpr double kLookup = 1.35, kSignedLookup = 1.5, kInstruction = 0.4, kPlain = 100;
+  constexpr double kLookup = 1.35, kSignedLookup = 1.5, kInstruction = 0.44, kPlain = 100;
   const LookupJob& job = job_;
   const ConvShape& s = request_.shape;
   const bool quads = body_->form == LookupForm::kQuads;
-  const double table = quads ? 7 : 10, output = quads ? 0.8 : 1.5;
+  const double table = quads ? 7 : 12, output = quads ? 0.8 : 1.5;
   double lookups = 0;  // of one output position
   for (const LookupBlock& block : blocks_) {
     lookups += quads ? 2 * block.items * (job.has_signs ? kSignedLookup : kLookup)
@@ -236,7 +236,9 @@ double IntegerLookup::cycles() const {
   }
   const double made = double(job.N * (s.H + 2 * s.padding) * job.padded_w) * double(std::min(s.R, s.stride)) *
                       double(std::min(s.S, s.stride)) / double(s.stride * s.stride);
-  const double fast = double(job.N * job.P * job.Q) * (lookups + double(job.K) * output) + made * job.quads * table;
+  const double positions = double(job.N * job.P * job.Q);
+  double fast = positions * (lookups + double(job.K) * output) + made * job.quads * table;
+  if (job.shared && !quads) fast += positions * double(s.R * s.S) + made * (8 + double(s.C) / 16);
   return (body_->slow ? fast * kPlain : fast) / request_.threads;
 }
 
