@@ -17,7 +17,7 @@ bool fits(const Chain& chain, const ChainItem& item) {
   return !beyond;
 }
 
-// Each item goes into the oldest chain that has room, of the few that are kept open, so that items of one tap stay close.
+// Each item goes into the oldest chain with room, of the few that are kept open, so that items of one tap stay close.
 std::vector<Chain> chains_of(const std::vector<ChainItem>& items, size_t length) {
   constexpr size_t kOpen = 16;
   std::vector<Chain> closed, open;

@@ -101,13 +101,13 @@ struct IntegerJob {
   int32_t threads;
 };
 
-// `lookup`: lanes are filters. For each input position a table has the sums of up to 16 masks of every group of channels,
-// 16 bytes a group, groups one after another. A mask's non-zeros * M are at most 255. CPUs differ in the form that they
-// take the filters' codes in.
+// `lookup`: lanes are filters. For each input position a table has the sums of up to 16 masks of every group of
+// channels, 16 bytes a group, groups one after another. A mask's non-zeros * M are at most 255. CPUs differ in the form
+// that they take the filters' codes in.
 //
 // Quads: four groups are a table of 64 bytes in a register. One instruction looks up four masks each of 16 filters (a
-// byte of every group in each 32-bit lane), another adds the four to the filter's 32-bit sum, with a sign each. There is
-// nothing else to bound.
+// byte of every group in each 32-bit lane), another adds the four to the filter's 32-bit sum, with a sign each. There
+// is nothing else to bound.
 //
 // Chains: one group is a table of 16 bytes in each half of a register, and one instruction looks up its masks of 32
 // filters; or, for blocks of 16 filters and fewer, the halves have two groups of one tap. The bytes of a *chain* of

@@ -15,10 +15,10 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
 
 inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// 16 channels of 16 positions, each channel at its address, to position after position.
-inline void Transpose16(const uint8_t* const* from, uint8_t* to, int64_t to_step, int64_t positions) {
+// 16 channels of 16 positions, channel after channel, to position after position.
+inline void Transpose16(const uint8_t* from, int64_t from_step, uint8_t* to, int64_t to_step, int64_t positions) {
   __m128i a[16], b[16];
-  for (int i = 0; i < 16; i++) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from[i]));
+  for (int i = 0; i < 16; i++) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i * from_step));
   for (int stage = 0; stage < 4; stage++) {  // interleaves row i with row i + 8: four times is a transposition
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
@@ -31,23 +31,28 @@ inline void Transpose16(const uint8_t* const* from, uint8_t* to, int64_t to_step
   for (int64_t i = 0; i < positions; i++) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * to_step), a[i]);
 }
 
+// Whether a window has this column of a padded row.
+inline bool IsRead(const LookupJob& job, int64_t column) {
+  return job.window_w >= job.stride || column % job.stride < job.window_w;
+}
+
 // One input row to channels last; `last` has zeros where the row has nothing. Loads of 16 bytes may run into the rows
 // behind, but not beyond `end`, the end of x.
 inline void TransposeRow(const LookupJob& job, const uint8_t* row, const uint8_t* end, uint8_t* last) {
   const int64_t plane = job.H * job.W;
   for (int64_t c = 0; c < job.C; c += 16) {
     for (int64_t w = 0; w < job.W; w += 16) {
-      const int64_t positions = Min(16, job.W - w);
-      alignas(16) uint8_t block[16][16];
-      const uint8_t* from[16];
-      for (int i = 0; i < 16; i++) {
-        from[i] = row + (c + i) * plane + w;
-        if (c + i < job.C && end - from[i] >= 16) continue;
-        __builtin_memset(block[i], 0, 16);
-        if (c + i < job.C) __builtin_memcpy(block[i], from[i], static_cast<size_t>(positions));
-        from[i] = block[i];
+      const int64_t channels = Min(16, job.C - c), positions = Min(16, job.W - w);
+      const uint8_t* from = row + c * plane + w;
+      uint8_t* to = last + (w + job.padding) * job.pixel_bytes + c;
+      if (channels == 16 && end - (from + 15 * plane) >= 16) {
+        Transpose16(from, plane, to, job.pixel_bytes, positions);
+        continue;
       }
-      Transpose16(from, last + (w + job.padding) * job.pixel_bytes + c, job.pixel_bytes, positions);
+      alignas(16) uint8_t block[16][16] = {};
+      for (int64_t i = 0; i < channels; i++)
+        __builtin_memcpy(block[i], from + i * plane, static_cast<size_t>(positions));
+      Transpose16(block[0], 16, to, job.pixel_bytes, positions);
     }
   }
 }
@@ -70,6 +75,7 @@ inline void FillChunk(const LookupJob& job, const uint8_t* x, int64_t n, int64_t
                       uint8_t* table, int32_t* pixels) {
   const uint8_t* end = x + job.N * job.C * job.H * job.W;
   for (int64_t i = 0; i < count; i++, table += job.row_bytes, pixels += job.padded_w) {
+    if (i % job.stride >= job.window_h) continue;  // no window has this row
     const int64_t h = first + i - job.padding;
     if (h < 0 || h >= job.H) {
       __builtin_memset(table, 0, static_cast<size_t>(job.row_bytes));

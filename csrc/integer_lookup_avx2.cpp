@@ -27,8 +27,12 @@ inline void Keep(__m256i& value) { asm volatile("" : "+x"(value)); }
 template <int kChannels>
 void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
   const int count = kChannels ? kChannels : job.most_channels;
-  for (int64_t w = 0; w < job.padded_w; w++) {
-    const uint8_t* at = last + w * job.pixel_bytes;
+  for (int64_t w = 0; w < job.padded_w; w++, last += job.pixel_bytes) {
+    if (!IsRead(job, w)) {
+      table += job.quads * 64;
+      continue;
+    }
+    const uint8_t* at = last;
     for (int64_t quad = 0; quad < job.quads; quad++, at += 4 * job.group) {
       for (int64_t half = 0; half < 2; half++, table += 32) {
         const uint8_t* from = at + 2 * half * job.group / 16 * 16;
@@ -130,9 +134,9 @@ void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* tabl
   const int64_t count = rows * job.Q, row_step = job.stride * job.row_bytes, step = job.stride * job.quads * 64;
   for (int part = 0; part < block->parts; part++) {
     const LookupBlock& here = block[part];
-    const TileFunction tile = job.has_signs ? here.halves ? TileOf<true, true>(here.chain) : TileOf<true, false>(here.chain)
-                              : here.halves ? TileOf<false, true>(here.chain)
-                                            : TileOf<false, false>(here.chain);
+    const auto tile_of = job.has_signs ? (here.halves ? TileOf<true, true> : TileOf<true, false>)
+                                       : (here.halves ? TileOf<false, true> : TileOf<false, false>);
+    const TileFunction tile = tile_of(here.chain);
     int64_t row = 0, column = 0;
     for (int64_t i = 0; i < count; i += kPositions) {
       const uint8_t* at[kPositions];
@@ -217,8 +221,9 @@ void StoreRounded(const LookupJob& job, int64_t k, int64_t filters, int64_t some
     }
     for (int i = 0; i < 2; i++) {
       uint8_t* at = y + (f + 2 * i) * plane;
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(at), bytes[i]);
-      _mm_storeh_pd(reinterpret_cast<double*>(at + plane), _mm_castsi128_pd(bytes[i]));
+      const int64_t both[2] = {_mm_cvtsi128_si64(bytes[i]), _mm_extract_epi64(bytes[i], 1)};
+      __builtin_memcpy(at, &both[0], 8);
+      __builtin_memcpy(at + plane, &both[1], 8);
     }
   }
 }

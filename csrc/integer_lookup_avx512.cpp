@@ -25,6 +25,10 @@ void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
     some[i] = _mm512_cmpneq_epi8_mask(select[i], _mm512_set1_epi8(-1));
   }
   for (int64_t w = 0; w < job.padded_w; w++) {
+    if (!IsRead(job, w)) {
+      table += job.quads * 64;
+      continue;
+    }
     for (int64_t quad = 0; quad < job.quads; quad++, table += 64) {
       const __m512i x = _mm512_loadu_si512(last + w * job.pixel_bytes + quad * 4 * job.group);
       __m512i sum = _mm512_setzero_si512();

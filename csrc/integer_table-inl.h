@@ -53,6 +53,7 @@ inline void SplitRow(const IntegerJob& job, const uint8_t* from, uint8_t* row) {
 // x [N][C][H][W], channel `plane` of all -> the padded copy.
 inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
   for (int64_t h = 0; h < job.H; h++) {
+    if (job.phases < job.stride && (h + job.padding) % job.stride >= job.phases) continue;  // no window has it
     const uint8_t* from = x + (plane * job.H + h) * job.W;
     uint8_t* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
     if (job.stride == 2) {
