@@ -85,7 +85,6 @@ def test_bad_links_are_refused(links, outputs, message):
 def test_an_input_of_no_link_and_a_layer_of_raw_sums_are_refused():
     with pytest.raises(ValueError, match="input 1 is of no link; allowed: of one"):
         kernels.chain(2, [(kernels.chain_step("max_pool", **POOL), 0, -1)], [2])
-    shape = ConvShape(4, 5, 5, 3)
     weight = np.ones((3, 4, 3, 3), np.int8)
     raw = kernels._kernels.IntegerConvolution(
         algorithm="dense", codes=weight, dims=(1, 4, 5, 5, 3, 3, 3, 1, 1), activation_bits=8, isa="scalar", lane_bits=0,

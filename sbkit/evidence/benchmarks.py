@@ -48,16 +48,17 @@ def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
     """The timings of the newest benchmark of a study on one thread; empty where there is none.
 
     `shapes` asks for one network's shapes, empty for any. A network or its operations are benchmarks of their own for
-    each network and batch, so the newest of each counts. Raises ValueError where timings come from several CPUs or
-    instruction sets.
+    each network and batch, so the newest of each counts; of networks of integers, that on several threads as well.
+    Raises ValueError where timings come from several CPUs or instruction sets.
     """
     if bench.empty:
         return bench
-    found = bench[(bench["study"] == study) & (bench["threads"] == 1)]
+    found = bench[bench["study"] == study]
+    found = found if study == "network_integers" else found[found["threads"] == 1]
     found = found[found["shapes"] == shapes] if shapes else found
     started = found["provenance_started_utc"]
     if study in ("network", "network_integers", "operations"):
-        started = started.groupby([found["shapes"], found["batch"]]).transform("max")
+        started = started.groupby([found["shapes"], found["batch"], found["threads"]]).transform("max")
         return one_machine(found[found["provenance_started_utc"] == started])
     return one_machine(found[started == started.max()])
 
