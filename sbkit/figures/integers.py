@@ -138,10 +138,11 @@ def throughput_table(table: DataFrame) -> DataFrame:
 def networks_table(table: DataFrame) -> DataFrame:
     """The fastest way of each form in each network, from `integers_table(bench, "network_integers")`.
 
-    A row for each network, batch, number of threads, `may_use`, form and activation bits; forms of ours are those of FORMS. `ms` is the
-    least time of a batch in milliseconds. `times` is how many times as fast as the fastest int8 network that may use
-    the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n rounds by their medians,
-    each round's ratio taken within the round. `kilobytes` are those that the quantized layers read for their weights.
+    A row for each network, batch, number of threads, `may_use`, form and activation bits; forms of ours are those of
+    FORMS. `ms` is the least time of a batch in milliseconds. `times` is how many times as fast as the fastest int8
+    network that may use the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n
+    rounds by their medians, each round's ratio taken within the round. `kilobytes` are those that the quantized layers
+    read for their weights.
     """
     return DataFrame([row for _, alike in _comparisons(table) for row in _rows(alike)])
 
