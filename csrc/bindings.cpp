@@ -10,7 +10,6 @@
 #include "bindings.h"
 #include "dataflow.h"
 #include "limits.h"
-#include "peaks.h"
 
 namespace py = pybind11;
 using namespace sbkit;
@@ -173,25 +172,13 @@ PYBIND11_MODULE(_kernels, m) {
       },
       "The ISAs this CPU can run, the widest last.");
   m.def(
-      "peaks",
-      [](const std::string& isa) {
-        const Kernel& kernel = kernel_named(isa);
-        Peaks peaks;
-        {
-          py::gil_scoped_release unlocked;
-          peaks = measure_peaks(kernel);
-        }
-        return py::dict(py::arg("lanes") = kernel.lanes, py::arg("multiply_adds") = peaks.multiply_adds,
-                        py::arg("l1_adds") = peaks.l1_adds, py::arg("l2_adds") = peaks.l2_adds);
-      },
-      py::arg("isa"), "Vector operations a second that this core reaches (peaks.h).");
-  m.def(
       "merge_pairs",
       [](int32_t inputs, const Sets& sets) {
         const Graph graph = merge_pairs(inputs, sets);
         return py::make_tuple(graph.nodes, graph.sums);
       },
       py::arg("inputs"), py::arg("sets"), "Data-flow graph of these sets: its nodes and its sums (dataflow.h).");
+  bind_chain(m);
   bind_integer(m);
   py::class_<Convolution>(m, "Convolution")
       .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,

@@ -14,7 +14,18 @@ namespace sbkit {
 
 namespace py = pybind11;
 
-void bind_integer(py::module_& m);  // bindings_integer.cpp
+struct IntegerKernel;
+
+void bind_chain(py::module_& m);    // bindings_chain.cpp
+void bind_integer(py::module_& m);  // bindings_integer.cpp; after bind_chain
+const IntegerKernel& integer_kernel_named(const std::string& isa);  // bindings_integer.cpp
+
+// A value within its limits, or an exception that names it.
+inline int in_range(const char* name, int value, int least, int most) {
+  if (value >= least && value <= most) return value;
+  throw py::value_error(std::string(name) + " = " + std::to_string(value) + "; allowed: " + std::to_string(least) +
+                        " to " + std::to_string(most));
+}
 
 // A C-contiguous, aligned array of exactly this dtype and shape, or an exception that names what came instead.
 template <typename T>
@@ -34,6 +45,11 @@ const T* checked(const py::array& array, const char* name, const std::vector<int
                           name + ")");
   }
   return static_cast<const T*>(array.data());
+}
+
+inline std::vector<float> floats(const py::array& array, const char* name, int64_t count) {
+  const float* data = checked<float>(array, name, {count});
+  return {data, data + count};
 }
 
 inline py::dict counted(const Operations& o) {

@@ -5,10 +5,9 @@
 #include "integer.h"
 #include "integer_kernels.h"
 #include "limits.h"
+#include "step.h"
 
 namespace sbkit {
-
-namespace {
 
 const IntegerKernel& integer_kernel_named(const std::string& isa) {
   std::string allowed;
@@ -20,18 +19,9 @@ const IntegerKernel& integer_kernel_named(const std::string& isa) {
   throw py::value_error("isa = '" + isa + "' for integers; allowed here: " + allowed);
 }
 
-int in_range(const char* name, int value, int least, int most) {
-  if (value >= least && value <= most) return value;
-  throw py::value_error(std::string(name) + " = " + std::to_string(value) + "; allowed: " + std::to_string(least) +
-                        " to " + std::to_string(most));
-}
+namespace {
 
-std::vector<float> floats(const py::array& array, const char* name, int64_t count) {
-  const float* data = checked<float>(array, name, {count});
-  return {data, data + count};
-}
-
-class IntegerConvolution {
+class IntegerConvolution : public Step {
  public:
   IntegerConvolution(const std::string& algorithm, const py::array& codes, const std::vector<int64_t>& dims,
                      int activation_bits, const std::string& isa, int lane_bits, int group, bool rewritten, int threads,
@@ -86,6 +76,15 @@ class IntegerConvolution {
     return y;
   }
 
+  StepShapes shapes() const override {
+    if (!rounds_) throw py::value_error("a layer without a rounding in a chain; allowed: one that returns activations");
+    const ConvShape& s = shape_;
+    return {{s.N, s.C, s.H, s.W}, {s.N, s.K, s.P(), s.Q()}, false, true};
+  }
+  void run_step(const void* x, const uint8_t* residual, uint8_t* y) override {
+    layer_->run(static_cast<const uint8_t*>(x), residual, y);
+  }
+
   const IntegerFacts& facts() const { return layer_->facts(); }
 
  private:
@@ -114,7 +113,7 @@ void bind_integer(py::module_& m) {
         return names;
       },
       "The ISAs in which this CPU can run integer kernels, the widest last.");
-  py::class_<IntegerConvolution>(m, "IntegerConvolution")
+  py::class_<IntegerConvolution, Step, std::shared_ptr<IntegerConvolution>>(m, "IntegerConvolution")
       .def(py::init<const std::string&, const py::array&, const std::vector<int64_t>&, int, const std::string&, int,
                     int, bool, int, const std::optional<std::tuple<py::array, py::array, float, int>>&>(),
            py::arg("algorithm"), py::arg("codes"), py::arg("dims"), py::arg("activation_bits"), py::arg("isa"),

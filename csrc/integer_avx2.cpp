@@ -39,7 +39,18 @@ struct Bytes {
 
 #include "integer_table-inl.h"
 
-bool supported() { return __builtin_cpu_supports("avx2"); }
+struct Floats {
+  static constexpr int kLanes = 8, kVectors = 3;
+  using Vector = __m256;
+  static Vector Broadcast(float value) { return _mm256_set1_ps(value); }
+  static void MultiplyAdd(Vector* sum, const float* x, Vector w) { *sum = _mm256_fmadd_ps(_mm256_loadu_ps(x), w, *sum); }
+};
+
+#include "integer_full-inl.h"
+
+bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+const LookupBody* lookup() { return &kLookupAvx2; }
 
 }  // namespace integer_avx2
 
@@ -47,11 +58,12 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     integer_avx2::Bytes::kVector,
                                     integer_avx2::Bytes::kMostRowsBytes,
                                     integer_avx2::Bytes::kMostRowsWords,
-                                    0.5,
+                                    0.42,
                                     0.33,
                                     integer_avx2::supported,
                                     integer_avx2::RunTable,
-                                    integer_avx2::supported,
-                                    RunLookupPlain};
+                                    integer_avx2::lookup,
+                                    integer_avx2::RunFull,
+                                    integer_avx2::Regrid};
 
 }  // namespace sbkit

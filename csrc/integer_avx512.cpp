@@ -42,9 +42,24 @@ struct Bytes {
 
 #include "integer_table-inl.h"
 
+struct Floats {
+  static constexpr int kLanes = 16, kVectors = 6;
+  using Vector = __m512;
+  static Vector Broadcast(float value) { return _mm512_set1_ps(value); }
+  static void MultiplyAdd(Vector* sum, const float* x, Vector w) { *sum = _mm512_fmadd_ps(_mm512_loadu_ps(x), w, *sum); }
+};
+
+#include "integer_full-inl.h"
+
 bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+// AVX-512 without VBMI and VNNI has AVX2.
+const LookupBody* lookup() {
+  const bool best = __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+  return best ? &kLookupAvx512 : &kLookupAvx2;
 }
 
 }  // namespace integer_avx512
@@ -57,7 +72,8 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       0.5,
                                       integer_avx512::supported,
                                       integer_avx512::RunTable,
-                                      has_lookup_avx512,
-                                      RunLookupAvx512};
+                                      integer_avx512::lookup,
+                                      integer_avx512::RunFull,
+                                      integer_avx512::Regrid};
 
 }  // namespace sbkit

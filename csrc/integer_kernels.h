@@ -101,16 +101,34 @@ struct IntegerJob {
   int32_t threads;
 };
 
-// `lookup`: lanes are filters. A *quad* is four groups of channels, whose sums of up to 16 masks are the 64 bytes of a
-// table in a register, for each input position. One instruction looks up four masks each of 16 filters (a byte of every
-// group in each 32-bit lane), another adds the four to the filter's 32-bit sum, with a sign each. A mask's non-zeros * M
-// are at most 255, and 32 bits hold the sums: there is nothing else to bound.
-struct LookupItem {  // of the filters of a block: one tap and quad
-  int64_t table;     // its quad's table, in bytes from that of the window's first position
+// `lookup`: lanes are filters. For each input position a table has the sums of up to 16 masks of every group of
+// channels, 16 bytes a group, groups one after another. A mask's non-zeros * M are at most 255. CPUs differ in the form
+// that they take the filters' codes in.
+//
+// Quads: four groups are a table of 64 bytes in a register. One instruction looks up four masks each of 16 filters (a
+// byte of every group in each 32-bit lane), another adds the four to the filter's 32-bit sum, with a sign each. There
+// is nothing else to bound.
+//
+// Chains: one group is a table of 16 bytes in each half of a register, and one instruction looks up its masks of 32
+// filters; or, for blocks of 16 filters and fewer, the halves have two groups of one tap. The bytes of a *chain* of
+// look-ups are added as bytes, then as 16-bit words and, shifted, as the words' high bytes: the low bytes' sum is the
+// first sum minus 256 times the second. A value v to subtract is added as most_value XOR v = most_value - v, where
+// most_value = 2^b - 1 is at least the largest sum of a mask; a filter's sum then is too large by most_value times its
+// masks to subtract. Bounds, where a mask to add has its non-zeros * M and one to subtract most_value:
+//   chain          for each lane <= 255;
+//   16-bit sums    for each lane <= 65535 between two moves to 32 bits, of which a block's *parts* are.
+// The packer decides both from the filters' actual codes.
+enum class LookupForm { kQuads, kChains };
+
+struct LookupItem {  // of the filters of a block: one tap and quad, or look-up
+  int64_t table;     // its table, in bytes from that of the window's first position
 };
 
-struct LookupBlock {  // 32 filters
+struct LookupBlock {  // 32 filters, or one of its parts, which follow one another
   int32_t first_filter, first_item, items;
+  int32_t parts;   // this one and those behind it
+  int32_t chain;   // items, a multiple of it
+  bool halves;     // two groups, of 16 filters
 };
 
 struct LookupJob {
@@ -127,15 +145,40 @@ struct LookupJob {
   const uint8_t* select;                // [most_channels][64]: of a quad's channels, each mask's i-th; 255: none
   const LookupBlock* block;
   const LookupItem* items;
-  const uint8_t* codes;  // [item][32 filters][4 groups]: the mask, plus 16 * the group
-  const int8_t* signs;   // as codes
-  const int32_t* sign;   // [blocks * 32]
+  const uint8_t* codes;  // quads: [item][32 filters][4 groups], the mask plus 16 * the group; chains: [item][32]
+  const int8_t* signs;   // as codes: +1 and -1; chains: 0 and most_value
+  const int32_t* sign;   // [K rounded up to 32]
+  const int32_t* excess;  // [K rounded up to 32], what a sum of chains is too large by
   const float *scale, *bias;
   float residual_scale, most;
   uint8_t *last, *table;  // [thread], activations in channels last, and tables
   int32_t* sums;          // [thread][rows_at_once * Q rounded up to 16][32]
   int32_t* totals;        // [thread], with `shared`: of the chunk's input positions, then of its output positions
   int64_t last_stride, table_stride, sums_stride, totals_stride;  // bytes
+};
+
+struct LookupBody {
+  LookupForm form;
+  bool slow;
+  void (*run)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+};
+
+// Layers that are kept in full precision between layers of integers: products of floats. Lanes are output positions. The
+// activations under the windows of some output rows are laid out side by side, the *panel*, a row for each tap.
+constexpr int kFullFilters = 4;  // that share loads of the panel
+
+struct FullJob {
+  int64_t N, C, H, W, K, P, Q;
+  int32_t stride, padding, window_h, window_w, threads;
+  bool floats;                             // x is float32, else uint8_t
+  int64_t padded_h, pitch, phase_columns;  // padded activations [N][C][padded_h][pitch], as in IntegerJob
+  int32_t taps, rows_of_panel;             // of all channels; output rows
+  const int64_t* tap;                      // [taps]: from a window's first activation in the padded ones
+  const float* weights;                    // [blocks of kFullFilters][taps][kFullFilters]
+  const float* bias;                       // [K]
+  float most;
+  float *padded, *panel;                   // panel [thread][taps][panel_positions]
+  int64_t panel_positions, panel_stride;
 };
 
 struct IntegerKernel {
@@ -145,14 +188,14 @@ struct IntegerKernel {
   double load, add;                          // cycles of a vector load and of a vector addition
   bool (*supported)();
   void (*run_table)(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y);
-  bool (*has_lookup)();
-  void (*run_lookup)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+  const LookupBody* (*lookup)();             // the best that the CPU can run
+  void (*run_full)(const FullJob& job, const void* x, uint8_t* y);
+  // y[i] = min(round(factor * x[i]), most), for factors from 0 up.
+  void (*regrid)(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y);
 };
 
-// Plain C++, for CPUs without the instructions that `lookup` is for.
-void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
-bool has_lookup_avx512();  // VBMI and VNNI
-void RunLookupAvx512(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
+// Plain C++, for CPUs without the instructions that `lookup` is for; AVX2; AVX-512 with VBMI and VNNI.
+extern const LookupBody kLookupPlain, kLookupAvx2, kLookupAvx512;
 
 // Compiled into this library, the widest last. `supported` asks the CPU.
 extern const IntegerKernel* const kIntegerKernels[];

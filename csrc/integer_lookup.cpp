@@ -3,6 +3,7 @@
 #include <map>
 #include <numeric>
 
+#include "integer_chains.h"
 #include "integer_kernels.h"
 #include "integer_masks.h"
 
@@ -25,37 +26,51 @@ std::vector<uint32_t> masks_of(const FilterMasks& masks, int most) {
   return found;
 }
 
+struct Mask {
+  uint32_t channels;
+  bool minus;
+};
+
 class IntegerLookup : public IntegerLayer {
  public:
   IntegerLookup(const IntegerRequest& request, const FilterMasks& masks, std::vector<uint32_t> occurring)
       : request_(request), masks_(masks), occurring_(std::move(occurring)) {
     for (size_t i = 0; i < occurring_.size(); i++) code_of_[occurring_[i]] = static_cast<uint8_t>(i);
     lay_out();
-    for (int64_t k = 0; k < request.shape.K; k += kFilters) list_block(narrow(k));
+    for (int64_t k = 0; k < request.shape.K; k += kFilters) {
+      if (body_->form == LookupForm::kQuads) list_quads(narrow(k));
+      if (body_->form == LookupForm::kChains) list_chains(narrow(k));
+    }
     set_pointers();
     describe();
   }
 
   void run(const uint8_t* x, const uint8_t* residual, void* y) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    (request_.kernel->has_lookup() ? request_.kernel->run_lookup : RunLookupPlain)(job_, x, residual, y);
+    body_->run(job_, x, residual, y);
   }
 
  private:
   void lay_out();
-  void list_block(int first_filter);
+  int64_t table_of(int tap, int group) const {
+    return tap / request_.shape.S * job_.row_bytes + (tap % request_.shape.S * job_.quads * kGroups + group) * kMasks;
+  }
+  Mask mask_of(int filter, int group, int tap, int second) const;
+  void list_quads(int first_filter);
+  void list_chains(int first_filter);
   void set_pointers();
   void describe();
   double cycles() const;
 
   const IntegerRequest request_;
+  const LookupBody* const body_ = request_.kernel->lookup();
   const FilterMasks masks_;
   const std::vector<uint32_t> occurring_;
   std::map<uint32_t, uint8_t> code_of_;
   LookupJob job_{};
   std::vector<uint8_t> select_, codes_;
   std::vector<int8_t> signs_;
-  std::vector<int32_t> sign_;
+  std::vector<int32_t> sign_, excess_;  // [K rounded up to 32]
   std::vector<LookupBlock> blocks_;
   std::vector<LookupItem> items_;
   std::vector<float> scale_, bias_;  // padded to whole blocks
@@ -90,7 +105,7 @@ void IntegerLookup::lay_out() {
     }
   }
   // Whether every filter has codes of one sign, so that it may be applied at the end.
-  sign_.assign(ceil_div(s.K, kFilters) * kFilters, 1);
+  sign_.assign(ceil_div(s.K, kFilters) * kFilters, 1), excess_.assign(sign_.size(), 0);
   const int64_t per_filter = s.C * s.R * s.S;
   for (int64_t k = 0; k < s.K && !job.shared; k++) {
     const auto first = request_.codes.begin() + k * per_filter, last = first + per_filter;
@@ -101,13 +116,19 @@ void IntegerLookup::lay_out() {
   if (job.has_signs) std::fill(sign_.begin(), sign_.end(), 1);
 }
 
+// What a filter adds or subtracts of a tap and group. Where it does both, the second is what it subtracts.
+Mask IntegerLookup::mask_of(int filter, int group, int tap, int second) const {
+  if (filter >= job_.K || group >= masks_.groups) return {0, false};
+  const uint32_t add = masks_.at(filter + job_.shared, group, tap, 0);
+  const uint32_t subtract = masks_.at(filter + job_.shared, group, tap, 1);
+  if (second) return {add ? subtract : 0, true};
+  return add ? Mask{add, false} : Mask{subtract, subtract != 0};
+}
+
 // A tap and quad is an item of its block if some filter has a mask there; two if one has masks of both signs.
-void IntegerLookup::list_block(int first_filter) {
-  const ConvShape& s = request_.shape;
-  blocks_.push_back({first_filter, narrow(items_.size()), 0});
-  const int filters = std::min(kFilters, narrow(s.K) - first_filter);
+void IntegerLookup::list_quads(int first_filter) {
+  blocks_.push_back({first_filter, narrow(items_.size()), 0, 1, 1, false});
   for (int tap = 0; tap < masks_.taps; tap++) {
-    const int64_t at = tap / s.S * job_.row_bytes + tap % s.S * job_.quads * 64;
     for (int quad = 0; quad < job_.quads; quad++) {
       for (int second : {0, 1}) {
         uint8_t code[kFilters][kGroups];
@@ -115,25 +136,62 @@ void IntegerLookup::list_block(int first_filter) {
         bool any = false;
         for (int f = 0; f < kFilters; f++) {
           for (int g = 0; g < kGroups; g++) {
-            uint32_t mask[2] = {0, 0};
-            for (int i : {0, 1}) {
-              if (f < filters && quad * kGroups + g < masks_.groups)
-                mask[i] = masks_.at(first_filter + f + job_.shared, quad * kGroups + g, tap, i);
-            }
-            const bool minus = second || !mask[0];  // the second item has what the first has no room for
-            const uint32_t chosen = second ? (mask[0] ? mask[1] : 0) : mask[0] ? mask[0] : mask[1];
-            code[f][g] = static_cast<uint8_t>(g * kMasks + code_of_.at(chosen));
-            sign[f][g] = minus && job_.has_signs ? -1 : 1;
-            any |= chosen != 0;
+            const Mask mask = mask_of(first_filter + f, quad * kGroups + g, tap, second);
+            code[f][g] = static_cast<uint8_t>(g * kMasks + code_of_.at(mask.channels));
+            sign[f][g] = mask.minus && job_.has_signs ? -1 : 1;
+            any |= mask.channels != 0;
           }
         }
         if (!any) continue;
-        items_.push_back({at + quad * 64});
+        items_.push_back({table_of(tap, quad * kGroups)});
         codes_.insert(codes_.end(), &code[0][0], &code[0][0] + kFilters * kGroups);
         if (job_.has_signs) signs_.insert(signs_.end(), &sign[0][0], &sign[0][0] + kFilters * kGroups);
         blocks_.back().items++;
       }
     }
+  }
+}
+
+// A tap and group is an item, or two groups for few filters.
+void IntegerLookup::list_chains(int first_filter) {
+  const bool halves = job_.K - first_filter <= kFilters / 2;
+  int most_value = 1;
+  while (most_value < job_.most_channels * request_.most()) most_value = 2 * most_value + 1;
+  std::vector<ChainItem> listed;
+  for (int tap = 0; tap < masks_.taps; tap++) {
+    for (int group = 0; group < masks_.groups; group += 1 + halves) {
+      for (int second : {0, 1}) {
+        ChainItem item;
+        item.table = table_of(tap, group);
+        bool any = false;
+        for (int lane = 0; lane < kChainLanes; lane++) {
+          // In this order, widening leaves the filters in theirs: lanes 0 to 3 and 16 to 19 are the first eight.
+          const int f = halves ? lane % 16 : lane % 16 / 4 * 8 + lane / 16 * 4 + lane % 4;
+          const Mask mask = mask_of(first_filter + f, group + (halves ? lane / 16 : 0), tap, second);
+          if (!mask.channels) continue;
+          const bool subtract = mask.minus && job_.has_signs;
+          item.code[lane] = code_of_.at(mask.channels);
+          item.sign[lane] = static_cast<uint8_t>(subtract ? most_value : 0);
+          const int sum = __builtin_popcount(mask.channels) * request_.most();
+          item.most[lane] = static_cast<uint8_t>(subtract ? most_value : sum);
+          if (subtract) excess_[first_filter + f] += most_value;
+          any = true;
+        }
+        if (any) listed.push_back(item);
+      }
+    }
+  }
+  const Chained chains = chained(listed, job_.has_signs);
+  const std::vector<int> parts = parts_of(chains);
+  for (size_t i = 0; i < parts.size(); i++) {
+    const int last = i + 1 < parts.size() ? parts[i + 1] : narrow(chains.items.size());
+    blocks_.push_back({first_filter, narrow(items_.size()) + parts[i], last - parts[i], narrow(parts.size()),
+                       chains.length, halves});
+  }
+  for (const ChainItem& item : chains.items) {
+    items_.push_back({item.table});
+    codes_.insert(codes_.end(), item.code.begin(), item.code.end());
+    if (job_.has_signs) signs_.insert(signs_.end(), item.sign.begin(), item.sign.end());
   }
 }
 
@@ -154,6 +212,7 @@ void IntegerLookup::set_pointers() {
   job.sums = reinterpret_cast<int32_t*>(sums_.get());
   job.select = select_.data(), job.block = blocks_.data(), job.blocks = narrow(blocks_.size());
   job.items = items_.data(), job.codes = codes_.data(), job.signs = signs_.data(), job.sign = sign_.data();
+  job.excess = excess_.data();
   const Rounding& rounding = request_.rounding;
   scale_ = rounding.scale, bias_ = rounding.bias;
   job.scale = scale_.empty() ? nullptr : scale_.data(), job.bias = bias_.data();
@@ -161,18 +220,26 @@ void IntegerLookup::set_pointers() {
 }
 
 // Estimated cycles. The constants are fitted by hand to the least times of the four layers of ResNet-18 in 4 bits, with
-// 16 masks of 4 and of 8 channels, with and without signs, on a Sapphire Rapids, taken to run at 3 GHz: the estimates are
-// 0.9 to 1.1 of nearly all. Plain C++ took 50 to 800 times as long.
+// 16 masks of 4 and of 8 channels, with and without signs, and those of chains to ResNet-20 and 6 bits as well, on a
+// Sapphire Rapids, taken to run at 3 GHz: the estimates are 0.9 to 1.1 of nearly all, with chains 0.8 to 1.1. Plain C++
+// took 50 to 800 times as long.
 double IntegerLookup::cycles() const {
-  constexpr double kLookup = 1.35, kSignedLookup = 1.5, kTable = 7, kOutput = 0.8, kPlain = 100;
+  constexpr double kLookup = 1.35, kSignedLookup = 1.5, kInstruction = 0.44, kPlain = 100;
   const LookupJob& job = job_;
   const ConvShape& s = request_.shape;
-  const double outputs = double(job.N * job.P * job.Q), made = double(job.N * (s.H + 2 * s.padding) * job.padded_w);
-  const double lookups = outputs * 2 * double(items_.size());  // of 64 masks each
-  const double fast = lookups * (job.has_signs ? kSignedLookup : kLookup) + made * job.quads * kTable +
-                      outputs * double(job.K) * kOutput;
-  const bool plain = request_.kernel->run_lookup == RunLookupPlain || !request_.kernel->has_lookup();
-  return (plain ? fast * kPlain : fast) / request_.threads;
+  const bool quads = body_->form == LookupForm::kQuads;
+  const double table = quads ? 7 : 12, output = quads ? 0.8 : 1.5;
+  double lookups = 0;  // of one output position
+  for (const LookupBlock& block : blocks_) {
+    lookups += quads ? 2 * block.items * (job.has_signs ? kSignedLookup : kLookup)
+                     : block.items / block.chain * chain_instructions(block.chain, job.has_signs) * kInstruction;
+  }
+  const double made = double(job.N * (s.H + 2 * s.padding) * job.padded_w) * double(std::min(s.R, s.stride)) *
+                      double(std::min(s.S, s.stride)) / double(s.stride * s.stride);
+  const double positions = double(job.N * job.P * job.Q);
+  double fast = positions * (lookups + double(job.K) * output) + made * job.quads * table;
+  if (job.shared && !quads) fast += positions * double(s.R * s.S) + made * (8 + double(s.C) / 16);
+  return (body_->slow ? fast * kPlain : fast) / request_.threads;
 }
 
 void IntegerLookup::describe() {
@@ -182,6 +249,10 @@ void IntegerLookup::describe() {
   facts_.weight_bytes = static_cast<int64_t>(codes_.size() + signs_.size() + items_.size() * sizeof(LookupItem));
   facts_.geometry = "filters as lanes, " + std::to_string(occurring_.size()) + " masks of " +
                     std::to_string(job.group) + " channels, " + std::to_string(job.rows_of_chunk) + " rows a chunk";
+  int chain = 1, parts = 1;
+  for (const LookupBlock& block : blocks_) chain = std::max(chain, block.chain), parts = std::max(parts, block.parts);
+  if (body_->form == LookupForm::kChains)
+    facts_.geometry += ", chains of " + std::to_string(chain) + " in parts: " + std::to_string(parts);
   int64_t table_adds = 0, entries = 0;
   for (uint32_t mask : occurring_) table_adds += std::max(0, __builtin_popcount(mask) - 1);
   for (uint32_t mask : masks_.all()) entries += mask != 0;

@@ -13,47 +13,8 @@ namespace {
 
 constexpr int kMostPositions = 7;  // of a tile: 14 sums in registers
 
-inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
+#include "integer_lookup-inl.h"
 
-// 16 channels of 16 positions, channel after channel, to position after position.
-inline void Transpose16(const uint8_t* from, int64_t from_step, uint8_t* to, int64_t to_step, int64_t positions) {
-  __m128i a[16], b[16];
-  for (int i = 0; i < 16; i++) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i * from_step));
-  for (int stage = 0; stage < 4; stage++) {  // interleaves row i with row i + 8: four times is a transposition
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-      b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
-      b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) a[i] = b[i];
-  }
-  for (int64_t i = 0; i < positions; i++) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * to_step), a[i]);
-}
-
-// One input row to channels last; `last` has zeros where the row has nothing.
-void TransposeRow(const LookupJob& job, const uint8_t* row, uint8_t* last) {
-  const int64_t plane = job.H * job.W;
-  for (int64_t c = 0; c < job.C; c += 16) {
-    for (int64_t w = 0; w < job.W; w += 16) {
-      const int64_t channels = Min(16, job.C - c), positions = Min(16, job.W - w);
-      uint8_t* to = last + (w + job.padding) * job.pixel_bytes + c;
-      if (channels == 16 && positions == 16) {
-        Transpose16(row + c * plane + w, plane, to, job.pixel_bytes, 16);
-        continue;
-      }
-      alignas(64) uint8_t block[16 * 16];
-      const __mmask16 first = static_cast<__mmask16>((1 << positions) - 1);
-      for (int64_t i = 0; i < 16; i++) {
-        const __m128i bytes = i < channels ? _mm_maskz_loadu_epi8(first, row + (c + i) * plane + w) : __m128i{};
-        _mm_store_si128(reinterpret_cast<__m128i*>(block) + i, bytes);
-      }
-      Transpose16(block, 16, to, job.pixel_bytes, positions);
-    }
-  }
-}
-
-// The tables of a padded row from its activations in channels last. kChannels: most of a mask; 0: any.
 template <int kChannels>
 void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
   const int count = kChannels ? kChannels : job.most_channels;
@@ -64,6 +25,10 @@ void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
     some[i] = _mm512_cmpneq_epi8_mask(select[i], _mm512_set1_epi8(-1));
   }
   for (int64_t w = 0; w < job.padded_w; w++) {
+    if (!IsRead(job, w)) {
+      table += job.quads * 64;
+      continue;
+    }
     for (int64_t quad = 0; quad < job.quads; quad++, table += 64) {
       const __m512i x = _mm512_loadu_si512(last + w * job.pixel_bytes + quad * 4 * job.group);
       __m512i sum = _mm512_setzero_si512();
@@ -73,7 +38,6 @@ void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
   }
 }
 
-// The sums of a padded row's channels, from its activations in channels last.
 void SumChannels(const LookupJob& job, const uint8_t* last, int32_t* totals) {
   for (int64_t w = 0; w < job.padded_w; w++, last += job.pixel_bytes) {
     __m512i sum = _mm512_setzero_si512();
@@ -82,19 +46,6 @@ void SumChannels(const LookupJob& job, const uint8_t* last, int32_t* totals) {
       sum = _mm512_dpbusd_epi32(sum, _mm512_maskz_loadu_epi8(some, last + c), _mm512_set1_epi8(1));
     }
     totals[w] = _mm512_reduce_add_epi32(sum);
-  }
-}
-
-// The sums under the windows of a chunk's output positions, from those of its input positions.
-void SumWindows(const LookupJob& job, int64_t rows, const int32_t* pixels, int32_t* totals) {
-  for (int64_t p = 0; p < rows; p++, totals += job.Q) {
-    for (int64_t q = 0; q < job.Q; q++) totals[q] = 0;
-    for (int64_t r = 0; r < job.window_h; r++) {
-      for (int64_t s = 0; s < job.window_w; s++) {
-        const int32_t* from = pixels + (p * job.stride + r) * job.padded_w + s;
-        for (int64_t q = 0; q < job.Q; q++) totals[q] += from[q * job.stride];
-      }
-    }
   }
 }
 
@@ -172,7 +123,6 @@ inline __m128i Rounded(const LookupJob& job, int64_t k, __m512i sum, const uint8
   return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value));
 }
 
-// The sums of some rows, in output order -> y.
 void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64_t first, int64_t count,
                 const int32_t* sums, const int32_t* totals, const uint8_t* residual, void* y) {
   const int64_t filters = Min(32, job.K - block.first_filter);
@@ -203,65 +153,21 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
   }
 }
 
-void RunChunk(const LookupJob& job, int64_t n, int64_t p0, int64_t thread, const uint8_t* x, const uint8_t* residual,
-              void* y) {
-  uint8_t* last = job.last + thread * job.last_stride;
-  uint8_t* table = job.table + thread * job.table_stride;
-  int32_t* sums = job.sums + thread * job.sums_stride / 4;
-  int32_t* pixels = job.totals + thread * job.totals_stride / 4;
-  int32_t* totals = pixels + (job.shared ? job.chunk_rows * job.padded_w : 0);
-  const int64_t rows = Min(job.rows_of_chunk, job.P - p0);
-  for (int64_t i = 0; i < (rows - 1) * job.stride + job.window_h; i++) {
-    const int64_t h = p0 * job.stride + i - job.padding;
-    uint8_t* row = table + i * job.row_bytes;
-    if (h < 0 || h >= job.H) {
-      __builtin_memset(row, 0, static_cast<size_t>(job.row_bytes));
-      for (int64_t w = 0; job.shared && w < job.padded_w; w++) pixels[i * job.padded_w + w] = 0;
-      continue;
-    }
-    TransposeRow(job, x + (n * job.C * job.H + h) * job.W, last);
-    if (job.shared) SumChannels(job, last, pixels + i * job.padded_w);
-    switch (job.most_channels) {
-      case 1: FillRow<1>(job, last, row); break;
-      case 2: FillRow<2>(job, last, row); break;
-      case 4: FillRow<4>(job, last, row); break;
-      default: FillRow<0>(job, last, row);
-    }
-  }
-  if (job.shared) SumWindows(job, rows, pixels, totals);
+void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* table, int64_t rows, int32_t* sums) {
   const int positions = static_cast<int>(Min(kMostPositions, job.Q));
-  for (int b = 0; b < job.blocks; b++) {
-    for (int64_t p = 0; p < rows; p += job.rows_at_once) {
-      const int64_t count = Min(job.rows_at_once, rows - p);
-      for (int64_t i = 0; i < count; i++) {
-        for (int64_t q = 0; q < job.Q; q += positions) {  // the last tile overlaps the one before
-          const int64_t at = Min(q, job.Q - positions);
-          const uint8_t* from = table + (p + i) * job.stride * job.row_bytes + at * job.stride * job.quads * 64;
-          int32_t* to = sums + (i * job.Q + at) * 32;
-          job.has_signs ? AnyTile<true>(positions, job, job.block[b], from, to)
-                        : AnyTile<false>(positions, job, job.block[b], from, to);
-        }
-      }
-      FinishRows(job, job.block[b], n, (p0 + p) * job.Q, count * job.Q, sums, totals + p * job.Q, residual, y);
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t q = 0; q < job.Q; q += positions) {  // the last tile overlaps the one before
+      const int64_t at = Min(q, job.Q - positions);
+      const uint8_t* from = table + i * job.stride * job.row_bytes + at * job.stride * job.quads * 64;
+      int32_t* to = sums + (i * job.Q + at) * 32;
+      job.has_signs ? AnyTile<true>(positions, job, *block, from, to)
+                    : AnyTile<false>(positions, job, *block, from, to);
     }
   }
 }
 
 }  // namespace
 
-bool has_lookup_avx512() { return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni"); }
-
-void RunLookupAvx512(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y) {
-  const int64_t chunks = (job.P + job.rows_of_chunk - 1) / job.rows_of_chunk;
-#pragma omp parallel for num_threads(job.threads) schedule(dynamic)
-  for (int64_t i = 0; i < job.N * chunks; i++) {
-#if defined(_OPENMP)
-    const int64_t thread = omp_get_thread_num();
-#else
-    const int64_t thread = 0;
-#endif
-    RunChunk(job, i / chunks, i % chunks * job.rows_of_chunk, thread, x, residual, y);
-  }
-}
+const LookupBody kLookupAvx512 = {LookupForm::kQuads, false, RunLookup};
 
 }  // namespace sbkit

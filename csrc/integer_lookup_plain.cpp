@@ -52,8 +52,6 @@ int32_t total_of(const LookupJob& job, const uint8_t* image, int64_t p, int64_t 
   return total;
 }
 
-}  // namespace
-
 void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y) {
   const Rounding rounding = job.scale ? Rounding{{job.scale, job.scale + job.K}, {job.bias, job.bias + job.K},
                                                  job.residual_scale, 32 - __builtin_clz(static_cast<int>(job.most))}
@@ -76,5 +74,9 @@ void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* resid
     }
   }
 }
+
+}  // namespace
+
+const LookupBody kLookupPlain = {LookupForm::kQuads, true, RunLookupPlain};
 
 }  // namespace sbkit

@@ -11,8 +11,11 @@ namespace integer_neon {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
+#include "integer_full-inl.h"
 
 bool supported() { return true; }
+
+const LookupBody* lookup() { return &kLookupPlain; }
 
 }  // namespace integer_neon
 
@@ -24,7 +27,8 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       0.33,
                                       integer_neon::supported,
                                       integer_neon::RunTable,
-                                      integer_neon::supported,
-                                      RunLookupPlain};
+                                      integer_neon::lookup,
+                                    integer_neon::RunFull,
+                                    integer_neon::Regrid};
 
 }  // namespace sbkit

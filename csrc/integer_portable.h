@@ -48,3 +48,14 @@ inline void Narrow(const Int8* values, int count, uint64_t* bytes) {
     for (int i = 0; i < 8; i++) bytes[unit] |= static_cast<uint64_t>(values[unit][i] & 255) << 8 * i;
   }
 }
+
+struct Floats {
+  static constexpr int kLanes = 8, kVectors = 1;
+  using Vector = float __attribute__((vector_size(32)));
+  static Vector Broadcast(float value) { return value - Vector{}; }
+  static void MultiplyAdd(Vector* sum, const float* x, Vector w) {
+    Vector values;
+    __builtin_memcpy(&values, x, sizeof values);
+    *sum += values * w;
+  }
+};

@@ -11,8 +11,11 @@ namespace integer_scalar {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
+#include "integer_full-inl.h"
 
 bool supported() { return true; }
+
+const LookupBody* lookup() { return &kLookupPlain; }
 
 }  // namespace integer_scalar
 
@@ -24,7 +27,8 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       0.33,
                                       integer_scalar::supported,
                                       integer_scalar::RunTable,
-                                      integer_scalar::supported,
-                                      RunLookupPlain};
+                                      integer_scalar::lookup,
+                                      integer_scalar::RunFull,
+                                      integer_scalar::Regrid};
 
 }  // namespace sbkit

@@ -38,16 +38,28 @@ inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
   }
 }
 
+// A row, its columns sorted by their remainder modulo the stride. kStride: known to the compiler, or 0.
+template <int kStride>
+inline void SplitRow(const IntegerJob& job, const uint8_t* from, uint8_t* row) {
+  const int64_t stride = kStride ? kStride : job.stride;
+  for (int64_t phase = 0; phase < stride; phase++) {
+    const int64_t first = (phase + (stride - 1) * job.padding) % stride;  // column of the image
+    const int64_t count = (job.W - first + stride - 1) / stride;
+    uint8_t* to = row + phase * job.phase_columns + (first + job.padding) / stride;
+    for (int64_t i = 0; i < count; i++) to[i] = from[first + i * stride];
+  }
+}
+
 // x [N][C][H][W], channel `plane` of all -> the padded copy.
 inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
   for (int64_t h = 0; h < job.H; h++) {
+    if (job.phases < job.stride && (h + job.padding) % job.stride >= job.phases) continue;  // no window has it
     const uint8_t* from = x + (plane * job.H + h) * job.W;
     uint8_t* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
-    if (job.stride > 1) {
-      for (int64_t w = 0; w < job.W; w++) {
-        const int64_t column = w + job.padding;
-        row[column % job.stride * job.phase_columns + column / job.stride] = from[w];
-      }
+    if (job.stride == 2) {
+      SplitRow<2>(job, from, row);
+    } else if (job.stride > 1) {
+      SplitRow<0>(job, from, row);
     } else if (job.W >= 16) {
       CopyRow<Word8>(row + job.padding, from, job.W);
     } else if (job.W >= 4) {

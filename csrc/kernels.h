@@ -105,10 +105,6 @@ struct Kernel {
   int32_t lanes, max_positions;  // floats of a vector; output positions whose accumulators leave registers free
   bool (*supported)();
   void (*run)(const Job&, const float* x, const float* residual, float* y);  // residual: of y's shape, or null
-  // Of peaks.cpp: fused multiply-adds of a vector, from registers; and loads of slots and their addition, eight
-  // neighbouring slots an index. Both return the number of vector operations done, a few more than asked.
-  int64_t (*multiply_adds)(int64_t count);
-  int64_t (*load_adds)(const float* slots, const uint16_t* indices, int64_t index_count, int64_t count);
 };
 
 // Kernels compiled into this library, the widest last. `supported` asks the CPU.

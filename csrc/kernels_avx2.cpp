@@ -28,7 +28,6 @@ struct Vector {
   static V Subtract(V a, V b) { return _mm256_sub_ps(a, b); }
   static V Mul(V a, V b) { return _mm256_mul_ps(a, b); }
   static V Max(V a, V b) { return _mm256_max_ps(a, b); }  // b if either is NaN
-  static V MultiplyAdd(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
   static void Transpose(V* v) {
     V t[8], u[8];
     for (int i = 0; i < 8; i += 2) {
@@ -55,7 +54,6 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 }  // namespace avx2
 
-const Kernel kAvx2 = {
-    "avx2", avx2::L, avx2::Vector::kMaxPositions, avx2::supported, avx2::Run, avx2::MultiplyAdds, avx2::LoadAdds};
+const Kernel kAvx2 = {"avx2", avx2::L, avx2::Vector::kMaxPositions, avx2::supported, avx2::Run};
 
 }  // namespace sbkit

@@ -28,7 +28,6 @@ struct Vector {
   static V Subtract(V a, V b) { return _mm512_sub_ps(a, b); }
   static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
   static V Max(V a, V b) { return _mm512_max_ps(a, b); }  // b if either is NaN
-  static V MultiplyAdd(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
   static void Transpose(V* v) {
     V t[16], u[16];
     for (int i = 0; i < 16; i += 2) {
@@ -59,8 +58,6 @@ bool supported() { return __builtin_cpu_supports("avx512f"); }
 
 }  // namespace avx512
 
-const Kernel kAvx512 = {"avx512",          avx512::L,   avx512::Vector::kMaxPositions,
-                        avx512::supported, avx512::Run, avx512::MultiplyAdds,
-                        avx512::LoadAdds};
+const Kernel kAvx512 = {"avx512", avx512::L, avx512::Vector::kMaxPositions, avx512::supported, avx512::Run};
 
 }  // namespace sbkit

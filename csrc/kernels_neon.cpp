@@ -30,7 +30,6 @@ struct Vector {
   static V Subtract(V a, V b) { return vsubq_f32(a, b); }
   static V Mul(V a, V b) { return vmulq_f32(a, b); }
   static V Max(V a, V b) { return vmaxq_f32(a, b); }  // NaN if either is
-  static V MultiplyAdd(V a, V b, V c) { return vfmaq_f32(c, a, b); }
   static void Transpose(V* v) {
     const float32x4x2_t a = vtrnq_f32(v[0], v[1]), b = vtrnq_f32(v[2], v[3]);
     v[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
@@ -46,7 +45,6 @@ bool supported() { return true; }
 
 }  // namespace neon
 
-const Kernel kNeon = {
-    "neon", neon::L, neon::Vector::kMaxPositions, neon::supported, neon::Run, neon::MultiplyAdds, neon::LoadAdds};
+const Kernel kNeon = {"neon", neon::L, neon::Vector::kMaxPositions, neon::supported, neon::Run};
 
 }  // namespace sbkit

@@ -22,7 +22,6 @@ struct Vector {
   static V Subtract(V a, V b) { return a - b; }
   static V Mul(V a, V b) { return a * b; }
   static V Max(V a, V b) { return a > b ? a : b; }  // b if either is NaN
-  static V MultiplyAdd(V a, V b, V c) { return a * b + c; }
   static void Transpose(V*) {}
 };
 
@@ -32,8 +31,6 @@ bool supported() { return true; }
 
 }  // namespace scalar
 
-const Kernel kScalar = {"scalar",          scalar::L,   scalar::Vector::kMaxPositions,
-                        scalar::supported, scalar::Run, scalar::MultiplyAdds,
-                        scalar::LoadAdds};
+const Kernel kScalar = {"scalar", scalar::L, scalar::Vector::kMaxPositions, scalar::supported, scalar::Run};
 
 }  // namespace sbkit

@@ -31,6 +31,7 @@ import contextlib
 import importlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -62,6 +63,11 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+def forks() -> int:
+    """How often this process's ancestors had forked: what one of them packed cannot run here."""
+    return _forks
 
 
 class Operations(NamedTuple):
@@ -115,32 +121,13 @@ def build_info() -> dict:
     return _kernels.build_info()
 
 
-def _usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
+def usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
     """The ISA of this name, or the widest for "auto". Raises ValueError for one that is not usable here."""
     usable = isas()
     if activation_bits < FLOAT_BITS:
         usable = tuple(each for each in usable if each in _kernels.integer_isas())
     choice("isa", isa, ("auto", *usable))
     return usable[-1] if isa == "auto" else isa
-
-
-def peaks(isa: str = "auto") -> dict[str, float]:
-    """What one core of this machine reaches, measured in some 50 ms: the roofs of a roofline.
-
-    lanes       floats of a vector
-    fma_gmacs   1e9 fused multiply-adds of floats a second, from registers
-    l1_gadds    1e9 vectors a second loaded from random places and added, from a table of half the first-level cache
-    l2_gadds    the same from a table of 512 KiB
-
-    The loads are as the kernels have them at best: eight neighbouring vectors an index.
-    """
-    found = _kernels.peaks(_usable_isa(isa))
-    return {
-        "lanes": found["lanes"],
-        "fma_gmacs": found["multiply_adds"] * found["lanes"] / 1e9,
-        "l1_gadds": found["l1_adds"] / 1e9,
-        "l2_gadds": found["l2_adds"] / 1e9,
-    }
 
 
 def prepare(
@@ -163,7 +150,7 @@ def prepare(
     """Pack a layer's codes into the lists that an algorithm walks.
 
     algorithm  one of those above; with integers `dense`, `table`, `lookup`, or "auto", the cheaper of the last two by a
-              cost model
+              cost model, or by time with `tune`
     isa       "auto" (the widest usable) or one of `isas()`; `dense` is plain C++ and reports "scalar"
     encoding  "two_group": the +1 are added and the -1 subtracted, each group of one value summed for itself.
               "rewritten": 2 * (sum of the +1) - (sum of all), where all filters share the second sum; only for codes -1
@@ -178,8 +165,8 @@ def prepare(
     threads   OpenMP threads, 1 to 1,024, and 1 in a forked child; without OpenMP the work is serial
     bias      float32 (K,), added to every output of a filter: with `scale`, a folded batch normalisation
     relu      clamp outputs at 0, after bias and residual
-    tune      time the cost model's best choices on this machine and keep the fastest, which takes some tenths of a
-              second; without it the model decides, and the same input gives the same plan
+    tune      time the cost model's best choices on this machine, with integers those of "auto", and keep the fastest,
+              which takes some tenths of a second; without it the model decides, and the same input gives the same plan
     activation_bits  32: floats. 2 to 8: `conv2d` takes unsigned integers, uint8 below 2^activation_bits, and returns
               exact sums over codes times channel signs, int32 without scale; what goes with them is in `integers`
     rounding  with integers: return the next layer's activations, uint8, instead of sums
@@ -189,13 +176,13 @@ def prepare(
     """
     _check_types(weight, shape, skip_zeros=skip_zeros, relu=relu, tune=tune)
     check_bits(activation_bits)
-    isa = _usable_isa(isa, activation_bits)
+    isa = usable_isa(isa, activation_bits)
     if activation_bits < FLOAT_BITS:
-        floats = {"bias": (bias, None), "relu": (relu, False), "tune": (tune, False), "skip_zeros": (skip_zeros, True)}
+        floats = {"bias": (bias, None), "relu": (relu, False), "skip_zeros": (skip_zeros, True)}
         integers.check_options(algorithm, weight, encoding, rounding, **floats)
         _check_shared(weight, shape, threads)
         options = {"isa": isa, "activation_bits": activation_bits, "lane_bits": lane_bits, "group": group}
-        return _pack_integers(algorithm, weight, shape, encoding, rounding, options | {"threads": threads})
+        return _pack_integers(algorithm, weight, shape, encoding, rounding, tune, options | {"threads": threads})
     for name, value, allowed in (("rounding", rounding, None), ("lane_bits", lane_bits, 0)):
         if value != allowed:
             raise ValueError(f"{name} = {value!r} with float activations; allowed: {allowed}")
@@ -270,6 +257,7 @@ def _pack_integers(
     shape: ConvShape,
     encoding: str,
     rounding: Rounding | None,
+    tune: bool,
     options: dict[str, Any],
 ) -> Prepared:
     started = time.perf_counter()
@@ -279,7 +267,8 @@ def _pack_integers(
         if encoding == "auto":
             encodings = integers.ENCODINGS_OF[each] if weight.codes.all() else ("two_group",)
         found += [(each, own, integers.pack(each, weight, shape, own, rounding, **options)) for own in encodings]
-    algorithm, encoding, native = min(found, key=lambda plan: plan[2].cost)
+    key = integers.seconds if tune and len(found) > 1 else lambda native, shape: native.cost
+    algorithm, encoding, native = min(found, key=lambda plan: key(plan[2], shape))
     own = {name: options[name] for name in ("threads", "activation_bits")} | {"rounding": rounding, "skip_zeros": True}
     own |= {"bias": np.zeros(shape.K, np.float32), "relu": False}
     isa = "scalar" if algorithm == "dense" else options["isa"]
@@ -357,6 +346,21 @@ def conv2d(prepared: Prepared, x: np.ndarray, residual: np.ndarray | None = None
     for name, value in (("x", x), ("residual", residual)):
         if not isinstance(value, np.ndarray) and (value is not None or name == "x"):
             raise TypeError(f"{name} is a {type(value).__name__}; allowed: a {dtype} numpy array")
+    return native(prepared).run(x, residual)
+
+
+def native(prepared: Prepared) -> Any:
+    """The extension's layer."""
     if prepared._forks != _forks:
         _repack(prepared)
-    return prepared._native.run(x, residual)
+    return prepared._native
+
+
+def chain_step(kind: str, **options: Any) -> Any:
+    """A step of the extension for `chain`: "regrid" or "max_pool", from uint8 to uint8."""
+    return getattr(_kernels, kind)(**options)
+
+
+def chain(inputs: int, links: Sequence[tuple[Any, int, int]], outputs: Sequence[int]) -> Any:
+    """Steps of the extension as one: each link has a step and the numbers of the tensors x and residual (-1: none)."""
+    return _kernels.Chain(inputs, list(links), list(outputs))

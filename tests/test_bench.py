@@ -45,7 +45,7 @@ def measured():
 
     def of(study):
         if study not in known:
-            more = {"threads": {"threads": 2}, "network": {"batch": 2}, "training": {"batch": 4, "rounds": 1}}
+            more = {"network": {"batch": 2, "threads": 2}, "training": {"batch": 4, "rounds": 1}}
             known[study] = measure(replace(TINY, study=study, **more.get(study, {})))
         return known[study]
 
@@ -57,11 +57,15 @@ def rows(measured):
     return lambda study: [row | {"way": Way.of(row["way"])} for row in measured(study)["timings"]]
 
 
+MORE = {"bound_adds", "bound_ms", "roofline_fraction", "on_threads", "processes"}
+"""Columns of committed records that are not measured any more, as their `peaks` are not, or for several processes."""
+
+
 @pytest.mark.parametrize("study", ON_RANDOM_CODES)
 def test_a_study_has_the_ways_and_the_columns_of_the_committed_records(measured, study):
     found, committed = measured(study), records.load(REFERENCE / f"speed/records/bench/{study}.json").metrics
-    assert found.keys() == committed.keys()
-    assert {frozenset(row) for row in found["timings"]} == {frozenset(row) for row in committed["timings"]}
+    assert found.keys() == committed.keys() - {"peaks"}
+    assert {frozenset(row) for row in found["timings"]} == {frozenset(row) - MORE for row in committed["timings"]}
     listed = {*STUDIES[study].ways, *STUDIES[study].libraries(peers=True)}
     listed.update(way for way, _ in STUDIES[study].at_density)
     assert {Way.of(row["way"]) for row in committed["timings"]} == listed
@@ -69,7 +73,7 @@ def test_a_study_has_the_ways_and_the_columns_of_the_committed_records(measured,
 
 @pytest.mark.parametrize("study", [study for study in ON_RANDOM_CODES if study != "operations"])
 def test_every_way_is_timed_once_on_every_subject(rows, study):
-    timed = [(row["layer"], row["on_threads"], row["way"], row["density"]) for row in rows(study)]
+    timed = [(row["layer"], row["way"], row["density"]) for row in rows(study)]
     assert len(set(timed)) == len(timed)
     layers = {
         "network": ["network"],
@@ -77,25 +81,19 @@ def test_every_way_is_timed_once_on_every_subject(rows, study):
         "training": ["training step"],
         "density": ["16→16 @4"],
     }
-    threads = (1, 2) if study == "threads" else (1,)
     ways = {way for way, _ in STUDIES[study].kernels(TINY.algorithms)} | {*STUDIES[study].ways, *STUDIES[study].torch}
     ways = {way for way in ways if way.precision != "bf16"}
-    expected = itertools.product(layers.get(study, ["8→8 @8", "16→16 @4"]), threads, ways)
-    assert {timing[:3] for timing in timed} == set(expected)
+    expected = itertools.product(layers.get(study, ["8→8 @8", "16→16 @4"]), ways)
+    assert {timing[:2] for timing in timed} == set(expected)
 
 
 @pytest.mark.parametrize("study", ["layers", "density", "network"])
-def test_timings_are_consistent(measured, rows, study):
+def test_timings_are_consistent(rows, study):
     for row in rows(study):
         assert len(row["round_ms"]) == row["rounds"] == TINY.rounds
         assert row["median_ms"] == np.median(row["round_ms"])
         assert 0 < row["min_ms"] <= row["median_ms"]
         assert (row["reduction"] == 1) == (row["way"].algorithm == "torch")
-        bounded = study == "layers" and row["way"].algorithm == "table"
-        assert (row["bound_ms"] is None) == (row["roofline_fraction"] is None) == (not bounded)
-        if bounded:
-            assert row["bound_ms"] == pytest.approx(row["bound_adds"] / measured(study)["peaks"]["l1_gadds"] / 1e6)
-            assert 0 < row["roofline_fraction"] == row["bound_ms"] / row["median_ms"] < 1
         if study == "layers":
             assert row["gmacs"] == pytest.approx(row["K"] * row["C"] * 9 * row["H"] ** 2 / row["median_ms"] / 1e6)
             # What is executed has padded borders, too, and its channels per table are chosen for speed.
@@ -114,7 +112,7 @@ def test_each_round_has_an_order_of_its_own(monkeypatch):
             return type("Measurement", (), {"median": 1.0, "times": [1.0]})
 
     monkeypatch.setattr(benchmark, "Timer", Timer)
-    found = [Contender(Way("torch"), lambda i=i: order.append(i), 1, {}) for i in range(8)]
+    found = [Contender(Way("torch"), lambda i=i: order.append(i), {}) for i in range(8)]
     subject = Subject({"adds": 1, "multiplies": 1}, 1, found)
     for _ in range(2):
         benchmark.timings(replace(TINY, rounds=3), subject)
@@ -136,7 +134,7 @@ def test_processes_are_pooled(monkeypatch, tmp_path):
     record = run(config, tmp_path)
     assert [part for part, _ in parts] == [replace(config, processes=1, seed=seed) for seed in (5, 6, 7)]
     assert record.provenance["seeds"] == [5, 6, 7] and record.config["processes"] == 3
-    each = [rows for _, (rows, _, _) in parts]
+    each = [rows for _, (rows, _) in parts]
     assert len({rows[2]["density"] for rows in each}) == 3, "codes are drawn anew"
     for row, *alone in zip(record.metrics["timings"], *each, strict=True):
         assert row["round_ms"] == [ms for one in alone for ms in one["round_ms"]]
@@ -155,8 +153,10 @@ def test_a_process_of_its_own():
 
 
 def test_operations_are_those_of_the_committed_record():
-    found = measure(BenchConfig(study="operations", shapes="resnet20"))
-    assert found == records.load(REFERENCE / "quick/records/bench/operations_resnet20.json").metrics
+    """Of the first layer, as the others take minutes."""
+    committed = records.load(REFERENCE / "quick/records/bench/operations.json").metrics["timings"]
+    first = [row for row in committed if row["layer"] == committed[0]["layer"]]
+    assert list(itertools.islice(ours.operations(BenchConfig(study="operations")), len(first))) == first
 
 
 def test_densities(rows):
@@ -205,7 +205,7 @@ def test_a_fitted_network_has_the_statistics_of_its_batch():
 def test_a_training_step_trains_each_design(measured, rows):
     assert [row["way"].variant for row in rows("training")] == list(STEPS)
     assert measured("training")["skipped"] == ["torch bf16: left out"]
-    (subject,) = subjects.training(replace(TINY, study="training", batch=4), 16, [])
+    (subject,) = subjects.training(replace(TINY, study="training", batch=4), [])
     for contender in subject.contenders:
         parameters = list(contender.call.args[0].parameters())
         before = [parameter.detach().clone() for parameter in parameters]
@@ -249,40 +249,6 @@ def test_random_codes_are_of_one_codebook():
     assert len(np.unique(signs, axis=0)) == 16 and {-1, 1} == set(signs.flat)
 
 
-def test_costs_of_tables():
-    """8 filters of ones over 2 channels: one entry a tap and group, and one sum of two channels."""
-    weight = QuantizedWeight(np.ones((8, 2, 3, 3), np.int8))
-    one, two = ours.table_costs(weight, "two_group", True)[:2]
-    assert one == (8 * 2 * 9, 0, 8 * 2 * 9 + 8)
-    assert two == (8 * 9, 1, 8 * 9 + 1 + 8)
-
-
-def test_bound_is_the_fewest_vectors_to_add():
-    shape = ConvShape(2, 8, 8, 1, stride=2, N=3)  # 4x4 outputs: one vector of 16 an image
-    costs = [ours.TableCost(entries=18, built=0, operations=0), ours.TableCost(entries=9, built=1, operations=0)]
-    assert ours.bound_adds(shape, costs[:1], 16) == 3 * 18
-    assert ours.bound_adds(shape, costs, 16) == 3 * (9 + 4)
-    # 7x7 outputs: a grid of 4x4 lanes takes 2x2 vectors, 1x16 takes 7.
-    assert ours.bound_adds(ConvShape(2, 7, 7, 1), costs[:1], 16) == 4 * 18
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_best_peak_counts_once_a_thread(monkeypatch, threads):
-    before, seen = torch.get_num_threads(), []
-
-    def subject(*_):
-        seen.append(torch.get_num_threads())
-        yield Subject({"layer": "one", "adds": 1, "multiplies": 1}, 1, [table])
-
-    table = Contender(Way("table", "binary"), lambda: None, 1, {"bound_adds": 6000})
-    monkeypatch.setitem(subjects.SUBJECTS, "layer", subject)
-    peaks = iter((1.0, 3.0))
-    monkeypatch.setattr(kernels, "peaks", lambda isa: {"lanes": 16, "l1_gadds": next(peaks)})
-    found = measure(replace(TINY, threads=threads))
-    assert found["peaks"]["l1_gadds"] == 3.0 and found["timings"][0]["bound_ms"] == pytest.approx(2e-3 / threads)
-    assert seen == [threads] and torch.get_num_threads() == before
-
-
 @pytest.mark.parametrize(
     ("study", "algorithm", "message"),
     [
@@ -316,7 +282,7 @@ def test_expected_sums_are_those_of_the_reference_kernel():
 
 @pytest.mark.parametrize("off", [0, 1, 2])
 def test_a_library_of_integers_may_be_off_by_one_step(monkeypatch, peers, off):
-    (subject,) = itertools.islice(subjects.integers(replace(TINY, study="integers", algorithms="sparse"), 16, []), 1)
+    (subject,) = itertools.islice(subjects.integers(replace(TINY, study="integers", algorithms="sparse"), []), 1)
     onednn = next(each for each in subject.contenders if each.way == Way("torch", precision="int8", variant="onednn"))
     y = onednn.call().int_repr().numpy()
     assert y.dtype == np.uint8 and y.max() == 255 and np.unique(y).size > 20
@@ -415,13 +381,12 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study": "energy"}, "study = 'energy'; allowed: layers, threads, density, codebooks, integers, network, net"),
+        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, network, network_int"),
         ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),
         ({"rounds": 0}, "rounds = 0; allowed: an integer >= 1"),
-        ({"study": "threads"}, "in the study threads, threads = 1; allowed: an integer >= 2"),
         ({"study": "operations", "processes": 2}, "times nothing, processes = 2; allowed: an integer from 1 to 1"),
         ({"min_run_ms": 0.0}, r"min_run_ms = 0\.0"),
         ({"seed": -1}, "seed = -1"),

@@ -417,22 +417,10 @@ def test_folders_of_one_name_and_listing_have_caches_of_their_own(tree, tmp_path
     "change",
     [
         lambda index: [],
-        lambda index: {},
-        lambda index: index | {"mean": 0.5},
         lambda index: index | {"std": ["a"]},
         lambda index: index | {"x_test": {"shape": [2, 3, 10, 12]}},
-        *(
-            lambda index, shape=shape: index | {"x_train": index["x_train"] | {"shape": shape}}
-            for shape in (
-                "abcd",
-                [6, 3, 10],
-                [3, 6, 10, 12],
-                [6, 3, -10, -12],
-                [2**40, 3, 2**40, 12],
-                [6.0, 3, 10, 12],
-                None,
-            )
-        ),
+        lambda index: index | {"x_train": index["x_train"] | {"shape": [3, 6, 10, 12]}},
+        lambda index: index | {"x_train": index["x_train"] | {"shape": [2**40, 3, 2**40, 12]}},
     ],
 )
 def test_an_index_that_fits_its_checksum_and_nothing_else_is_made_again(tree, tmp_path, change, caplog):

@@ -141,6 +141,14 @@ def test_headline_is_what_a_stranger_reads(listed, judged):
     assert 4 <= len(headline) <= 8 and len(headline.columns) <= 7
 
 
+def test_each_cpu_has_its_row(listed, committed):
+    table = claims.cpus_table(listed, {name: committed(name)._evidence.bench for name in ("review", "speed", "cifar")})
+    rows = table[table["id"] == "C1-signed"]
+    assert rows["profile"].tolist() == ["review", "speed"], "cifar has no benchmark"
+    assert rows["cpu"].tolist() == ["Intel(R) Xeon(R) Processor", "AMD EPYC"] and set(rows["of"]) == {"rounds"}
+    assert rows["ours"].tolist() == ["1.04 ± 0.08 (n=7)", "1.10 ± 0.05 (n=7)"]
+
+
 def test_effects_are_tested_together_and_pairs_across_cpus_are_counted():
     """Holm by hand: 0.01 * 3, 0.02 * 2 and 0.04 * 1, of which none may be below the one before."""
     runs = [("a-s0", 0, "Xeon"), ("b-s0", 0, "EPYC"), ("a-s1", 1, "Xeon"), ("b-s1", 1, "Xeon")]

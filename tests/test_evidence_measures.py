@@ -133,5 +133,6 @@ def test_every_measure_says_what_it_counts(committed):
 def test_intervals_of_pooled_benchmarks_count_processes():
     rows = [{"way": TABLE, "round_ms": [1.0, 2.0, 3.0, 7.0, 8.0, 90.0], "processes": 2}]
     rows += [{"way": TABLE, "round_ms": [1.0, 2.0, 3.0], "processes": None}]
-    pooled, alone = benchmarks.timed(DataFrame(rows))["round_ms"]
-    assert list(pooled) == [2, 8] and alone == [1, 2, 3]
+    table = benchmarks.timed(DataFrame(rows))
+    pooled, alone = table["round_ms"]
+    assert list(pooled) == [2, 8] and alone == [1, 2, 3] and list(table["of"]) == ["processes", "rounds"]

@@ -1,7 +1,5 @@
 """03_accuracy: means and pairs whose numbers fit in the head, and figures of the committed records."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +10,6 @@ from sbkit.evidence import runs
 from sbkit.evidence.stats import MissingRecord, interval
 from sbkit.figures import accuracy
 
-ANCHORS = Path(__file__).parents[1] / "notebooks" / "anchors.toml"
 BINARY = {"quantizer": "binary"}
 NARROW = BINARY | {"width": 8}
 
@@ -97,24 +94,3 @@ def test_the_front_is_a_line_and_every_point_has_its_name(train):
     np.testing.assert_allclose(lines[0].get_xydata(), front[["effectual_weights", "top1_mean_percent"]])
     assert len(labels(axis)) == len(table)
     check(figure)
-
-
-def test_published_points_are_counted_from_their_networks_and_hollow():
-    table = accuracy.published_table(ANCHORS)
-    found = table.set_index(["method", "network", "scheme"])
-    assert found.loc[("IR-Net", "resnet18", "binary"), "effectual_weights"] == 10_985_472
-    assert found.loc[("paper, final", "resnet18", "signed_binary"), "effectual_weights"] == 0.35 * 10_985_472
-    ternary = found.loc[("TTQ", "resnet20", "ternary_ttq")]
-    assert ternary["bound"] and ternary["effectual_weights"] == 267_264, "the source states no density"
-    assert ternary["top1_percent"] == pytest.approx(100 - 8.87)
-    figure = accuracy.fig_pareto_published(table)
-    assert [axis.get_title() for axis in figure.axes] == ["CIFAR-10", "ImageNet"]
-    assert {line.get_markerfacecolor() for axis in figure.axes for line in axis.lines} == {"white"}
-    check(figure)
-
-
-def test_an_anchor_of_an_unknown_network_is_refused(tmp_path):
-    text = ANCHORS.read_text(encoding="utf-8").replace('"resnet34"', '"resnet99"')
-    (tmp_path / "anchors.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="IR-Net: network = 'resnet99'; allowed: resnet18, resnet34"):
-        accuracy.published_table(tmp_path / "anchors.toml")

@@ -1,7 +1,5 @@
 """Tables of the accelerator model and their figures, on codes that are made up and on committed records."""
 
-import math
-
 import numpy as np
 import pytest
 from drawing import check, labels
@@ -114,24 +112,12 @@ def test_a_missing_record_is_named_and_not_drawn():
 # Figures
 
 
-def test_sensitivity_shows_the_base_the_paper_and_the_outermost(sensitivity):
+def test_figures_show_the_paper_and_stay_readable(evidence, sensitivity):
     figure = energy.fig_energy_sensitivity(sensitivity)
-    axis = figure.axes[0]
-    assert "paper 0.51" in labels(axis) and "dense" in labels(axis)
-    names = [tick.get_text() for tick in axis.get_yticklabels()]
-    assert "activation bits in memory (32)" in names and len(names) == sensitivity["assumption"].nunique()
+    assert {"paper 0.51", "dense"} <= set(labels(figure.axes[0]))
     check(figure)
-
-
-def test_ratios_draw_ranges_and_the_paper(evidence):
     table = energy.ratios_table(evidence)
     figure = energy.fig_ratios(table)
-    [axis] = figure.axes
-    hollow = [line for line in axis.lines if line.get_marker() == style.PAPER["marker"]]
-    papers = [line.get_xdata()[0] for line in hollow if not math.isnan(line.get_xdata()[0])]
-    assert papers == table["paper"].dropna().to_list()
-    bands = [line for line in axis.lines if line.get_alpha() == 0.35]
-    assert [tuple(line.get_xdata()) for line in bands] == [
-        (row.low, row.high) for row in table.itertuples() if row.of == "assumptions"
-    ]
+    hollow = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == style.PAPER["marker"]]
+    assert [value for value in hollow if value == value] == table["paper"].dropna().to_list()
     check(figure)

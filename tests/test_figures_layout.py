@@ -41,16 +41,6 @@ def test_rows_stand_below_bold_headings(table):
     check(figure)
 
 
-def test_an_interval_that_is_not_known_is_not_drawn(table):
-    figure = fig_forest(table)
-    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
-    ends = [tuple(line.get_xdata()) for line in lines if not np.isnan(line.get_xdata()).any()]
-    assert ends[:2] == [(0.5, 1.5), (-1.25, -0.75)] and (-22, -18) in ends
-    pale = [line.get_alpha() for line in figure.axes[0].lines if line.get_marker() == "s"]
-    assert pale == [1, 0.4, 1, 0.4]
-    check(figure)
-
-
 def test_the_head_adds_its_own_height_and_wraps(table):
     plain = fig_forest(table).get_figheight()
     long = "A title that is certainly too long for the width of one column of a paper"

@@ -45,7 +45,7 @@ def test_answers_of_a_profile_without_records_are_the_committed_ones():
 
 
 def test_overview_has_its_tables(tmp_path):
-    tables = overview.tables(ROOT / "notebooks" / "claims.toml", tmp_path, {})
+    tables = overview.tables(ROOT, tmp_path, {})
     assert list(tables) == ["claims_headline", "claims", "claims_tests", "contradictions", "identities", "inventory"]
     assert set(overview.CLAIMS) <= set(tables["claims"]) and len(overview.CLAIMS) <= 7
     assert all(len(table.columns) <= 7 for stem, table in tables.items() if stem != "claims")

@@ -9,9 +9,8 @@ from example_runs import REFERENCE
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks, codes, toy, tradeoff
-from sbkit.figures import repetition, style
+from sbkit.figures import repetition
 from sbkit.repetition import random_codes
-from sbkit.way import Way
 
 
 def layer(scheme, channels, density=1.0, seed=0):
@@ -56,19 +55,6 @@ def test_the_order_of_runs_does_not_change_shuffled_codes():
     assert one.sort_values(place)["unique"].to_list() == other.sort_values(place)["unique"].to_list()
 
 
-def test_every_layer_of_a_network_has_its_reduction(bench):
-    found = benchmarks.find(bench, "operations")
-    table = repetition.layer_reductions(found)
-    ours = table[(table["network"] == "resnet18") & (table["label"] == "dataflow, signed binary")].set_index("layer")
-    assert ours["count"].sum() == 16 and ours.loc["64→64 @56", "paper"] == 6.65
-    graph = benchmarks.of_way(found[found["shapes"] == "resnet18"], Way("dataflow", "signed_binary"), channels=64)
-    row = graph.iloc[0]
-    assert ours.loc["64→64 @56", "reduction"] == 2 * row["macs"] / (row["adds"] + row["multiplies"])
-    binary = table[table["encoding"] != "two_group"]
-    assert binary["paper"].isna().all(), "the paper has codes in two groups"
-    assert repetition.layer_reductions(DataFrame()).empty
-
-
 # Figures
 
 
@@ -77,7 +63,6 @@ def test_figures_of_all_tables(patterns, operations, bench):
         "unique_filters": patterns,
         "operations": operations,
         "dataflow_graph": toy.graphs_table(),
-        "reductions_layers": repetition.layer_reductions(benchmarks.find(bench, "operations")),
         "tradeoff": tradeoff.tradeoff_table(benchmarks.find(bench, "density")),
         "random": tradeoff.random_table(0.35),
     }
@@ -103,34 +88,3 @@ def test_bars_of_operations_are_means_of_the_largest_layers(operations):
     assert "table, signed patterns" in [tick.get_text() for tick in left.get_yticklabels()]
     with pytest.raises(ValueError, match="no square 3x3 layer"):
         repetition.fig_operations(operations.assign(K=1))
-
-
-def test_unique_filters_has_every_bound_and_the_papers_values(patterns):
-    [axis] = repetition.fig_unique_filters(patterns).axes
-    assert {text.get_text().strip() for text in axis.texts} == {"512", "1,023"}
-    [paper] = [line for line in axis.lines if line.get_marker() == "D"]
-    points = {(x, y) for x, y in zip(paper.get_xdata(), paper.get_ydata(), strict=True) if y == y}
-    assert points == {(65536, 512), (65536, 1024)}
-
-
-def test_the_tradeoff_draws_binary_as_lines_and_marks_the_optima(bench):
-    table = tradeoff.tradeoff_table(benchmarks.find(bench, "density"))
-    figure = repetition.fig_tradeoff(table)
-    axis = next(axis for axis in figure.axes if axis.get_title() == "table")
-    rows = table[table["algorithm"] == "table"]
-    flat = [line for line in axis.lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2]
-    assert len(flat) == (rows["scheme"] == "binary").sum()
-    assert {line.get_color() for line in flat} == {style.PALETTE["binary"]}
-    stars = [line for line in axis.lines if line.get_marker() == "*"]
-    assert sorted(line.get_xdata()[0] for line in stars) == sorted(
-        rows.loc[rows["fewest"] & (rows["scheme"] != "binary"), "density"]
-    )
-
-
-def test_the_toy_names_its_additions():
-    figure = repetition.fig_dataflow_graph(toy.graphs_table())
-    assert [axis.get_title().splitlines()[0] for axis in figure.axes] == [
-        "binary: 7 additions", "ternary (TWN): 6 additions", "signed binary: 3 additions"
-    ]  # fmt: skip
-    grey = [text.get_text() for text in figure.axes[2].texts if text.get_color() == "0.7"]
-    assert grey == ["d", "f"]

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from drawing import check, labels
 from example_runs import REFERENCE
-from matplotlib.colors import to_hex
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
-from sbkit.figures import speed, style
+from sbkit.figures import speed
 from sbkit.way import Way
 
 TORCH, OPENVINO = Way("torch", variant="contiguous"), Way("openvino")
@@ -66,14 +65,6 @@ def test_people_see_a_row_for_each_contender_and_reference(layers):
     assert row["one"].startswith("12.00 ± ") and row["all"] != row["all"]
 
 
-def test_threads_are_compared_within_rounds():
-    rows = [timing(OURS, "one", 4.0, 6.0, on_threads=1), timing(OURS, "one", 2.0, 2.0, on_threads=2)]
-    rows += [timing(OURS, "two", 4.0, 4.0, on_threads=1), timing(OURS, "two", 4.0, 4.0, on_threads=2)]
-    [row] = speed.threads_table(benchmarks.timed(DataFrame(rows))).to_dict("records")
-    assert (row["one"][:4], row["two"][:4], row["all"][:4]) == ("2.50", "1.00", "1.50")
-    assert speed.threads_table(DataFrame()).empty
-
-
 def test_a_training_step_is_over_full_precision_in_the_same_arithmetic():
     def step(design, precision, *rounds):
         return timing(Way("training", variant=design, precision=precision), "step", *rounds, batch=10)
@@ -90,7 +81,7 @@ def test_a_training_step_is_over_full_precision_in_the_same_arithmetic():
 @pytest.fixture(scope="module")
 def recorded():
     bench = benchmarks.read(REFERENCE / "speed")
-    return {study: benchmarks.find(bench, study) for study in ("layers", "network", "threads")}
+    return {study: benchmarks.find(bench, study) for study in ("layers", "network")}
 
 
 def test_networks_are_timed_per_image(recorded):
@@ -118,16 +109,6 @@ def test_latency_groups_contenders_and_marks_the_best_and_the_noisy(recorded):
         [best] = [text.get_text() for text in axis.texts if text.get_fontweight() == "bold"]
         assert float(best.rstrip("*")) == float(f"{timings.loc[timings['reference_fp32'], 'median_ms'].iloc[0]:.3g}")
     check(figure)
-
-
-def test_variants_are_pale_and_a_scheme_has_one_colour(recorded):
-    table = speed.speed_table(recorded["layers"])
-    axis = speed.fig_latency(table).axes[0]
-    colors = {to_hex(bar.get_facecolor()[:3]) for bar in axis.patches}
-    assert colors == {style.PALETTE[key] for key in table["scheme"] if key} | {style.GREY, to_hex("0.6")}
-    ways = table["way"].drop_duplicates()
-    pale = sum(way.scheme != "" and way != Way(way.algorithm, way.scheme) for way in ways)
-    assert sum(bar.get_alpha() == 0.5 for bar in axis.patches) == pale
 
 
 @pytest.mark.parametrize("stem", ["speedup", "network"])

@@ -48,8 +48,3 @@ def test_schemes_come_in_the_order_of_figures():
     assert style.schemes(["signed_binary", "binary", "signed_binary"]) == ["binary", "signed_binary"]
     with pytest.raises(ValueError, match="scheme = 'xnor'; allowed: full_precision, binary"):
         style.schemes(["binary", "xnor"])
-
-
-def test_a_tint_lies_between_white_and_the_colour():
-    assert style.tint("#ff0000", 1) == (1, 0, 0) and style.tint("#ff0000", 0) == (1, 1, 1)
-    assert style.tint("#000000", 0.25) == (0.75, 0.75, 0.75)

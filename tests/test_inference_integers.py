@@ -16,7 +16,9 @@ from torch import fx, nn
 
 from sbkit.data import load
 from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
-from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Pointwise, Regrid, Scaled, ToFloats
+from sbkit.inference.chain import Chain, Link
+from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
+from sbkit.inference.layers import FullConv2d
 from sbkit.models import build_model, convert
 from sbkit.quantizers import QuantizerConfig
 from sbkit.quantizers.activations import LearnedStep, calibrate
@@ -56,19 +58,29 @@ class Checked(fx.Interpreter):
         found = super().call_module(target, args, kwargs)
         module = self.fetch_attr(target)
         if isinstance(module, KernelConv2d) and module.takes_integers:
-            layer = module.prepared
-            assert args[0].dtype == torch.uint8 and int(args[0].max()) < 2**layer.activation_bits
-            codes = layer.weight.codes * layer.weight.channel_sign[:, None, None]
-            sums = F.conv2d(
-                args[0].double(), torch.from_numpy(codes).double(), stride=layer.shape.stride,
-                padding=layer.shape.padding,
-            ).numpy().astype(np.int32)  # fmt: skip
-            residual = args[1].numpy() if len(args) > 1 else None
-            expected = layer.rounding.apply(sums, residual) if layer.rounding else sums
-            assert found.dtype == (torch.uint8 if layer.rounding else torch.int32)
-            assert np.array_equal(found.numpy(), expected)
-            self.layers += 1
+            self.check(module.prepared, args[0], None, found)
+        elif isinstance(module, Chain):
+            every = module.every(*args)
+            tensors = [*args, *every.values()]
+            for link, part in zip(module.links, module.parts, strict=True):
+                if isinstance(part, KernelConv2d):
+                    residual = tensors[link.residual] if link.residual >= 0 else None
+                    self.check(part.prepared, tensors[link.x], residual, every[link.name])
         return found
+
+    def check(self, layer, x, residual, found):
+        assert x.dtype == torch.uint8 and int(x.max()) < 2**layer.activation_bits
+        codes = layer.weight.codes * layer.weight.channel_sign[:, None, None]
+        sums = F.conv2d(
+            x.double(), torch.from_numpy(codes).double(), stride=layer.shape.stride, padding=layer.shape.padding
+        )
+        sums = sums.numpy().astype(np.int32)
+        expected = (
+            layer.rounding.apply(sums, residual if residual is None else residual.numpy()) if layer.rounding else sums
+        )
+        assert found.dtype == (torch.uint8 if layer.rounding else torch.int32)
+        assert np.array_equal(found.numpy(), expected)
+        self.layers += 1
 
 
 def assert_exact(network, x: torch.Tensor) -> int:
@@ -92,34 +104,18 @@ def test_a_network_of_integers(name, bits):
     assert [layer.rounding is None for layer in layers] == [False] * (len(layers) - 1) + [name == "vgg_small"]
 
 
-def test_a_block_is_two_kernels_from_integers_to_integers():
+def test_a_network_is_one_chain_from_the_image_to_the_mean():
     network = lower(*settled("resnet8", 4), tune=False)
     targets = [node.target for node in network.body.graph.nodes]
-    assert targets[:4] == ["x", "stem.0", "stem.3", "layer1.0.conv1_activations"]  # the step is the stem's ReLU as well
-    assert targets[4:6] == ["layer1.0.conv1", "layer1.0.conv2"]
-    assert targets[6:8] == ["layer2.0.conv1_activations", "layer2.0.conv1"]
-    kinds = {node.target: type(network.body.get_submodule(node.target)) for node in network.body.graph.nodes
-             if node.op == "call_module"}  # fmt: skip
-    assert kinds["stem.3"] is FromFloats and kinds["layer1.0.conv1_activations"] is Regrid
-    assert kinds["layer2.0.shortcut.2"] is FromFloats  # signed: 128 more
-    assert network.body.get_submodule("layer2.0.shortcut.2").grid.zero == 128
-    assert kinds["layer2.0.shortcut.0"] is kinds["layer3.0.shortcut.0"] is Pointwise
-    assert list(kinds.values()).count(ToFloats) == 1  # to the mean
+    assert targets[:2] == ["x", "chain_stem_0"] and sum(str(target).startswith("chain") for target in targets) == 1
+    chain = network.body.get_submodule("chain_stem_0")
+    kinds = {link.name: type(part) for link, part in zip(chain.links, chain.parts, strict=True)}
+    assert list(kinds)[:4] == ["stem.0", "layer1.0.conv1_activations", "layer1.0.conv1", "layer1.0.conv2"]
+    assert kinds["stem.0"] is FullConv2d and kinds["layer1.0.conv1_activations"] is Regrid
+    assert kinds["layer2.0.shortcut.0"] is kinds["layer3.0.shortcut.0"] is FullConv2d
+    assert sum(isinstance(module, ToFloats) for module in network.modules()) == 1  # to the mean
     bits = [layer.rounding.bits for layer in network.layers.values()]
     assert bits == [4, 8] * 3
-
-
-def test_a_shortcut_is_a_product_of_the_integers_at_its_strides():
-    generator = torch.Generator().manual_seed(0)
-    q = torch.randint(0, 256, (2, 5, 7, 6), generator=generator, dtype=torch.uint8)
-    for bias in (True, False):
-        convolution = torch.nn.Conv2d(5, 4, 1, (2, 3), bias=bias).requires_grad_(False)
-        entry = ToFloats(Grid(0.1, 3, 8))
-        found = Pointwise(entry, convolution)(q)
-        assert torch.allclose(found, convolution(entry(q)), rtol=1e-5, atol=1e-5)
-    assert Pointwise.takes(convolution)
-    for other in (torch.nn.Conv2d(4, 4, 1, groups=2), torch.nn.Conv2d(4, 4, 1, padding=1), torch.nn.Conv2d(4, 4, 3)):
-        assert not Pointwise.takes(other)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +200,8 @@ def test_integers_are_those_of_the_learned_step():
         assert grid.bits == bits and int(q.min()) == 0 and int(q.max()) == 2**bits - 1
         other = LearnedStep(4)
         other.log_step.data.fill_(-0.2)
-        again = Regrid(grid, Grid.of(integers.Step(other)))(q)
+        again = Regrid(grid, Grid.of(integers.Step(other)), tuple(q.shape), "scalar")
+        again = Chain([Link("regrid", 0)], [again], 1, [1])(q.reshape(1, 1, 1, -1)).flatten()
         assert torch.equal(ToFloats(Grid.of(integers.Step(other)))(again), other(learned(x)).detach())
 
 
@@ -214,7 +211,8 @@ def test_integers_are_those_of_the_learned_step():
 def test_pools_of_integers_are_those_of_floats(window, stride, padding):
     q = torch.randint(0, 256, (2, 3, 11, 14), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pool = nn.MaxPool2d(window, stride, padding)
-    assert torch.equal(IntegerPool(pool)(q), pool(q.float()).to(torch.uint8))
+    found = Chain([Link("pool", 0)], [IntegerPool(pool, tuple(q.shape))], 1, [1])(q)
+    assert torch.equal(found, pool(q.float()).to(torch.uint8))
     assert not IntegerPool.takes(nn.MaxPool2d(2, ceil_mode=True)) and not IntegerPool.takes(nn.MaxPool2d(2, dilation=2))
 
 

@@ -157,6 +157,52 @@ def test_lookup_of_every_group(bits, group, isa):
         assert prepared.group == group
 
 
+def chains_of(filters, bits: int, group: int) -> str:
+    """Of `lookup` with AVX2, by a 1x1 window over activations at their most; each filter holds masks' codes."""
+    if "avx2" not in ISAS:
+        pytest.skip("this CPU has no AVX2")
+    codes = np.array(filters, np.int8)[:, :, None, None]
+    shape = ConvShape(codes.shape[1], 3, 5, len(filters), 1, 1, padding=0)
+    x = np.full((1, shape.C, 3, 5), 2**bits - 1, np.uint8)
+    prepared = assert_exact(QuantizedWeight(codes), shape, bits, x, algorithm="lookup", group=group, isa="avx2")
+    return prepared.geometry.partition("chains of ")[2]
+
+
+@pytest.mark.parametrize(
+    "bits,group,filter,chains",
+    [
+        (4, 3, [1] * 17 + [0], "6 in parts: 1"),  # 17 * 15 = 255
+        (4, 3, [1] * 18, "3 in parts: 1"),
+        (6, 1, [1, 1, 1, 1], "4 in parts: 1"),  # 4 * 63 = 252
+        (6, 1, [1, 1, 1, 1, 1], "3 in parts: 1"),
+        (7, 1, [-1, 1], "2 in parts: 1"),  # 127 for each
+        (7, 2, [-1, -1, 1, 0], "1 in parts: 1"),  # 255 for what is subtracted, of masks that reach 254
+        (4, 4, [-1, 0, 0, 0] * 3 + [1, 1, 1, 1], "4 in parts: 1"),  # 3 * 63 + 60 = 249
+        (4, 4, [-1, 0, 0, 0] * 3 + [1, 1, 1, 1, 1, 0, 0, 0], "3 in parts: 1"),  # 249 + 15
+        (8, 1, [1] * 257, "1 in parts: 1"),  # 257 * 255 = 65535
+        (8, 1, [1] * 258, "1 in parts: 2"),
+        (8, 1, [1, -1] * 128 + [1], "1 in parts: 1"),
+        (8, 1, [-1, 1] * 129, "1 in parts: 2"),
+    ],
+)
+@pytest.mark.parametrize("filters", (1, 16, 17))
+def test_chains_at_their_bounds_and_one_above(bits, group, filter, chains, filters):
+    """Blocks of 16 filters and fewer look two groups up at once, which the halves of a register add on their own."""
+    if filters <= 16:
+        filter = [code for i in range(0, len(filter), group) for code in [*filter[i : i + group], *[0] * group]]
+    assert chains_of([filter] * filters, bits, group) == chains
+
+
+@pytest.mark.parametrize("signs", ((1,), (1, -1)))
+@pytest.mark.parametrize("filters", (16, 40))
+def test_chains_of_every_length(filters, signs):
+    found = set()
+    for bits, length in ((7, 1), (7, 2), (6, 3), (6, 4), (5, 6), (5, 8)):
+        codes = np.resize(signs, length * 2 if filters == 16 else length)
+        found.add(chains_of([codes] * filters, bits, 1).split()[0])
+    assert found == {"1", "2", "3", "4", "6", "8"}
+
+
 @isas
 @ways
 @pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[4], SHAPES[6], SHAPES[12]], ids=lambda shape: shape.name)
@@ -188,15 +234,6 @@ def test_a_layer_runs_again_on_other_activations(isa):
     for seed in range(3):
         x = activations(shape, 6, seed)
         assert (kernels.conv2d(prepared, x) == convolve(weight, x, shape)).all()
-
-
-def test_counts_are_what_a_hand_count_gives():
-    shape = ConvShape(8, 6, 6, 2, 1, 1, padding=0)
-    codes = np.zeros((2, 8, 1, 1), np.int8)
-    codes[0, :3], codes[1, 4], codes[1, 5] = 1, 1, -1  # entries: one; and one to add, one to subtract
-    prepared = kernels.prepare("table", QuantizedWeight(codes), shape, activation_bits=6, group=4)
-    assert prepared.adds["entry"] == 3 * 36  # the masks 1111 of 3 channels: 2 additions, for both groups
-    assert prepared.adds["table"] == 2 * 2 * 36
 
 
 COUNTED = [("signed_binary", algorithm, "two_group") for algorithm in integers.ENCODINGS_OF]
@@ -238,13 +275,22 @@ def test_auto_takes_the_cheapest(scheme, bits, isa):
     cheapest = min(plans, key=lambda plan: plan._native.cost)
     prepared = assert_exact(weight, shape, bits, algorithm="auto", isa=isa, encoding="auto")
     assert (prepared.algorithm, prepared.encoding) == (cheapest.algorithm, cheapest.encoding)
-    if not (isa == "avx512" and bits == 4):
-        assert prepared.algorithm == "table", "no other ISA has the instructions of lookup, and 8 bits fill a byte"
+    if bits == 8 or isa not in ("avx2", "avx512"):
+        assert prepared.algorithm == "table", "8 bits fill a byte, and no other ISA has the instructions of lookup"
 
 
 SHAPE = ConvShape(4, 5, 5, 3)
 WEIGHT = weight_of("signed_binary", SHAPE)
 ROUNDING = Rounding(np.ones(3), np.zeros(3))
+
+
+@pytest.mark.parametrize("fast", integers.FAST)
+def test_tuned_auto_takes_the_one_of_less_time(fast, monkeypatch):
+    shape = ConvShape(C=8, H=6, W=6, K=5)
+    of_lookup = "filters as lanes"  # what its geometry begins with
+    monkeypatch.setattr(integers, "seconds", lambda native, _: (of_lookup in native.geometry) == (fast == "table"))
+    weight = weight_of("signed_binary", shape)
+    assert kernels.prepare("auto", weight, shape, activation_bits=4, tune=True).algorithm == fast
 
 
 @pytest.mark.parametrize(
@@ -277,7 +323,6 @@ ROUNDING = Rounding(np.ones(3), np.zeros(3))
         ({"weight": QuantizedWeight(WEIGHT.codes, negative_scale=np.full(3, 2))}, ValueError, "two scales"),
         ({"bias": np.zeros(3, np.float32)}, ValueError, "bias = .* with integer activations; allowed: None"),
         ({"relu": True}, ValueError, "relu = True with integer activations; allowed: False"),
-        ({"tune": True}, ValueError, "tune = True with integer activations; allowed: False"),
         ({"skip_zeros": False}, ValueError, "skip_zeros = False with integer activations; allowed: True"),
         ({"group": 17}, ValueError, "group = 17; allowed: an integer from 0 to 16"),
         ({"lane_bits": 32}, ValueError, "lane_bits of table = 32; allowed: 0, 8, 16"),

@@ -37,7 +37,7 @@ TRAINING = {rule: 1 for rule in READERS if rule != "speed"} | {
     "train": len(CODES),
     "train_full_precision": len(TRAINED) - len(CODES),
 }
-ONE_BENCHMARK = dict.fromkeys(("bench", "speed", "repetition", "energy", "open_review", "overview", "page"), 1)
+ONE_BENCHMARK = dict.fromkeys(("bench", "speed", "energy", "open_review", "overview", "page"), 1)
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -18,7 +18,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.utils.benchmark import Timer
 
-from sbkit import kernels, records
+from sbkit import records
 from sbkit.bench import ours
 from sbkit.bench.config import BenchConfig
 from sbkit.bench.contender import Contender, Subject
@@ -33,7 +33,7 @@ HELD = {"avx2": "AVX2", "avx512": "AVX512_CORE_VNNI"}
 
 BASELINE: dict[str, Any] = {
     **{"model": "", "chosen_group": 0, "isa": "", "geometry": "", "plan_seconds": 0.0},
-    **{"density": 1.0, "entropy_bits": None, "best_reduction": 1.0, "bound_adds": None},
+    **{"density": 1.0, "entropy_bits": None, "best_reduction": 1.0},
 }
 """Columns of a contender without codes."""
 
@@ -66,17 +66,16 @@ def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Reco
 def measure(config: BenchConfig) -> dict[str, Any]:
     """Check and time all contenders of a study; prints a line per layer or network. Returns a record's metrics.
 
-    The study of operations has rows without times, of the columns that `ours.operations` lists, and no peaks. Else:
+    The study of operations has rows without times, of the columns that `ours.operations` lists. Else:
 
     timings          a dict for each layer or network and each contender, below
     layers           how many layers
     flagged_timings  how many rows are flagged
-    peaks            `kernels.peaks()`, the best of several: another program can only slow one down
     skipped          the libraries and precisions that could not run, and why
 
     A row of timings holds, beside what BASELINE names,
       layer, C, H, W, K, batch, model   what ran; of a network, layer is "network" and K the number of classes
-      way, on_threads                   how it ran, `Way.options()`, and on how many threads
+      way                               how it ran, `Way.options()`
       isa                               of our kernels; of a library what it was held to, empty where to nothing
       chosen_group                      channels per table or tile that the plan chose; 0 where there are none
       median_ms, round_ms               median of the rounds' medians, and those medians
@@ -85,8 +84,6 @@ def measure(config: BenchConfig) -> dict[str, Any]:
       weight_bytes, adds, multiplies    of one layer, or of a network's quantized layers, at batch 1
       reduction, best_reduction         dense operations over these; the same per output position with the table's G of
                                         fewest operations, where G here is chosen for speed
-      bound_adds                        of `table` in the study of layers: the fewest vectors it must load and add
-      bound_ms, roofline_fraction       the time these take from a table in L1 at `peaks`, and that over median_ms
 
     A row of the study of trained networks has the columns that `trained` lists, without gmacs and reduction.
 
@@ -96,49 +93,42 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     timed is that of the first process.
     """
     if STUDIES[config.study].subject == "operations":
-        rows, peaks, skipped = list(ours.operations(config)), {}, []
+        rows, skipped = list(ours.operations(config)), []
     else:
-        rows, peaks, skipped = (_pooled if config.processes > 1 or config.isa in HELD else _timed)(config)
-        for row in rows:
-            bound = row["bound_adds"] and row["bound_adds"] / (peaks["l1_gadds"] * 1e6 * config.threads)
-            row |= {"bound_ms": bound, "roofline_fraction": bound and bound / row["median_ms"]}
+        rows, skipped = (_pooled if config.processes > 1 or config.isa in HELD else _timed)(config)
     metrics = {"timings": rows, "layers": len({row["layer"] for row in rows}), "skipped": skipped}
-    metrics["flagged_timings"] = sum(row.get("flagged", False) for row in rows)
-    return metrics | ({"peaks": peaks} if peaks else {})
+    return metrics | {"flagged_timings": sum(row.get("flagged", False) for row in rows)}
 
 
-def _timed(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
-    """The rows of all subjects, peaks, and what was skipped."""
+def _timed(config: BenchConfig) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of all subjects, and what was skipped."""
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
         with threadpool_limits(config.threads):
-            peaks = kernels.peaks(config.isa)
             rows, skipped = [], []
             started = time.perf_counter()
-            for subject in SUBJECTS[STUDIES[config.study].subject](config, peaks["lanes"], skipped):
+            for subject in SUBJECTS[STUDIES[config.study].subject](config, skipped):
                 found = timings(config, subject)
-                peaks = {key: max(value, peaks[key]) for key, value in kernels.peaks(config.isa).items()}
                 print(_report(found, time.perf_counter() - started), flush=True)
                 rows += found
                 started = time.perf_counter()
-            return rows, peaks, skipped
+            return rows, skipped
     finally:
         torch.set_num_threads(before)
 
 
-def _pooled(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+def _pooled(config: BenchConfig) -> tuple[list[dict[str, Any]], list[str]]:
     """What `_timed` returns, of all processes."""
     found = []
     for i in range(config.processes):
         found.append(in_own_process(_held, replace(config, processes=1, seed=config.seed + i)))
         print(f"process {i + 1} of {config.processes}: {len(found[-1][0])} timings", flush=True)
-    rows, peaks, skipped = zip(*found, strict=True)
-    most = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
-    return [_together(alike) for alike in zip(*rows, strict=True)], most, sorted({*itertools.chain(*skipped)})
+    rows, skipped = zip(*found, strict=True)
+    return [_together(alike) for alike in zip(*rows, strict=True)], sorted({*itertools.chain(*skipped)})
 
 
-def _held(config: BenchConfig) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+def _held(config: BenchConfig) -> tuple[list[dict[str, Any]], list[str]]:
     """What `_timed` returns, in a process in which oneDNN has not run yet and can be held to an ISA."""
     if config.isa in HELD:
         os.environ[HELD_TO] = HELD[config.isa]
@@ -171,7 +161,7 @@ def timings(config: BenchConfig, subject: Subject) -> list[dict[str, Any]]:
     round's number, so that none always runs behind the same other one.
     """
     contenders = subject.contenders
-    timers = [Timer("call()", globals={"call": c.call}, num_threads=c.threads) for c in contenders]
+    timers = [Timer("call()", globals={"call": c.call}, num_threads=config.threads) for c in contenders]
     round_ms: list[list[float]] = [[] for _ in timers]
     blocks: list[list[float]] = [[] for _ in timers]
     with torch.inference_mode():
@@ -190,8 +180,7 @@ def _row(subject: Subject, contender: Contender, round_ms: list[float], blocks: 
     median = float(np.median(round_ms))
     row = BASELINE | subject.columns | contender.columns
     row |= {
-        **{"way": contender.way.options(), "on_threads": contender.threads},
-        **{"median_ms": median, "iqr_ms": float(high - low), "min_ms": min(blocks)},
+        **{"way": contender.way.options(), "median_ms": median, "iqr_ms": float(high - low), "min_ms": min(blocks)},
         **{"round_ms": round_ms, "rounds": len(round_ms), "flagged": bool((high - low) / middle > 0.1)},
     }
     if not subject.macs:

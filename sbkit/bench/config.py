@@ -48,7 +48,7 @@ class BenchConfig:
     rounds: int = 7  # times every contender is timed, all in turn
     processes: int = 1  # one after the other; each draws codes with the next seed, plans them and times all rounds
     min_run_ms: float = 20.0  # least milliseconds of one timing
-    threads: int = 1  # of the kernels, of torch and of its peers; in the study of threads, what one is compared with
+    threads: int = 1  # of the kernels, of torch and of its peers
     batch: int = 1  # images
     seed: int = 0  # of codes and activations, and of the contenders' order in each round
     isa: str = "auto"  # of the kernels; auto: the widest usable. avx2 and avx512 hold torch and OpenVINO as well
@@ -65,8 +65,6 @@ class BenchConfig:
         number("min_run_ms", self.min_run_ms, 0.001)
         for name in ("rounds", "processes", "threads", "batch"):
             whole(name, getattr(self, name), 1)
-        if STUDIES[self.study].beside_one_thread:
-            whole(f"in the study {self.study}, threads", self.threads, 2)
         if STUDIES[self.study].subject == "operations":
             whole("in the study operations, which times nothing, processes", self.processes, 1, 1)
         trained = STUDIES[self.study].subject == "trained"

@@ -18,7 +18,6 @@ class Contender(NamedTuple):
 
     way: Way
     call: Callable[[], Any]
-    threads: int
     columns: dict[str, Any]  # of its row in the record, where they are not those of `benchmark.BASELINE`
 
 

@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ def rounding_of(sums: np.ndarray, bits: int) -> Rounding:
     return Rounding(scale, np.zeros_like(scale), bits=bits)
 
 
-def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray, threads: int, lanes: int) -> Iterator[Contender]:
+def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray) -> Iterator[Contender]:
     """A contender for each of the study's ways. Raises AssertionError unless each output equals exact arithmetic.
 
     A way with a-bit activations reads the a highest bits of x, which then holds integers from 0 to 255, and rounds its
@@ -96,13 +96,13 @@ def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray, threads: int,
             rounding = rounding_of(expected, bits)
             options |= {"activation_bits": bits, "rounding": rounding}
             expected = rounding.apply(expected.astype(np.int32))
-        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=threads, **options)
+        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=config.threads, **options)
         check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), expected, 0)
-        columns = _columns(config, way, prepared, lanes)
-        yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), threads, columns)
+        columns = _columns(config, way, prepared)
+        yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), columns)
 
 
-def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared, lanes: int) -> dict[str, Any]:
+def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared) -> dict[str, Any]:
     study, shape, weight = STUDIES[config.study], prepared.shape, prepared.weight
     bits = way.codebook_bits / way.regions if way.codebook_bits else repetition.entropy_bits(weight.codes, way.regions)
     columns = {
@@ -114,38 +114,10 @@ def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared, lanes: i
         "best_reduction": 2 * shape.macs / shape.N / sum(prepared.operations),
     }
     if way.algorithm == "table" and study.best_group:
-        costs = table_costs(weight, way.encoding, way.skip_zeros)
-        columns["best_reduction"] = 2 * shape.weights / min(cost.operations for cost in costs)
-        columns["bound_adds"] = bound_adds(shape, costs, lanes) if study.bound else None
+        coding = {"encoding": way.encoding, "skip_zeros": way.skip_zeros}
+        counted = repetition.operations(weight, "table", group=repetition.best_group(weight, **coding), **coding)
+        columns["best_reduction"] = 2 * shape.weights / counted.total
     return columns
-
-
-class TableCost(NamedTuple):
-    """What `table` executes with some number of channels per table."""
-
-    entries: int  # additions per output position, of table entries and of rows
-    built: int  # additions per input position, which build the tables
-    operations: int  # all operations of one output and one input position
-
-
-def table_costs(weight: QuantizedWeight, encoding: str, skip_zeros: bool) -> list[TableCost]:
-    """The cost for each number of channels per table."""
-    costs = []
-    for group in range(1, repetition.largest_group(weight.codes, encoding) + 1):
-        found = repetition.operations(weight, "table", group=group, encoding=encoding, skip_zeros=skip_zeros)
-        built = repetition.tables_adds(weight.codes, encoding, group)
-        costs.append(TableCost(found.adds - built, built, found.total))
-    return costs
-
-
-def bound_adds(shape: ConvShape, costs: list[TableCost], lanes: int) -> int:
-    """The least number of vectors to add, with the best number of channels per table.
-
-    Each input position is built once, and the lanes cover the image by the best grid.
-    """
-    heights = [2**i for i in range(lanes.bit_length())]
-    vectors = shape.N * min(-(-shape.P // height) * -(-shape.Q // (lanes // height)) for height in heights)
-    return min(cost.entries * vectors + cost.built * vectors * shape.stride**2 for cost in costs)
 
 
 def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Iterator[Contender]:
@@ -160,7 +132,7 @@ def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Itera
         lowered = inference.lower(model, x, weights, algorithm=way.algorithm, encoding=way.encoding, **options)
         columns = network_columns(lowered, weights)
         columns["best_reduction"] = 2 * sum(shape.macs for shape in shapes) / sum(lowered.operations)
-        yield Contender(way, functools.partial(lowered, x), config.threads, columns)
+        yield Contender(way, functools.partial(lowered, x), columns)
 
 
 def network_columns(lowered: inference.Network, weights: Mapping[str, QuantizedWeight]) -> dict[str, Any]:

@@ -19,9 +19,7 @@ class Study(NamedTuple):
     torch: tuple[Way, ...] = ()
     peers: tuple[str, ...] = ()  # precisions of torch's peers; none: the study is without them
     layers: slice = slice(None)  # which of the network's layers
-    beside_one_thread: bool = False  # whether all ways run on one thread as well, in the same rounds
     best_group: bool = True  # whether a table's operations are counted for every group, minutes for codebooks
-    bound: bool = False  # whether the vectors that a table must load and add are counted
 
     def libraries(self, peers: bool) -> list[Way]:
         """Ways of torch, and of its peers if these are wanted."""
@@ -126,9 +124,7 @@ STEPS = (
 
 STUDIES: dict[str, Study] = {
     # every algorithm on every scheme
-    "layers": Study("layer", LAYERS, torch=(*TORCH, TORCH_BF16), peers=("fp32", "int8"), bound=True),
-    # several threads beside one
-    "threads": Study("layer", (*FAST_TABLES, Way("sparse", "signed_binary")), torch=TORCH, beside_one_thread=True),
+    "layers": Study("layer", LAYERS, torch=(*TORCH, TORCH_BF16), peers=("fp32", "int8")),
     # what sparsity, repetition and both are worth, from nearly empty to nearly full codes
     "density": Study(
         "layer", (Way("sparse", "binary"), *BINARY_TABLES, *BINARY_GRAPHS), AT_DENSITIES, TORCH, layers=slice(1, 2)

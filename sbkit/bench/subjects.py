@@ -1,7 +1,7 @@
 """What every contender of a study computes: a layer, a network or a step of training, with all its contenders.
 
-Each function takes a configuration, the floats that a vector holds (`lanes`), and a list to which it adds what cannot
-run on this machine, and why. It raises AssertionError if a contender computes anything else than the reference.
+Each function takes a configuration, and a list to which it adds what cannot run on this machine, and why. It raises
+AssertionError if a contender computes anything else than the reference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sbkit.quantizers import QuantizerConfig
 from sbkit.way import Way
 
 
-def layers(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subject]:
+def layers(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     """Single layers of a network."""
     study = STUDIES[config.study]
     for shape in NETWORKS[config.shapes].layers[study.layers]:
@@ -39,15 +39,15 @@ def layers(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subj
         x = generator.integers(-4, 5, (shape.N, shape.C, shape.H, shape.W)).astype(np.float32)
         binary = ours.random_codes(config, shape, Way("dense", "binary"))  # to a library all weights are alike
         y = ours.exact_sums(binary, shape, x)
-        contenders = []
-        for threads in (1, config.threads) if study.beside_one_thread else (config.threads,):
-            work = Work(convolution(shape, binary.dense()), torch.from_numpy(x), y, shape.weights, threads)
-            contenders += libraries.contenders(work, study.libraries(config.peers), skipped)
-            contenders += ours.on_layer(config, shape, x, threads, lanes)
+        work = Work(convolution(shape, binary.dense()), torch.from_numpy(x), y, shape.weights, config.threads)
+        contenders = [
+            *libraries.contenders(work, study.libraries(config.peers), skipped),
+            *ours.on_layer(config, shape, x),
+        ]
         yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
 
 
-def integers(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subject]:
+def integers(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     """Single layers of a network on unsigned 8-bit integers; whatever computes in floats gets the same values."""
     ways = STUDIES[config.study].libraries(config.peers)
     for shape in NETWORKS[config.shapes].layers:
@@ -63,7 +63,7 @@ def integers(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Su
         contenders = []
         for work, precision in ((of_floats, "fp32"), (of_integers, "int8")):
             contenders += libraries.contenders(work, [way for way in ways if way.precision == precision], skipped)
-        contenders += ours.on_layer(config, shape, floats, config.threads, lanes)
+        contenders += ours.on_layer(config, shape, floats)
         yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
 
 
@@ -86,7 +86,7 @@ def _dense(shapes: list[ConvShape], batch: int) -> dict[str, Any]:
     return {"batch": batch, "weight_bytes": weight_bytes, "adds": dense, "multiplies": dense}
 
 
-def network(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subject]:
+def network(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     """A whole network, its batch norms folded, on random images; the right logits are those of `inference.fold`.
 
     Libraries run it in full precision or in 8-bit integers, our kernels on codes of their own.
@@ -115,7 +115,7 @@ def _network(config: BenchConfig, design: str = "full_precision") -> tuple[nn.Mo
     return model, shapes, columns | _dense(shapes, config.batch)
 
 
-def training(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subject]:
+def training(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     """A step of Adam on one batch of random images, in fp32 and, by autocast, in bf16 where the CPU can."""
     size = NETWORKS[config.shapes].image_size
     generator = torch.Generator().manual_seed(config.seed)
@@ -126,7 +126,7 @@ def training(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Su
         model = _network(config, way.variant)[0].to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
         call = functools.partial(_step, model, optimizer, x, y, way.precision == "bf16")
-        return Contender(way, call, config.threads, {})
+        return Contender(way, call, {})
 
     if trouble := bf16_trouble():
         skip(f"torch bf16: {trouble}", skipped)
@@ -145,7 +145,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tens
         optimizer.step()
 
 
-SUBJECTS: dict[str, Callable[[BenchConfig, int, list[str]], Iterator[Subject]]] = {
+SUBJECTS: dict[str, Callable[[BenchConfig, list[str]], Iterator[Subject]]] = {
     "layer": layers,
     "integers": integers,
     "network": network,

@@ -37,7 +37,7 @@ CALIBRATION = 500
 """Training images whose ranges the activations of a library's integers take."""
 
 
-def trained(config: BenchConfig, lanes: int, skipped: list[str]) -> Iterator[Subject]:
+def trained(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     """All trained networks below `config.networks` as contenders of one subject. Their rows hold, beside other columns,
 
     run                 the id of the training record
@@ -113,7 +113,7 @@ def _ours(config: BenchConfig, run: Finished, x: Tensor) -> Iterator[Contender]:
             data = run.data
             path = lowered.save(Path(folder, "net.sbk"), classes=data.classes, mean=data.mean, std=data.std)
             columns = ours.network_columns(lowered, weights) | {"file_bytes": path.stat().st_size}
-        yield Contender(way, functools.partial(lowered, x), config.threads, columns)
+        yield Contender(way, functools.partial(lowered, x), columns)
 
 
 def _rivals(config: BenchConfig, run: Finished, x: Tensor, skipped: list[str]) -> Iterator[Contender]:

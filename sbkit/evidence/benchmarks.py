@@ -31,9 +31,9 @@ def read(folder: str | Path) -> DataFrame:
 def timed(bench: DataFrame) -> DataFrame:
     """A frame of `records.read` with `way` as a Way, its label, and each of its fields as a column.
 
-    Columns that only some studies have are filled: layers have no `model`, one thread is where none is said. Where a
-    benchmark pooled several processes, which share neither codes nor plans, `round_ms` has one value for each of them,
-    the median of its rounds, so that intervals count processes.
+    Columns that only some studies have are filled: layers have no `model`. Where a benchmark pooled several processes,
+    which share neither codes nor plans, `round_ms` has one value for each of them, the median of its rounds, so that
+    intervals count processes. `of` says what the values are of: "rounds" or "processes".
     """
     if bench.empty:
         return bench.assign(way=[], label=[])
@@ -41,29 +41,30 @@ def timed(bench: DataFrame) -> DataFrame:
     own = DataFrame([{field: getattr(way, field) for field in Way.__dataclass_fields__} for way in ways])
     table = bench.reset_index(drop=True).assign(way=ways, label=[way.label() for way in ways])
     table = table.assign(**{name: own[name] for name in own})
-    filled = {"model": "", "on_threads": 1, "processes": 1, "bound_ms": np.nan, "roofline_fraction": np.nan}
-    for column, value in filled.items():
+    for column, value in {"model": "", "processes": 1}.items():
         table[column] = table[column].fillna(value) if column in table else value
-    if (table["processes"] > 1).any():
+    table["of"] = np.where(table["processes"] > 1, "processes", "rounds")
+    if (table["of"] == "processes").any():
         pooled = zip(table["round_ms"], table["processes"], strict=True)
         table["round_ms"] = [ms if n == 1 else np.median(np.reshape(ms, (int(n), -1)), axis=1) for ms, n in pooled]
     return table.copy()  # in one piece, of which rows are taken much faster
 
 
-def find(bench: DataFrame, study: str, shapes: str = "", threads: int = 1) -> DataFrame:
-    """The timings of the newest benchmark of a study, on so many threads; empty where there is none.
+def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
+    """The timings of the newest benchmark of a study on one thread; empty where there is none.
 
     `shapes` asks for one network's shapes, empty for any. A network or its operations are benchmarks of their own for
-    each network and batch, so the newest of each counts. The study of threads has one thread and several in one
-    benchmark. Raises ValueError where timings come from several CPUs or instruction sets.
+    each network and batch, so the newest of each counts; of networks of integers, that on several threads as well.
+    Raises ValueError where timings come from several CPUs or instruction sets.
     """
     if bench.empty:
         return bench
-    found = bench[(bench["study"] == study) & ((bench["threads"] == threads) | (study == "threads"))]
+    found = bench[bench["study"] == study]
+    found = found if study == "network_integers" else found[found["threads"] == 1]
     found = found[found["shapes"] == shapes] if shapes else found
     started = found["provenance_started_utc"]
     if study in ("network", "network_integers", "operations"):
-        started = started.groupby([found["shapes"], found["batch"]]).transform("max")
+        started = started.groupby([found["shapes"], found["batch"], found["threads"]]).transform("max")
         return one_machine(found[found["provenance_started_utc"] == started])
     return one_machine(found[started == started.max()])
 

@@ -38,7 +38,8 @@ is *opposite* where it lies wholly below, and counts as *no effect measured* in 
 INTERVALS = """\
 *The intervals.* A mean ± its two-sided 95 % interval by Student's t; one-sided tests use the same. Accuracy, density:
 n trained networks that differ in the seed alone, where a difference is taken for each seed that both designs share.
-Speed: n rounds in one process, in which all contenders are timed in turn; it says nothing of other processes or CPUs.
+Speed: n rounds in one process, in which all contenders are timed in turn; or n processes with codes and plans of their
+own, where a benchmark pooled several (the column `of`). It says nothing of other CPUs: the table of CPUs does.
 A count is exact. The accelerator model has no interval: in brackets stands the range of its result when assumptions are
 changed, one at a time. No interval is corrected for the number of claims; the table of tests is.
 """
@@ -206,6 +207,23 @@ def headline_table(claims: Iterable[Mapping[str, Any]], table: DataFrame) -> Dat
     rows = table[table["id"].isin(words)]
     columns = ["id", "claim", "paper", "ours", "margin", "unit", "verdict"]
     return rows.assign(claim=rows["id"].map(words))[columns].reset_index(drop=True)
+
+
+def cpus_table(claims: Iterable[Mapping[str, Any]], benches: Mapping[str, DataFrame]) -> DataFrame:
+    """The headline claims of speed on every CPU that was measured: one row per claim and profile that judges it.
+
+    `benches` holds what `benchmarks.read` gives, by profile. Columns: id, claim (as in the headline), cpu, profile,
+    paper, ours, of (what n counts), verdict.
+    """
+    fast = [claim for claim in claims if claim.get("headline") and claim["measure"] == "speedup"]
+    parts = [
+        claims_table([claim], Evidence(DataFrame(), bench, {})).assign(claim=claim["headline"], profile=profile)
+        for claim in fast
+        for profile, bench in benches.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    columns = ["id", "claim", "cpu", "profile", "paper", "ours", "of", "verdict"]
+    return table.loc[table["n"] > 0, columns].reset_index(drop=True)
 
 
 # Statements that need no experiment, and the paper's figures and tables

@@ -1,22 +1,18 @@
-"""03_accuracy: top-1 of each design, paired by seed, against effectual weights, and beside published numbers."""
+"""03_accuracy: top-1 of each design, paired by seed, and against effectual weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from sbkit.checks import choice, tables
-from sbkit.conv import NETWORK_SHAPES
 from sbkit.evidence import runs
 from sbkit.evidence.stats import shown, summary
 from sbkit.figures import layout, style
-from sbkit.schemes import SCHEMES
 
 # Top-1 and sizes
 
@@ -150,57 +146,3 @@ def sizes_table(train: DataFrame) -> DataFrame:
                     | runs.difference_columns(runs.paired(group, rival))
                 )
     return DataFrame(found)
-
-
-# Published numbers
-
-
-def published_table(path: str | Path) -> DataFrame:
-    """Published accuracies of anchors.toml against the effectual weights of their networks' quantized layers.
-
-    `weights` is the scheme's label. `bound` marks those whose source states no density: they have at most that many.
-    Raises ValueError naming an anchor's network that is not one of NETWORK_SHAPES.
-    """
-    found = []
-    optional = ("top1_percent", "error_percent", "density")
-    forms = dict.fromkeys(("data", "network", "method", "scheme", "setting", "source"), str)
-    for anchor in tables(Path(path), "anchor", forms | dict.fromkeys(optional, int | float), optional):
-        choice(f"{anchor['method']}: network", anchor["network"], NETWORK_SHAPES)
-        weights = sum(shape.weights for shape in NETWORK_SHAPES[anchor["network"]])
-        found.append(
-            {key: anchor[key] for key in ("data", "network", "method", "scheme")}
-            | {"weights": SCHEMES[anchor["scheme"]].label}
-            | {"top1_percent": anchor.get("top1_percent", 100 - anchor.get("error_percent", math.nan))}
-            | {"quantized_weights": weights, "density": anchor.get("density", math.nan)}
-            | {"effectual_weights": weights * anchor.get("density", 1.0), "bound": "density" not in anchor}
-            | {key: anchor[key] for key in ("setting", "source")}
-        )
-    return DataFrame(found)
-
-
-@style.drawn
-def fig_pareto_published(table: DataFrame) -> Figure:
-    """Published accuracies of `published_table` against effectual weights, one panel per data set, all hollow."""
-    panels = dict(list(table.groupby("data", sort=False)))
-    height = max(2.2, 0.6 + style.ROW * max(map(len, panels.values())))
-    figure, axes = plt.subplots(1, len(panels), figsize=(style.PAGE, height), squeeze=False)
-    hollow = {"markerfacecolor": "white", "markeredgewidth": 1.2}
-    for axis, (data, points) in zip(axes[0], panels.items(), strict=True):
-        axis.set(xscale="log", title=data)
-        weights, colors = points["effectual_weights"], points["scheme"].map(style.PALETTE)
-        for row in points.itertuples():
-            look = style.LOOKS[row.scheme]
-            axis.plot(row.effectual_weights, row.top1_percent, look.marker, color=look.color, ms=5, **hollow)
-        axis.margins(y=0.12)
-        low, high = weights.min() / 1.4, weights.max()
-        at = high * (high / low) ** 0.2
-        axis.set_xlim(low, at * (at / low) ** 1.6)  # as much room for names as for points
-        layout.plain_log(axis.xaxis, low, high * 1.02)
-        networks = points["network"].str.replace("resnet", "ResNet-")
-        names = points["method"] + ", " + networks + points["bound"].map({True: " (at most)", False: ""})
-        layout.label_points(axis, names, colors, weights, points["top1_percent"], at)
-    axes[0, 0].set_ylabel("top-1 accuracy, %")
-    figure.supxlabel("effectual weights of the quantized layers (published: no run of this profile)", fontsize=8)
-    handles = layout.scheme_handles(style.schemes(table["scheme"]), **hollow)
-    layout.head(figure, "Published networks: accuracy against effectual weights, each with its own recipe", handles)
-    return figure

@@ -133,16 +133,17 @@ def throughput_table(table: DataFrame) -> DataFrame:
 def networks_table(table: DataFrame) -> DataFrame:
     """The fastest way of each form in each network, from `integers_table(bench, "network_integers")`.
 
-    A row for each network, batch, `may_use`, form and activation bits; forms of ours are those of FORMS. `ms` is the
-    least time of a batch in milliseconds. `times` is how many times as fast as the fastest int8 network that may use
-    the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n rounds by their medians,
-    each round's ratio taken within the round. `kilobytes` are those that the quantized layers read for their weights.
+    A row for each network, batch, number of threads, `may_use`, form and activation bits; forms of ours are those of
+    FORMS. `ms` is the least time of a batch in milliseconds. `times` is how many times as fast as the fastest int8
+    network that may use the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n
+    rounds by their medians, each round's ratio taken within the round. `kilobytes` are those that the quantized layers
+    read for their weights.
     """
     return DataFrame([row for _, alike in _comparisons(table) for row in _rows(alike)])
 
 
 def _comparisons(table: DataFrame) -> Iterator[tuple[Any, DataFrame]]:
-    yield from table.groupby(["model", "batch", "may_use"], sort=False) if len(table) else ()
+    yield from table.groupby(["model", "batch", "threads", "may_use"], sort=False) if len(table) else ()
 
 
 def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
@@ -153,7 +154,8 @@ def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
     for row in (row for part in parts for _, row in part.iterrows()):
         mean, half_width = interval(np.array(reference["round_ms"]) / np.array(row["round_ms"]))
         yield {
-            **{"network": row["model"], "batch": row["batch"], "may_use": row["may_use"]},
+            **{key: row[key] for key in ("batch", "threads", "may_use")},
+            "network": row["model"],
             **{"form": row["form"] or FLOATS, "bits": 8 if row["precision"] == "int8" else row["activation_bits"]},
             **{"label": row["label"], "ms": row["min_ms"], "times": reference["min_ms"] / row["min_ms"]},
             **{"rounds": mean, "rounds_half_width": half_width, "n": len(row["round_ms"])},
@@ -166,7 +168,11 @@ def networks_summary(networks: DataFrame) -> DataFrame:
     texts = [f"{row.times:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}" for row in networks.itertuples()]
     libraries = networks["form"].isin([ALIKE, ANY])
     form = networks["form"].where(~libraries, networks["form"] + ": " + networks["label"])
-    columns = {"network": networks["network"], "may_use": networks["may_use"], "form": form, "bits": networks["bits"]}
+    network = [
+        row.network + f", batch {row.batch}" * (row.batch > 1) + f", {row.threads} threads" * (row.threads > 1)
+        for row in networks.itertuples()
+    ]
+    columns = {"network": network, "may_use": networks["may_use"], "form": form, "bits": networks["bits"]}
     milliseconds = [f"{ms:.3g}" for ms in networks["ms"]]
     kilobytes = [f"{kilobytes:.0f}" for kilobytes in networks["kilobytes"]]
     return DataFrame(columns | {"ms": milliseconds, "times": texts, "kilobytes": kilobytes})

@@ -164,65 +164,11 @@ def _reduction_bars(axis: Axes, rows: DataFrame) -> None:
         axis.annotate(f"{row.reduction:.1f}", (end, row.y), **place)
 
 
-_COUNTED = ("dataflow", "table")
-
-
-def layer_reductions(bench: DataFrame) -> DataFrame:
-    """Arithmetic reduction of every layer of a network, from a benchmark of the study of operations.
-
-    A row per network, distinct layer and way. `count` is how often the network has the layer, and `paper` the paper's
-    value, where it names the layer and the form. Empty without such a benchmark.
-    """
-    if bench.empty:
-        return DataFrame()
-    table = bench.rename(columns={"shapes": "network"}).astype({"count": int})
-    table["reduction"] = 2 * table["macs"] / (table["adds"] + table["multiplies"])
-    table["paper"] = [
-        codes.paper_reduction(row.scheme, int(row.C) if row.C == row.K else 0, Form(row.algorithm, row.encoding))
-        for row in table.itertuples()
-    ]
-    way = ["label", "algorithm", "scheme", "encoding", "skip_zeros"]
-    return table[["network", "layer", "count", *way, "density", "reduction", "paper"]]
-
-
 _LINES: dict[str, Any] = {"two_group": "", "rewritten": (4, 1.5), "signed": (1, 1), "codebook": (6, 2, 1, 2)}
 """By encoding, seaborn's dashes."""
 
 
-@style.drawn
-def fig_reductions_layers(table: DataFrame) -> Figure:
-    """Arithmetic reduction of every layer of the first network of `layer_reductions`, a panel per algorithm."""
-    network = table["network"].iloc[0]
-    table = table[table["network"] == network]
-    layers = table.drop_duplicates("layer")
-    table = table.assign(x=table["layer"].map({layer: place for place, layer in enumerate(layers["layer"])}))
-    algorithms = [algorithm for algorithm in _COUNTED if algorithm in set(table["algorithm"])]
-    size = (style.PAGE, 0.5 + 1.8 * len(algorithms))
-    figure, axes = plt.subplots(len(algorithms), 1, figsize=size, sharex=True, sharey=True, squeeze=False)
-    for axis, algorithm in zip(axes[:, 0], algorithms, strict=True):
-        of_algorithm = table[table["algorithm"] == algorithm]
-        look = {"hue": "scheme", "palette": style.PALETTE, "style": "encoding", "dashes": _LINES, "legend": False}
-        for skips, lines in of_algorithm.groupby("skip_zeros"):
-            width = 1.2 if skips else 0.5
-            seaborn.lineplot(lines, x="x", y="reduction", linewidth=width, errorbar=None, ax=axis, **look)
-        papers = of_algorithm[of_algorithm["paper"].notna() & of_algorithm["skip_zeros"]]
-        for row in papers.itertuples():
-            axis.plot(row.x, row.paper, **style.PAPER | {"color": style.PALETTE[row.scheme]})
-        axis.set(title=algorithm, xlabel="", ylabel="", ylim=(0, table[["reduction", "paper"]].max().max() * 1.05))
-        axis.grid(axis="y")
-    names = [f"{row.layer}\n×{row.count}" if row.count > 1 else row.layer for row in layers.itertuples()]
-    axes[-1, 0].set_xticks(range(len(names)), names)
-    figure.supylabel("arithmetic reduction", fontsize=8)
-    handles = layout.scheme_handles(style.schemes(table["scheme"]), marker="", linestyle="-")
-    handles += _encoding_handles(table["encoding"])
-    handles += [layout.handle("zeros kept", linestyle="-", linewidth=0.5)] if not table["skip_zeros"].all() else []
-    handles += [layout.handle("paper", **style.PAPER)] if table["paper"].notna().any() else []
-    title = f"How many times fewer operations in each layer of {network.replace('resnet', 'ResNet-')}"
-    layout.head(figure, title, handles)
-    return figure
-
-
-def _encoding_handles(encodings: pd.Series, color: str = style.GREY, prefix: str = "") -> list:
+def _encoding_handles(encodings: pd.Series, color: str, prefix: str) -> list:
     """Keys for the dashes of the encodings that occur."""
     return [
         layout.handle(prefix + ENCODINGS[key], color=color, linestyle=(0, dashes) if dashes else "-")

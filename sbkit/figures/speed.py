@@ -32,7 +32,7 @@ def speed_table(layers: DataFrame) -> DataFrame:
     fp32 = layers[benchmarks.is_fp32_library(layers)]
     columns = [*PLACE, "way", "label", "algorithm", "scheme", "encoding", "skip_zeros", "regions", "precision"]
     columns += ["chosen_group", "threads", "density", "median_ms", "iqr_ms", "min_ms", "round_ms", "gmacs", "reduction"]
-    columns += ["best_reduction", "weight_bytes", "plan_seconds", "bound_ms", "roofline_fraction", "flagged"]
+    columns += ["best_reduction", "weight_bytes", "plan_seconds", "flagged", "of"]
     return layers[columns].assign(
         reference=layers.index.isin(benchmarks.fastest(fp32[fp32["algorithm"] == "torch"]).index),
         reference_fp32=layers.index.isin(benchmarks.fastest(fp32).index),
@@ -47,7 +47,7 @@ def speedup_table(speed: DataFrame) -> DataFrame:
     """Speed of each contender over the fastest of a set of references, layer by layer; 2 is twice as fast.
 
     One row per reference (`over`), contender and layer, and two more, `SUMS`, for a contender that ran on all layers.
-    The mean and 95 % half width are over rounds, each round's ratio taken within the round.
+    The mean and 95 % half width are over rounds, each round's ratio taken within the round, or over processes (`of`).
 
     over  "best fp32 torch"; "best fp32 of all", the other libraries included, where the benchmark has them;
           "best binary", the fastest encoding of binary by `table`
@@ -73,7 +73,8 @@ def speedup_table(speed: DataFrame) -> DataFrame:
             for layer, ratio in ratios.items():
                 speedup, half_width = interval(ratio)
                 rows.append(
-                    {"name": timings["name"].iloc[0], "over": over, "layer": layer, **about, "n": len(ratio)}
+                    {"name": timings["name"].iloc[0], "over": over, "layer": layer, **about}
+                    | {"n": len(ratio), "of": timings["of"].iloc[0]}
                     | {"speedup": speedup, "speedup_half_width": half_width}
                 )
     return DataFrame(rows)
@@ -85,22 +86,6 @@ def speedup_summary(speedup: DataFrame) -> DataFrame:
     wide = speedup.assign(text=texts).pivot(index=["over", "label"], columns="layer", values="text")
     order = list(dict.fromkeys(zip(speedup["over"], speedup["label"], strict=True)))
     return wide.loc[order, list(dict.fromkeys(speedup["layer"]))].reset_index().rename_axis(columns=None)
-
-
-def threads_table(threads: DataFrame) -> DataFrame:
-    """Speed of each contender on several threads over its own on one, in a benchmark of the study of threads.
-
-    One row per contender, a column per layer and "all" for the sum of the layers' latencies: mean ± 95 % interval over
-    rounds, each round's ratio taken within the round. Empty without such a benchmark.
-    """
-    rows = []
-    for way, timings in benchmarks.ways_of(threads) if len(threads) else ():
-        most = timings["on_threads"].max()
-        one, several = (benchmarks.rounds(timings[timings["on_threads"] == n]) for n in (1, most))
-        ratios = {layer: one[layer] / several[layer] for layer in one}
-        ratios["all"] = sum(one.values()) / sum(several.values())
-        rows.append({"label": way.label()} | {layer: str(measured(ratio)) for layer, ratio in ratios.items()})
-    return DataFrame(rows)
 
 
 def training_table(steps: DataFrame) -> DataFrame:
@@ -141,7 +126,7 @@ def network_table(networks: DataFrame) -> DataFrame:
             rows.append(
                 {key: getattr(row, key) for key in (*keys, "reference_fp32", "round_ms")}
                 | {"ms_per_image": row.median_ms / row.batch, "iqr_ms_per_image": row.iqr_ms / row.batch}
-                | {"flagged": row.flagged, "n": len(row.round_ms)}
+                | {"flagged": row.flagged, "n": len(row.round_ms), "of": row.of}
                 | {"speedup": speedup, "speedup_half_width": half_width}
             )
     return DataFrame(rows)
@@ -247,7 +232,7 @@ def fig_latency(table: DataFrame) -> Figure:
     """
     _one_benchmark(table)
     table = table.assign(text=[f"{ms:.3g}" for ms in table["median_ms"]])
-    label = f"latency, ms, median of {len(table['round_ms'].iloc[0])} rounds"
+    label = f"latency, ms, median of {len(table['round_ms'].iloc[0])} {table['of'].iloc[0]}"
     places = dict(list(table.groupby("layer", sort=False)))
     return _panels(table, "round_ms", places, "How long each layer takes by each contender", label)
 
@@ -260,7 +245,7 @@ def fig_network(table: DataFrame) -> Figure:
         image_ms=[np.array(row.round_ms) / row.batch for row in table.itertuples()],
         place=table["model"].str.replace("resnet", "ResNet-") + ", batch " + table["batch"].astype(str),
     )
-    label = f"ms an image, median of {table['n'].min()} rounds; ×: speed over the best"
+    label = f"ms an image, median of {table['n'].min()} {table['of'].iloc[0]}; ×: speed over the best"
     places = dict(list(table.groupby("place", sort=False)))
     return _panels(table, "image_ms", places, "How long an image takes through a whole network", label)
 
@@ -290,8 +275,8 @@ def fig_speedup(table: DataFrame) -> Figure:
         layout.forest(axis, total["y"], total["speedup"], total["speedup_half_width"], looks, size=5)
         axis.plot(mean["speedup"], mean["y"], "|", color="black", markersize=7)
         layout.plain_log(axis.xaxis, *axis.get_xlim())
-    n = table["n"].min()
-    figure.supxlabel(f"times as fast, n = {n} rounds (large: all layers, 95 % interval)", fontsize=8)
+    counted = f"n = {table['n'].min()} {table['of'].iloc[0]}"
+    figure.supxlabel(f"times as fast, {counted} (large: all layers, 95 % interval)", fontsize=8)
     handles = [
         layout.handle("each layer", marker="o", markersize=2.5, alpha=0.45),
         layout.handle("all layers together", marker="o", markersize=5, linestyle="-"),

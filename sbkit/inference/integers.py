@@ -5,23 +5,25 @@ q + 128 where q is signed, which the next layer takes out again. The node of suc
 
     convolution -> norm -> (+ residual) -> ReLU -> (max pools) -> step     one kernel, from uint8 to uint8; a max pool
                                                                            is monotone, so it may as well come last
+    the same of a layer in full precision, without residual                a kernel of floats between integers
     step of what is uint8 already                                          a table of 256 entries, exact
     step of floats, step that floats follow                                the formula of the step, in torch
 
-A convolution whose result has no such step gives exact sums, which torch scales.
+A convolution whose result has no such step gives exact sums, which torch scales. What goes from uint8 to uint8 without
+a break is one call, a `Chain`.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace
-from sbkit.inference.layers import KernelConv2d
+from sbkit import kernels
+from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace, shape_of
+from sbkit.inference.layers import FullConv2d, KernelConv2d
 from sbkit.models.layers import RELU
 
 
@@ -75,13 +77,15 @@ class ToFloats(nn.Module):
 class Regrid(nn.Module):
     """uint8 activations of one grid as those of another, by a table that holds what their steps in torch compute."""
 
-    def __init__(self, source: Grid, target: Grid):
+    def __init__(self, source: Grid, target: Grid, shape: tuple[int, ...], isa: str):
         super().__init__()
         every = torch.arange(256, dtype=torch.uint8)
-        self.register_buffer("table", FromFloats(target)(ToFloats(source)(every)))
+        self.table, self.shape, self.isa = FromFloats(target)(ToFloats(source)(every)).numpy(), shape, isa
 
-    def forward(self, q: Tensor) -> Tensor:
-        return torch.ops.sbkit.look_up.default(q, self.table)
+    def step(self) -> Any:
+        """The step of a chain; of shapes with fewer or more than four dimensions, a single one counts."""
+        shape = self.shape if len(self.shape) == 4 else (1, 1, 1, math.prod(self.shape))
+        return kernels.chain_step("regrid", shape=shape, table=self.table, isa=self.isa)
 
 
 class Scaled(nn.Module):
@@ -96,57 +100,30 @@ class Scaled(nn.Module):
         return sums * self.scale + self.bias
 
 
-class Pointwise(nn.Module):
-    """A plain 1x1 convolution of uint8 activations: those at its strides alone become floats, for a matrix product."""
-
-    def __init__(self, entry: ToFloats, convolution: nn.Conv2d):
-        super().__init__()
-        self.entry, self.convolution = entry, convolution
-
-    @staticmethod
-    def takes(module: nn.Module | None) -> bool:
-        return (
-            type(module) is nn.Conv2d
-            and module.kernel_size == (1, 1)
-            and module.groups == 1
-            and module.padding == (0, 0)
-        )
-
-    def forward(self, q: Tensor) -> Tensor:
-        rows, columns = self.convolution.stride
-        x = self.entry(q[:, :, ::rows, ::columns].contiguous())
-        weight = self.convolution.weight.flatten(1).expand(len(x), -1, -1)
-        y = weight @ x.flatten(2)
-        y = y if self.convolution.bias is None else y.add_(self.convolution.bias[:, None])
-        return y.unflatten(2, x.shape[2:])
-
-
 class IntegerPool(nn.Module):
-    """Max pooling of unsigned integers, rows, then columns: torch has it for floats alone. Padding 0 is no larger."""
+    """Max pooling of unsigned integers of a shape (N, C, H, W). Padding with 0 is no larger."""
 
-    def __init__(self, pool: nn.MaxPool2d):
+    def __init__(self, pool: nn.MaxPool2d, shape: tuple[int, ...]):
         super().__init__()
-        self.window, self.stride, self.padding = (_pair(v) for v in (pool.kernel_size, pool.stride, pool.padding))
+        self.window = {key: _pair(getattr(pool, name)) for key, name in _POOL.items()}
+        self.shape = shape
 
     @staticmethod
     def takes(pool: nn.MaxPool2d) -> bool:
         return not pool.ceil_mode and _pair(pool.dilation) == (1, 1)
 
-    def forward(self, q: Tensor) -> Tensor:
-        (rows, columns), stride = self.padding, self.stride
-        q = F.pad(q, (columns, columns, rows, rows)) if rows or columns else q
-        last = q.shape[2] - self.window[0] + 1
-        q = functools.reduce(torch.maximum, [q[:, :, i : last + i : stride[0]] for i in range(self.window[0])])
-        last = q.shape[3] - self.window[1] + 1
-        q = functools.reduce(torch.maximum, [q[..., i : last + i : stride[1]] for i in range(self.window[1])])
-        return q.contiguous()
+    def step(self) -> Any:
+        return kernels.chain_step("max_pool", shape=self.shape, **self.window)
+
+
+_POOL = {"window": "kernel_size", "stride": "stride", "padding": "padding"}
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def settle(traced: fx.GraphModule) -> None:
+def settle(traced: fx.GraphModule, isa: str) -> None:
     """Once the kernels are in place: let every node that has a grid be uint8 for who takes that and floats for others.
 
     A step between floats stays as it is.
@@ -157,7 +134,8 @@ def settle(traced: fx.GraphModule) -> None:
         if isinstance(module, Step):
             if not takers and not grid(source):
                 continue
-            entry = Regrid(grid(source), grid(node)) if grid(source) else FromFloats(grid(node))
+            known = grid(source)
+            entry = Regrid(known, grid(node), shape_of(source), isa) if known else FromFloats(grid(node))
             traced.set_submodule(node.target, entry)
         others = [user for user in node.users if user not in takers]
         if others:
@@ -167,16 +145,6 @@ def settle(traced: fx.GraphModule) -> None:
                 floats = traced.graph.call_module(name, (node,))
             for user in others:
                 user.replace_input_with(node, floats)
-
-
-def multiply_shortcuts(traced: fx.GraphModule) -> None:
-    """Once the other layers are plain: let each 1x1 convolution that alone takes floats made of integers make them."""
-    for node in calls_of(traced, nn.Conv2d):
-        module, source = module_of(traced, node), node.args[0]
-        entry = module_of(traced, source)
-        if Pointwise.takes(module) and isinstance(entry, ToFloats) and only_user(source) is node:
-            traced.set_submodule(node.target, Pointwise(entry, module))
-            replace(source, source.args[0])
 
 
 def drop_relus(traced: fx.GraphModule) -> None:
@@ -190,5 +158,5 @@ def drop_relus(traced: fx.GraphModule) -> None:
 def _takes_integers(traced: fx.GraphModule, user: fx.Node) -> bool:
     module = module_of(traced, user)
     return (isinstance(module, Step) and grid(user) is not None) or (
-        isinstance(module, KernelConv2d) and module.takes_integers
+        isinstance(module, (KernelConv2d, FullConv2d)) and module.takes_integers
     )

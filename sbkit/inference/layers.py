@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,25 +12,24 @@ from torch import Tensor, nn
 
 from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.integers import FAST
 from sbkit.way import FLOAT_BITS
 
 _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
 
 # An operator of torch, and not a call from Python, so that torch.compile and torch.export keep it as one call.
 # A call of it costs 15 to 20 µs more than one of the kernel; by `torch.library.custom_op` it would be up to 40.
-_LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
-_LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+LIBRARY = torch.library.Library("sbkit", "FRAGMENT")
+LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
 
 
-@torch.library.impl(_LIBRARY, "conv2d", "CPU")
+@torch.library.impl(LIBRARY, "conv2d", "CPU")
 def _conv2d(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
     """The kernel on x and perhaps a residual; nothing is copied that is contiguous."""
     added = None if residual is None else np.ascontiguousarray(residual.detach().numpy())
     return torch.from_numpy(kernels.conv2d(_plan(plan), np.ascontiguousarray(x.detach().numpy()), added))
 
 
-@torch.library.register_fake("sbkit::conv2d", lib=_LIBRARY)
+@torch.library.register_fake("sbkit::conv2d", lib=LIBRARY)
 def _shape_of(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
     layer = _plan(plan)
     s = layer.shape
@@ -42,21 +40,6 @@ def _result(layer: kernels.Prepared) -> torch.dtype:
     if layer.activation_bits == FLOAT_BITS:
         return torch.float32
     return torch.int32 if layer.rounding is None else torch.uint8
-
-
-_LIBRARY.define("look_up(Tensor q, Tensor table) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
-
-
-@torch.library.impl(_LIBRARY, "look_up", "CPU")
-def _look_up(q: Tensor, table: Tensor) -> Tensor:
-    """table[q], both uint8, by the C loop of `bytearray`, which is twice as fast as indexing."""
-    found = bytearray(np.ascontiguousarray(q.numpy()).data.cast("B")).translate(table.numpy().tobytes())
-    return torch.frombuffer(found, dtype=torch.uint8).view(q.shape)
-
-
-@torch.library.register_fake("sbkit::look_up", lib=_LIBRARY)
-def _looked_up(q: Tensor, table: Tensor) -> Tensor:
-    return torch.empty_like(q)
 
 
 def _plan(name: str) -> kernels.Prepared:
@@ -75,8 +58,7 @@ class KernelConv2d(nn.Module):
     (N, K, P, Q), the kernel adds it before its ReLU. A copy, and what is unpickled, has a plan of its own, made for the
     machine it meets.
 
-    With the algorithm "auto", floats have `table`; integers have `table` or `lookup`, whichever takes less time with
-    the option `tune`, or the cost model says takes less.
+    With the algorithm "auto", floats have `table`, and integers what `kernels.prepare` has for them.
     """
 
     def __init__(self, algorithm: str, weight: QuantizedWeight, shape: ConvShape, **options: Any):
@@ -86,21 +68,22 @@ class KernelConv2d(nn.Module):
 
     def _prepare(self) -> None:
         algorithm, *layer = self.layer
-        if algorithm == "auto" and self.takes_integers and self.options["tune"]:
-            self.prepared = min((kernels.prepare(each, *layer, **self._options()) for each in FAST), key=_seconds)
-        else:
-            algorithm = "table" if algorithm == "auto" and not self.takes_integers else algorithm
-            self.prepared = kernels.prepare(algorithm, *layer, **self._options())
+        algorithm = "table" if algorithm == "auto" and not self.takes_integers else algorithm
+        self.prepared = kernels.prepare(algorithm, *layer, **self.options)
         self.plan = uuid.uuid4().hex
         _plans[self.plan] = self.prepared
-
-    def _options(self) -> dict[str, Any]:
-        """Those of `kernels.prepare`, which tunes no integers."""
-        return self.options | {"tune": self.options["tune"] and not self.takes_integers}
 
     @property
     def takes_integers(self) -> bool:
         return self.options.get("activation_bits", FLOAT_BITS) < FLOAT_BITS
+
+    @property
+    def returns_integers(self) -> bool:
+        return self.prepared.rounding is not None
+
+    def step(self) -> Any:
+        """The step of a chain, of a layer that returns integers."""
+        return kernels.native(self.prepared)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return torch.ops.sbkit.conv2d.default(x, residual, self.plan)
@@ -117,12 +100,29 @@ class KernelConv2d(nn.Module):
         return f"{p.algorithm} {p.isa} {p.encoding} group {p.group}, {s.C}→{s.K} @{s.H}x{s.W}{', relu' * p.relu}"
 
 
-def _seconds(layer: kernels.Prepared) -> float:
-    """The shortest of a few runs."""
-    s = layer.shape
-    x, seconds = np.zeros((s.N, s.C, s.H, s.W), np.uint8), []
-    for _ in range(5):
-        started = time.perf_counter()
-        kernels.conv2d(layer, x)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+class FullConv2d(nn.Module):
+    """A convolution in full precision between integers, the step of a chain. From uint8 or float32 activations x, in
+    float32:
+
+        y = clamp(round(bias + convolution of x with weight), 0, 2**bits - 1)     uint8
+    """
+
+    def __init__(
+        self, weight: np.ndarray, bias: np.ndarray, shape: ConvShape, *, bits: int, takes_integers: bool, isa: str,
+        threads: int,
+    ):  # fmt: skip
+        super().__init__()
+        self.weight, self.bias = (np.ascontiguousarray(value, np.float32) for value in (weight, bias))
+        self.shape, self.takes_integers = shape, takes_integers
+        self.options = {"bits": bits, "isa": isa, "threads": threads}
+
+    def step(self) -> Any:
+        s, options = self.shape, self.options
+        return kernels.chain_step(
+            "full",
+            weights=self.weight,
+            bias=self.bias,
+            dims=(s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride, s.padding),
+            floats=not self.takes_integers,
+            **options | ({"threads": 1} if kernels.forks() else {}),
+        )

@@ -16,9 +16,9 @@ from sbkit import kernels
 from sbkit.checks import whole
 from sbkit.conv import QuantizedWeight
 from sbkit.inference import graph
+from sbkit.inference.chain import Chain, chain_up
 from sbkit.inference.file import Saved, read, rest, write
 from sbkit.inference.folding import checked, finished, fold_norms, make_plain
-from sbkit.inference.integers import FromFloats, multiply_shortcuts
 from sbkit.inference.layers import KernelConv2d
 from sbkit.inference.placing import put_on_kernels
 from sbkit.models import quant_layers, quantized_weights
@@ -84,8 +84,11 @@ class Network(nn.Module):
     @property
     def layers(self) -> dict[str, kernels.Prepared]:
         """The convolutions on kernels by module name, in the order they run."""
-        calls = graph.calls_of(self.body, KernelConv2d)
-        return {node.target: self.body.get_submodule(node.target).prepared for node in calls}
+        found = {}
+        for node in graph.calls_of(self.body, (KernelConv2d, Chain)):
+            module = graph.module_of(self.body, node)
+            found |= module.layers if isinstance(module, Chain) else {node.target: module.prepared}
+        return found
 
     @property
     def plan_seconds(self) -> float:
@@ -148,7 +151,7 @@ def lower(
     for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
-    multiply_shortcuts(traced)
+    chain_up(traced)
     network = Network(finished(traced), tuple(example.shape), _source(model, example, weights))
     _hold(network, model, weights)
     return network
@@ -193,15 +196,14 @@ def _note_shapes(traced: fx.GraphModule, example: Tensor) -> None:
 
 
 class ChannelsLastPool(nn.Module):
-    """Max pooling of an image in channels_last, in which torch is several times faster; contiguous again if asked."""
+    """Max pooling of an image in channels_last, in which torch is several times faster; contiguous again."""
 
-    def __init__(self, pool: nn.MaxPool2d, contiguous: bool):
+    def __init__(self, pool: nn.MaxPool2d):
         super().__init__()
-        self.pool, self.contiguous = pool, contiguous
+        self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.pool(x.contiguous(memory_format=torch.channels_last))
-        return y.contiguous() if self.contiguous else y
+        return self.pool(x.contiguous(memory_format=torch.channels_last)).contiguous()
 
 
 def _pool_in_channels_last(traced: fx.GraphModule) -> None:
@@ -210,8 +212,7 @@ def _pool_in_channels_last(traced: fx.GraphModule) -> None:
         if node.kwargs:
             continue
         source = node.args[0]
-        rounded = isinstance(graph.module_of(traced, graph.only_user(node)), FromFloats)  # which makes it contiguous
-        traced.set_submodule(node.target, ChannelsLastPool(graph.module_of(traced, node), not rounded))
+        traced.set_submodule(node.target, ChannelsLastPool(graph.module_of(traced, node)))
         source = source.args[0] if graph.is_call(traced, source, RELU) else source
         if type(module := graph.module_of(traced, source)) is nn.Conv2d:
             module.to(memory_format=torch.channels_last)

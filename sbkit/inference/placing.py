@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
 from sbkit.inference import graph, integers
-from sbkit.inference.folding import Affine
+from sbkit.inference.folding import CONVOLUTIONS, Affine
 from sbkit.inference.integers import grid
-from sbkit.inference.layers import KernelConv2d
+from sbkit.inference.layers import FullConv2d, KernelConv2d
 from sbkit.integers import ENCODINGS_OF, Rounding
 from sbkit.models import QuantConv2d
 from sbkit.models.layers import RELU
+from sbkit.way import MOST_BITS
 
 
 class Layer(NamedTuple):
@@ -56,8 +58,11 @@ def put_on_kernels(
             (_on_integers if source and not source.zero and exact else _on_floats)(traced, node, layer)
         except ValueError as error:
             raise ValueError(f"layer {name}: {error}") from error
+    isa = kernels.usable_isa(options["isa"], MOST_BITS)
+    for node in graph.calls_of(traced, CONVOLUTIONS[:2]):
+        _between_integers(traced, node, norms.get(node.target), {"isa": isa, "threads": options["threads"]})
     integers.drop_relus(traced)
-    integers.settle(traced)
+    integers.settle(traced, isa)
 
 
 def _on_floats(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
@@ -98,16 +103,39 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
         bias, residual_scale = bias - other.step * other.zero, other.step / target.step
     rounding = Rounding(scale / target.step, bias / target.step + target.zero, residual_scale, target.bits)
     kernel = KernelConv2d(layer.algorithm, layer.weight, layer.shape, **options, rounding=rounding)
-    last = _place(traced, node, add, residual, kernel)
+    _round_to(traced, _place(traced, node, add, residual, kernel), between, step)
+
+
+def _between_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None, options: dict[str, Any]) -> None:
+    """A convolution in full precision that a step follows becomes a kernel that rounds to it, where there is one."""
+    module, source = graph.module_of(traced, node), grid(node.args[0])
+    between, step = _up_to_step(traced, node)
+    plain = (module.groups, module.dilation, module.padding_mode) == (1, (1, 1), "zeros")
+    square = len({*module.stride}) == 1 and not isinstance(module.padding, str) and len({*module.padding}) == 1
+    if step is None or not plain or not square or (source and source.zero) or node.kwargs:
+        return
+    weight, target = module.weight.double().numpy(), grid(step)
+    factor, bias = norm or Affine(np.ones(len(weight)), np.zeros(len(weight)))
+    bias = bias if module.bias is None else factor * module.bias.double().numpy() + bias
+    weight = weight * (factor * (source.step if source else 1.0) / target.step)[:, None, None, None]
+    (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), weight.shape
+    shape = ConvShape(C, H, W, K, R, S, module.stride[0], module.padding[0], N, node.target)
+    options = options | {"bits": target.bits, "takes_integers": source is not None}
+    traced.set_submodule(node.target, FullConv2d(weight, bias / target.step + target.zero, shape, **options))
+    _round_to(traced, node, between, step)
+
+
+def _round_to(traced: fx.GraphModule, last: fx.Node, between: list[fx.Node], step: fx.Node) -> None:
+    """Let the result of a kernel that rounds to a step be that step's, with the ReLUs and pools between them."""
     for call in between:
         if graph.is_call(traced, call, RELU):
             graph.replace(call, call.args[0])
         else:
-            pool = graph.module_of(traced, call)
-            traced.add_submodule(f"{call.name}_integers", integers.IntegerPool(pool))
+            pool = integers.IntegerPool(graph.module_of(traced, call), graph.shape_of(call.args[0]))
             call.target = f"{call.name}_integers"  # the pool may have other calls
+            traced.add_submodule(call.target, pool)
             last = call
-    last.meta["grid"] = target
+    last.meta["grid"] = grid(step)
     graph.replace(step, last)
 
 

@@ -1,4 +1,4 @@
-"""What the weights and gradients of a network look like while it trains: densities, flips, histograms, signal."""
+"""What the weights of a network look like while it trains: densities, flips, histograms."""
 
 from __future__ import annotations
 
@@ -41,14 +41,11 @@ def weight_bits(model: nn.Module) -> float:
 
 
 def layer_table(codes: Codes) -> list[dict[str, Any]]:
-    """Per quantized layer: its shape, its density and how many distinct R x S patterns its K * C filter slices show."""
-    rows = []
-    for name, values in codes.items():
-        K, C, R, S = values.shape
-        patterns = np.unique(values.reshape(K * C, R * S).view(f"V{R * S}"))
-        shape = {"K": K, "C": C, "R": R, "S": S, "weights": values.size}
-        rows.append({"name": name, **shape, "density": density({name: values}), "unique_3x3": len(patterns)})
-    return rows
+    """Per quantized layer: its name, shape and density."""
+    return [
+        {"name": name, **dict(zip("KCRS", values.shape, strict=True)), "density": density({name: values})}
+        for name, values in codes.items()
+    ]
 
 
 def latent_histograms(model: nn.Module, codes: Codes) -> dict[str, dict[str, list]]:
@@ -78,39 +75,3 @@ def latent_histograms(model: nn.Module, codes: Codes) -> dict[str, dict[str, lis
         counts = {key: np.histogram(w[group], edges)[0].tolist() for key, group in groups.items()}
         histograms[name] = {"edges": edges.tolist(), **counts}
     return histograms
-
-
-def latent_counts(histograms: dict[str, dict[str, list]]) -> dict[str, dict[str, Any]]:
-    """The part of `latent_histograms` that every epoch keeps: counts in equal bins from -limit to limit."""
-    return {
-        layer: {"limit": h["edges"][-1], "positive": h["positive"], "negative": h["negative"]}
-        for layer, h in histograms.items()
-    }
-
-
-class Gradients:
-    """What the gradients of some parameters over several batches have in common."""
-
-    def __init__(self, parameters: list[nn.Parameter]):
-        self.parameters = parameters
-        self.sums = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.squares, self.batches = 0.0, 0
-
-    def add(self) -> None:
-        """Count the gradients that the parameters hold now."""
-        for total, parameter in zip(self.sums, self.parameters, strict=True):
-            total += parameter.grad
-            self.squares = self.squares + parameter.grad.square().sum()
-        self.batches += 1
-
-    def signal(self) -> float | None:
-        """The share of a gradient's squared norm that is common to the batches, without bias; None below two batches.
-
-        It is 1 if all gradients g are the same, and 0 on average if they are independent with mean 0:
-        (n |mean g|^2 - mean |g|^2) / ((n - 1) mean |g|^2). The rest is noise.
-        """
-        n = self.batches
-        if n < 2 or not self.squares:
-            return None
-        square_of_sum = sum(float(total.square().sum()) for total in self.sums)
-        return (square_of_sum / float(self.squares) - 1) / (n - 1)

@@ -20,16 +20,7 @@ from sbkit.data import Dataset, batches
 from sbkit.models import parameter_counts, quant_layers, set_progress
 from sbkit.quantizers import QuantizerConfig, response
 from sbkit.training.config import TrainConfig, schedule_lr
-from sbkit.training.diagnostics import (
-    Gradients,
-    codes_of,
-    density,
-    flip_fraction,
-    latent_counts,
-    latent_histograms,
-    layer_table,
-    weight_bits,
-)
+from sbkit.training.diagnostics import codes_of, density, flip_fraction, latent_histograms, layer_table, weight_bits
 from sbkit.training.processes import add_up, group, share_buffers
 from sbkit.training.progress import PROGRESS, Interrupted, bar, chosen
 from sbkit.training.setup import Setup, layout, prepare
@@ -44,10 +35,9 @@ class TrainResult:
     """What `train` returns: the trained model, scalars, curves, and what it was trained on.
 
     history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
-    over all quantized weights (flip: the code differs from an epoch before), gradient_signal is `Gradients.signal`,
-    seconds leave the test out, latent counts the latent weights of three layers in equal bins from -limit to limit, by
-    the sign of their region. Losses are cross-entropies (train_loss with a teacher: the divergence from it), without
-    penalties. `checkpoints` holds the sha256 of the teacher's and the start's file, by their keys in the provenance.
+    over all quantized weights (flip: the code differs from an epoch before), and seconds leave the test out. Losses are
+    cross-entropies (train_loss with a teacher: the divergence from it), without penalties. `checkpoints` holds the
+    sha256 of the teacher's and the start's file, by their keys in the provenance.
     """
 
     model: nn.Module
@@ -117,7 +107,6 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
                 "top1_percent": tested["top1_percent"],
                 "density": density(codes),
                 "flip_fraction": flip_fraction(previous, codes),
-                "latent": latent_counts(latent_histograms(model, codes)),
             }
             setup.epochs.append(row)
             if checkpoint is not None and rank == 0:
@@ -130,14 +119,13 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
 
 
 def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str, Any]:
-    """Train one epoch, 0, 1, ...: its seconds, mean loss, last learning rate and the signal of its gradients."""
+    """Train one epoch, 0, 1, ...: its seconds, mean loss and last learning rate."""
     model, config, steps = setup.model, setup.config, setup.steps
     total = steps * config.epochs
     started = time.perf_counter()
     model.train()
     loss_sum = torch.zeros((), device=setup.device)
     latent = [layer.weight for layer in quant_layers(model).values()]
-    gradients = Gradients(latent)
     for step, (x, y) in enumerate(setup.batches(), epoch * steps):
         for parameters in setup.optimizer.param_groups:
             parameters["lr"] = schedule_lr(config, step, total)
@@ -145,7 +133,6 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
         loss = _loss(network, setup.teacher, layout(x, config), y, config)
         setup.optimizer.zero_grad(set_to_none=True)
         (loss + config.l1 * sum(weight.abs().sum() for weight in latent) if config.l1 else loss).backward()
-        gradients.add()
         setup.optimizer.step()
         loss_sum += loss.detach()
         bar.update()
@@ -160,7 +147,6 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
     return {
         "learning_rate": schedule_lr(config, step, total),
         "train_loss": float(loss_sum / group()[1]) / steps,
-        "gradient_signal": gradients.signal(),
         "seconds": time.perf_counter() - started,
     }
 

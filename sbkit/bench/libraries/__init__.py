@@ -64,7 +64,7 @@ def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[
             check(way.label(), call(), work.y, _tolerance(work, way))
         held = os.environ.get(HELD_TO, "").lower() if LIBRARIES[way.algorithm].onednn(way) else ""
         columns = {"weight_bytes": WEIGHT_BYTES[way.precision] * work.weights, "isa": held}
-        yield Contender(way, call, work.threads, columns)
+        yield Contender(way, call, columns)
 
 
 def _tolerance(work: Work, way: Way) -> float:

@@ -64,8 +64,7 @@ def speedup(
     found = _study(evidence, study, shapes, batch)
     mine, theirs = _both(found, ours, over, channels)
     ratios = benchmarks.total_ms(theirs) / benchmarks.total_ms(mine)
-    of = "processes" if mine["processes"].iloc[0] > 1 else "rounds"
-    return measured(ratios, [mine["name"].iloc[0]], of=of)
+    return measured(ratios, [mine["name"].iloc[0]], of=mine["of"].iloc[0])
 
 
 @measure("percent of timings")

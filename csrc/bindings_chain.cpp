@@ -1,0 +1,77 @@
+// Chains of integer layers for Python; friendlier checks live in sbkit/inference/chain.py.
+#include "bindings.h"
+#include "chain.h"
+#include "full.h"
+#include "integer_kernels.h"
+#include "limits.h"
+
+namespace sbkit {
+
+namespace {
+
+std::shared_ptr<Step> full(const py::array& weights, const py::array& bias, const std::vector<int64_t>& dims, int bits,
+                           bool floats_in, const std::string& isa, int threads) {
+  FullRequest request;
+  const ConvShape& s = request.shape = checked_shape(dims);
+  const float* from = checked<float>(weights, "weights", {s.K, s.C, s.R, s.S});
+  request.weights.assign(from, from + checked_product({s.K, s.C, s.R, s.S}));
+  request.bias = floats(bias, "bias", s.K), request.bits = in_range("bits", bits, 2, 8), request.floats = floats_in;
+  request.kernel = &integer_kernel_named(isa), request.threads = in_range("threads", threads, 1, kMostThreads);
+  return make_full(request);
+}
+
+std::shared_ptr<Step> regrid(const std::vector<int64_t>& shape, const py::array& table, const std::string& isa) {
+  const uint8_t* entries = checked<uint8_t>(table, "table", {256});
+  return make_regrid(shape, {entries, entries + 256}, &integer_kernel_named(isa));
+}
+
+std::unique_ptr<Chain> chain(int inputs, const std::vector<std::tuple<std::shared_ptr<Step>, int, int>>& links,
+                             const std::vector<int>& outputs) {
+  std::vector<Link> made;
+  for (const auto& [step, x, residual] : links) made.push_back({step, x, residual});
+  return std::make_unique<Chain>(in_range("inputs", inputs, 1, 1 << 20), std::move(made), outputs);
+}
+
+std::vector<py::array> run(Chain* chain, const std::vector<py::array>& inputs) {
+  in_range("inputs", narrow(static_cast<int64_t>(inputs.size())), chain->inputs(), chain->inputs());
+  std::vector<const void*> from;
+  for (int i = 0; i < chain->inputs(); i++) {
+    const StepShapes& input = chain->input(i);
+    from.push_back(input.floats ? static_cast<const void*>(checked<float>(inputs[i], "x", input.x))
+                                : checked<uint8_t>(inputs[i], "x", input.x));
+  }
+  std::vector<py::array> results;
+  std::vector<uint8_t*> to;
+  for (int output : chain->outputs()) {
+    results.push_back(py::array_t<uint8_t>(chain->shape(output)));
+    to.push_back(static_cast<uint8_t*>(results.back().mutable_data()));
+  }
+  py::gil_scoped_release unlocked;
+  chain->run(from, to);
+  return results;
+}
+
+}  // namespace
+
+void bind_chain(py::module_& m) {
+  py::class_<Step, std::shared_ptr<Step>>(m, "Step")
+      .def_property_readonly("x_shape", [](const Step& step) { return step.shapes().x; })
+      .def_property_readonly("y_shape", [](const Step& step) { return step.shapes().y; });
+  m.def("full", &full, py::arg("weights"), py::arg("bias"), py::arg("dims"), py::arg("bits"), py::arg("floats"),
+        py::arg("isa"), py::arg("threads"));
+  m.def("regrid", &regrid, py::arg("shape"), py::arg("table"), py::arg("isa"));
+  m.def(
+      "max_pool",
+      [](const std::vector<int64_t>& shape, const std::vector<int64_t>& window, const std::vector<int64_t>& stride,
+         const std::vector<int64_t>& padding) {
+        for (const auto* pair : {&window, &stride, &padding})
+          if (pair->size() != 2) throw py::value_error("a window, stride or padding is not a pair");
+        return make_max_pool(shape, {window[0], window[1], stride[0], stride[1], padding[0], padding[1]});
+      },
+      py::arg("shape"), py::arg("window"), py::arg("stride"), py::arg("padding"));
+  py::class_<Chain>(m, "Chain")
+      .def(py::init(&chain), py::arg("inputs"), py::arg("links"), py::arg("outputs"))
+      .def("run", &run, py::arg("inputs"));
+}
+
+}  // namespace sbkit

@@ -1,0 +1,108 @@
+// The steps of a chain that compute next to nothing: other steps of activations, and pooling.
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "chain.h"
+#include "integer_kernels.h"
+
+namespace sbkit {
+
+namespace {
+
+int64_t product(const std::vector<int64_t>& shape) { return checked_product({shape[0], shape[1], shape[2], shape[3]}); }
+
+// Steps that are multiples of one another make tables of the form clamp(round(factor * i), 0, most), which vectors
+// compute faster than they look up. The factors that give all 256 entries are an interval, perhaps an empty one.
+class Regrid : public Step {
+ public:
+  Regrid(std::vector<int64_t> shape, std::vector<uint8_t> table, const IntegerKernel* kernel)
+      : shape_(std::move(shape)), table_(std::move(table)), kernel_(kernel) {
+    if (shape_.size() != 4 || table_.size() != 256) throw std::invalid_argument("a table of other than 256 entries");
+    product(shape_);
+    most_ = table_[255];
+    double least = 0, largest = 1e9;
+    for (int i = 1; i < 256; i++) {
+      if (table_[i] > 0) least = std::max(least, (table_[i] - 0.5) / i);
+      if (table_[i] < most_) largest = std::min(largest, (table_[i] + 0.5) / i);
+    }
+    factor_ = static_cast<float>((least + std::min(largest, least + 1)) / 2);
+    for (int i = 0; i < 256; i++) {
+      const float value = std::nearbyint(std::min(static_cast<float>(i) * factor_, static_cast<float>(most_)));
+      multiplies_ &= table_[i] == static_cast<uint8_t>(value);
+    }
+  }
+  StepShapes shapes() const override { return {shape_, shape_, false, false}; }
+  void run_step(const void* x, const uint8_t*, uint8_t* y) override {
+    const auto* from = static_cast<const uint8_t*>(x);
+    if (multiplies_) return kernel_->regrid(from, product(shape_), factor_, most_, y);
+    for (int64_t i = 0; i < product(shape_); i++) y[i] = table_[from[i]];
+  }
+
+ private:
+  std::vector<int64_t> shape_;
+  std::vector<uint8_t> table_;
+  uint8_t most_ = 0;
+  float factor_ = 0;
+  bool multiplies_ = true;
+  const IntegerKernel* kernel_;
+};
+
+class MaxPool : public Step {
+ public:
+  MaxPool(std::vector<int64_t> shape, const Pool& pool) : shape_(std::move(shape)), pool_(pool) {
+    if (shape_.size() != 4) throw std::invalid_argument("a pool of other than four dimensions");
+    for (int64_t size : {pool.rows, pool.columns, pool.row_stride, pool.column_stride})
+      if (size < 1) throw std::invalid_argument("a pool of size or stride " + std::to_string(size) + "; allowed: from 1");
+    if (pool.row_padding < 0 || pool.column_padding < 0) throw std::invalid_argument("a pool of negative padding");
+    const int64_t height = shape_[2] + 2 * pool.row_padding, width = shape_[3] + 2 * pool.column_padding;
+    if (height < pool.rows || width < pool.columns) throw std::invalid_argument("a pool larger than its padded image");
+    product(shape_);
+    P_ = (height - pool.rows) / pool.row_stride + 1, Q_ = (width - pool.columns) / pool.column_stride + 1;
+    row_.resize(static_cast<size_t>(width));
+  }
+  StepShapes shapes() const override { return {shape_, {shape_[0], shape_[1], P_, Q_}, false, false}; }
+  void run_step(const void* x, const uint8_t*, uint8_t* y) override {
+    const int64_t H = shape_[2], W = shape_[3];
+    uint8_t* row = row_.data() + pool_.column_padding;
+    for (int64_t plane = 0; plane < shape_[0] * shape_[1]; plane++) {
+      const uint8_t* image = static_cast<const uint8_t*>(x) + plane * H * W;
+      for (int64_t p = 0; p < P_; p++, y += Q_) {
+        std::fill_n(row, W, uint8_t{0});
+        const int64_t first = p * pool_.row_stride - pool_.row_padding;
+        for (int64_t h = std::max<int64_t>(0, first); h < std::min(H, first + pool_.rows); h++)
+          for (int64_t w = 0; w < W; w++) row[w] = std::max(row[w], image[h * W + w]);
+        pool_.column_stride == 2 ? pool_row<2>(y) : pool_row<0>(y);
+      }
+    }
+  }
+
+ private:
+  template <int kStride>  // known to the compiler, or 0
+  void pool_row(uint8_t* y) const {
+    const int64_t stride = kStride ? kStride : pool_.column_stride;
+    const uint8_t* row = row_.data();  // in registers: stores to y cannot change them
+    const int64_t columns = pool_.columns, Q = Q_;
+    std::fill_n(y, Q, uint8_t{0});
+    for (int64_t s = 0; s < columns; s++, row++)
+      for (int64_t q = 0; q < Q; q++) y[q] = std::max(y[q], row[q * stride]);
+  }
+
+  std::vector<int64_t> shape_;
+  Pool pool_;
+  int64_t P_, Q_;
+  std::vector<uint8_t> row_;  // the largest of the rows of a window
+};
+
+}  // namespace
+
+std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,
+                                  const IntegerKernel* kernel) {
+  return std::make_shared<Regrid>(std::move(shape), std::move(table), kernel);
+}
+
+std::shared_ptr<Step> make_max_pool(std::vector<int64_t> shape, const Pool& pool) {
+  return std::make_shared<MaxPool>(std::move(shape), pool);
+}
+
+}  // namespace sbkit

@@ -1,0 +1,139 @@
+// The body of layers in full precision, and of other steps of activations, included by each ISA file inside its own
+// namespace after integer_table-inl.h and its `struct Floats`, a vector of floats. See integer_kernels.h for the method.
+
+constexpr int kLanes = Floats::kLanes;  // output positions of a vector
+constexpr int kEights = kLanes / 8;     // Float8s that hold a vector
+
+// Values as floats, the columns that windows read sorted by their remainder modulo the stride, which the compiler knows
+// or is 0.
+template <int kStride, class T>
+inline void FloatRow(const FullJob& job, const T* from, float* row) {
+  const int64_t stride = kStride ? kStride : job.stride, phases = Min(stride, job.window_w);
+  for (int64_t phase = 0; phase < phases; phase++) {
+    const int64_t first = (phase + (stride - 1) * job.padding) % stride, count = (job.W - first + stride - 1) / stride;
+    float* to = row + phase * job.phase_columns + (first + job.padding) / stride;
+    for (int64_t i = 0; i < count; i++) to[i] = static_cast<float>(from[first + i * stride]);
+  }
+}
+
+template <class T>
+void FloatPlane(const FullJob& job, const T* x, int64_t plane) {
+  for (int64_t h = 0; h < job.H; h++) {
+    if ((h + job.padding) % job.stride >= job.window_h) continue;
+    const T* from = x + (plane * job.H + h) * job.W;
+    float* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
+    if (job.stride == 1) {
+      FloatRow<1>(job, from, row);
+    } else if (job.stride == 2) {
+      FloatRow<2>(job, from, row);
+    } else {
+      FloatRow<0>(job, from, row);
+    }
+  }
+}
+
+// The panel of output rows first_row to last_row of image n. Rows of it are copied by eights, which run past the ends.
+inline void LayOutPanel(const FullJob& job, int64_t n, int64_t first_row, int64_t last_row, float* panel) {
+  const float* image = job.padded + n * job.C * job.padded_h * job.pitch;
+  for (int tap = 0; tap < job.taps; tap++) {
+    const float* from = image + first_row * job.stride * job.pitch + job.tap[tap];
+    float* to = panel + tap * job.panel_positions;
+    for (int64_t p = first_row; p < last_row; p++, to += job.Q, from += job.stride * job.pitch)
+      for (int64_t q = 0; q < job.Q; q += 8) Put(to + q, Get<Float8>(from + q));
+  }
+}
+
+// What multiplying and finishing needs of a panel.
+struct FullTile {
+  const float *weights, *panel;
+  int64_t filter, filters, position, positions;  // the first of the tile, and how many are stored
+  uint8_t* y;                                    // of filter 0 and the panel's first position
+};
+
+// kFullFilters filters at kVectors vectors of positions.
+template <int kVectors>
+void MultiplyTile(const FullJob& job, const FullTile& tile) {
+  typename Floats::Vector sum[kFullFilters][kVectors];
+  SBKIT_UNROLL for (int f = 0; f < kFullFilters; f++) {
+    const float bias = f < tile.filters ? job.bias[tile.filter + f] : 0;
+    SBKIT_UNROLL for (int v = 0; v < kVectors; v++) sum[f][v] = Floats::Broadcast(bias);
+  }
+  const float *x = tile.panel + tile.position, *weight = tile.weights;
+  for (int tap = 0; tap < job.taps; tap++, x += job.panel_positions, weight += kFullFilters) {
+    SBKIT_UNROLL for (int f = 0; f < kFullFilters; f++) {
+      const typename Floats::Vector w = Floats::Broadcast(weight[f]);
+      SBKIT_UNROLL for (int v = 0; v < kVectors; v++) Floats::MultiplyAdd(&sum[f][v], x + kLanes * v, w);
+    }
+  }
+  const Float8 most = job.most - Float8{};
+  SBKIT_UNROLL for (int f = 0; f < kFullFilters; f++) {  // sums that are indexed by variables would live in memory
+    if (f >= tile.filters) break;
+    Float8 sums[kVectors * kEights];
+    SBKIT_UNROLL for (int v = 0; v < kVectors; v++) Put(sums + v * kEights, sum[f][v]);
+    Int8 values[kVectors * kEights + 1];
+    values[kVectors * kEights] = Int8{};
+    SBKIT_UNROLL for (int i = 0; i < kVectors * kEights; i++) values[i] = Rounded(sums[i], most);
+    uint64_t bytes[kVectors * kEights + 1];
+    Narrow(values, (kVectors * kEights + 1) / 2 * 2, bytes);
+    uint8_t* y = tile.y + (tile.filter + f) * job.P * job.Q + tile.position;
+    if (tile.positions >= kVectors * kLanes) {
+      __builtin_memcpy(y, bytes, kVectors * kLanes);
+    } else {
+      __builtin_memcpy(y, bytes, static_cast<uint64_t>(tile.positions));
+    }
+  }
+}
+
+template <int kVectors>
+void MultiplyTiles(const FullJob& job, const FullTile& tile, int64_t vectors) {
+  if (vectors == kVectors) return MultiplyTile<kVectors>(job, tile);
+  if constexpr (kVectors > 1) MultiplyTiles<kVectors - 1>(job, tile, vectors);
+}
+
+inline void MultiplyPanel(const FullJob& job, int64_t n, int64_t first_row, int64_t last_row, const float* panel,
+                          uint8_t* y) {
+  const int64_t positions = (last_row - first_row) * job.Q;
+  FullTile tile{};
+  tile.panel = panel, tile.y = y + n * job.K * job.P * job.Q + first_row * job.Q;
+  for (int64_t at = 0; at < positions; at += Floats::kVectors * kLanes) {
+    tile.position = at, tile.positions = positions - at;
+    const int64_t vectors = Min(Floats::kVectors, (tile.positions + kLanes - 1) / kLanes);
+    for (int64_t k = 0; k < job.K; k += kFullFilters) {
+      tile.filter = k, tile.filters = job.K - k, tile.weights = job.weights + k * job.taps;
+      MultiplyTiles<Floats::kVectors>(job, tile, vectors);
+    }
+  }
+}
+
+void RunFull(const FullJob& job, const void* x, uint8_t* y) {
+  const int64_t panels = (job.P + job.rows_of_panel - 1) / job.rows_of_panel;
+#pragma omp parallel num_threads(job.threads)
+  {
+#pragma omp for
+    for (int64_t plane = 0; plane < job.N * job.C; plane++) {
+      if (job.floats) FloatPlane(job, static_cast<const float*>(x), plane);
+      if (!job.floats) FloatPlane(job, static_cast<const uint8_t*>(x), plane);
+    }
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < job.N * panels; i++) {
+      const int64_t first = i % panels * job.rows_of_panel, last = Min(first + job.rows_of_panel, job.P);
+      float* panel = job.panel + ThreadNumber() * job.panel_stride;
+      LayOutPanel(job, i / panels, first, last, panel);
+      MultiplyPanel(job, i / panels, first, last, panel, y);
+    }
+  }
+}
+
+void Regrid(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y) {
+  const Float8 factors = factor - Float8{}, mosts = most - Float8{};
+  for (int64_t i = 0; i < count; i += 16) {
+    uint64_t bytes[2] = {};
+    const int64_t left = Min(16, count - i);
+    left == 16 ? __builtin_memcpy(bytes, x + i, 16) : __builtin_memcpy(bytes, x + i, static_cast<uint64_t>(left));
+    Int8 values[2];
+    SBKIT_UNROLL for (int j = 0; j < 2; j++)
+      values[j] = Rounded(__builtin_convertvector(WidenBytes(bytes[j]), Float8) * factors, mosts);
+    Narrow(values, 2, bytes);
+    left == 16 ? __builtin_memcpy(y + i, bytes, 16) : __builtin_memcpy(y + i, bytes, static_cast<uint64_t>(left));
+  }
+}

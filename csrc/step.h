@@ -1,0 +1,23 @@
+// A step of a network in integers: what the steps of a chain (chain.h) have in common.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sbkit {
+
+struct StepShapes {
+  std::vector<int64_t> x, y;  // [N][C][H][W]
+  bool floats = false;        // x is float32, else uint8_t; y is uint8_t
+  bool residual = false;      // whether a second uint8_t tensor of y's shape may be given
+};
+
+class Step {
+ public:
+  virtual ~Step() = default;
+  virtual StepShapes shapes() const = 0;
+  virtual void run_step(const void* x, const uint8_t* residual, uint8_t* y) = 0;
+};
+
+}  // namespace sbkit

@@ -1,0 +1,61 @@
+"""Chains as modules: buffers that tensors share, copies, forked children."""
+
+import pickle
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from forked import forked
+from torch import nn
+
+from sbkit import kernels
+from sbkit.conv import ConvShape
+from sbkit.inference.chain import Chain, Link
+from sbkit.inference.integers import IntegerPool
+from sbkit.inference.layers import FullConv2d
+
+GENERATOR = np.random.default_rng(0)
+
+
+def full(shape: ConvShape, floats: bool, isa: str, threads: int = 1) -> tuple[FullConv2d, torch.Tensor, torch.Tensor]:
+    """A layer of small integers, which every order of summation adds exactly, its input, and what it must return."""
+    weight = GENERATOR.integers(-8, 9, (shape.K, shape.C, shape.R, shape.S)) / 4
+    bias = GENERATOR.integers(0, 200, shape.K) + 0.5
+    size = shape.N, shape.C, shape.H, shape.W
+    x = torch.from_numpy(GENERATOR.integers(-9, 10, size).astype(np.float32) if floats else random_bytes(size))
+    options = {"bits": 7, "takes_integers": not floats, "isa": isa, "threads": threads}
+    sums = F.conv2d(x.double(), torch.from_numpy(weight), torch.from_numpy(bias), shape.stride, shape.padding)
+    return FullConv2d(weight, bias, shape, **options), x, sums.round().clamp(0, 127).to(torch.uint8)
+
+
+def random_bytes(size: tuple[int, ...]) -> np.ndarray:
+    return GENERATOR.integers(0, 256, size).astype(np.uint8)
+
+
+def test_tensors_share_buffers_without_meeting():
+    """A residual that is read late, a result that is read twice, and several outputs."""
+    shape = ConvShape(C=4, H=6, W=6, K=4)
+    layers = [full(shape, False, "scalar")[0] for _ in range(4)]
+    pool = IntegerPool(nn.MaxPool2d(3, 1, 1), (1, 4, 6, 6))
+    links = [Link("a", 0), Link("b", 1), Link("pool", 1), Link("c", 2), Link("d", 3)]
+    chain = Chain(links, [layers[0], layers[1], pool, layers[2], layers[3]], 1, [4, 5])
+    x = torch.from_numpy(random_bytes((1, 4, 6, 6)))
+    every = chain.every(x)
+    tensors = [x, *every.values()]
+    for link, part, found in zip(links, chain.parts, every.values(), strict=True):
+        alone = Chain([Link("alone", 0)], [part], 1, [1])
+        assert torch.equal(alone(tensors[link.x]), found)
+    assert all(torch.equal(a, b) for a, b in zip(chain(x), (every["c"], every["d"]), strict=True))
+    again = pickle.loads(pickle.dumps(chain))
+    assert all(torch.equal(a, b) for a, b in zip(again(x), chain(x), strict=True))
+
+
+def test_a_forked_child_has_steps_of_its_own():
+    layer, x, expected = full(ConvShape(C=3, H=9, W=11, K=5), True, kernels.isas()[-1], threads=2)
+    chain = Chain([Link("layer", 0)], [layer], 1, [1])
+    assert torch.equal(chain(x), expected)  # whose threads and lock the child has not
+
+    def task():
+        assert torch.equal(chain(x), expected) and torch.equal(chain.every(x)["layer"], expected)
+
+    assert forked(task)() == 0
