@@ -25,6 +25,14 @@ std::shared_ptr<Step> regrid(const std::vector<int64_t>& shape, const py::array&
   return make_regrid(shape, {entries, entries + 256}, &integer_kernel_named(isa));
 }
 
+std::shared_ptr<Step> head(const std::vector<int64_t>& shape, const py::array& weight, const py::array& bias,
+                           const std::string& isa) {
+  if (shape.size() != 4 || bias.ndim() != 1) throw py::value_error("a head of other than (N, C, H, W) and (K,)");
+  const int64_t classes = bias.shape(0);
+  const float* weights = checked<float>(weight, "weight", {classes, shape[1]});
+  return make_head(shape, classes, weights, checked<float>(bias, "bias", {classes}), &integer_kernel_named(isa));
+}
+
 std::unique_ptr<Chain> chain(int inputs, const std::vector<std::tuple<std::shared_ptr<Step>, int, int>>& links,
                              const std::vector<int>& outputs) {
   std::vector<Link> made;
@@ -36,15 +44,15 @@ std::vector<py::array> run(Chain* chain, const std::vector<py::array>& inputs) {
   in_range("inputs", narrow(static_cast<int64_t>(inputs.size())), chain->inputs(), chain->inputs());
   std::vector<const void*> from;
   for (int i = 0; i < chain->inputs(); i++) {
-    const StepShapes& input = chain->input(i);
-    from.push_back(input.floats ? static_cast<const void*>(checked<float>(inputs[i], "x", input.x))
-                                : checked<uint8_t>(inputs[i], "x", input.x));
+    from.push_back(chain->floats(i) ? static_cast<const void*>(checked<float>(inputs[i], "x", chain->shape(i)))
+                                    : checked<uint8_t>(inputs[i], "x", chain->shape(i)));
   }
   std::vector<py::array> results;
-  std::vector<uint8_t*> to;
+  std::vector<void*> to;
   for (int output : chain->outputs()) {
-    results.push_back(py::array_t<uint8_t>(chain->shape(output)));
-    to.push_back(static_cast<uint8_t*>(results.back().mutable_data()));
+    const std::vector<int64_t>& shape = chain->shape(output);
+    results.push_back(chain->floats(output) ? py::array(py::array_t<float>(shape)) : py::array_t<uint8_t>(shape));
+    to.push_back(results.back().mutable_data());
   }
   py::gil_scoped_release unlocked;
   chain->run(from, to);
@@ -56,10 +64,12 @@ std::vector<py::array> run(Chain* chain, const std::vector<py::array>& inputs) {
 void bind_chain(py::module_& m) {
   py::class_<Step, std::shared_ptr<Step>>(m, "Step")
       .def_property_readonly("x_shape", [](const Step& step) { return step.shapes().x; })
-      .def_property_readonly("y_shape", [](const Step& step) { return step.shapes().y; });
+      .def_property_readonly("y_shape", [](const Step& step) { return step.shapes().y; })
+      .def_property_readonly("floats_out", [](const Step& step) { return step.shapes().floats_out; });
   m.def("full", &full, py::arg("weights"), py::arg("bias"), py::arg("dims"), py::arg("bits"), py::arg("floats"),
         py::arg("isa"), py::arg("threads"));
   m.def("regrid", &regrid, py::arg("shape"), py::arg("table"), py::arg("isa"));
+  m.def("head", &head, py::arg("shape"), py::arg("weight"), py::arg("bias"), py::arg("isa"));
   m.def(
       "max_pool",
       [](const std::vector<int64_t>& shape, const std::vector<int64_t>& window, const std::vector<int64_t>& stride,

@@ -81,7 +81,7 @@ class IntegerConvolution : public Step {
     const ConvShape& s = shape_;
     return {{s.N, s.C, s.H, s.W}, {s.N, s.K, s.P(), s.Q()}, false, true};
   }
-  void run_step(const void* x, const uint8_t* residual, uint8_t* y) override {
+  void run_step(const void* x, const uint8_t* residual, void* y) override {
     layer_->run(static_cast<const uint8_t*>(x), residual, y);
   }
 

@@ -23,9 +23,9 @@ std::string text(const std::vector<int64_t>& shape) {
 }  // namespace
 
 Chain::Chain(int inputs, std::vector<Link> links, std::vector<int> outputs)
-    : inputs_(inputs), shapes_(inputs), links_(std::move(links)), outputs_(std::move(outputs)) {
+    : inputs_(inputs), shapes_(inputs), floats_(inputs), links_(std::move(links)), outputs_(std::move(outputs)) {
   for (size_t i = 0; i < links_.size(); i++) check(links_[i], narrow(static_cast<int64_t>(i)));
-  for (size_t i = 0; i < inputs_.size(); i++) {
+  for (int i = 0; i < inputs; i++) {
     if (shapes_[i].empty()) throw std::invalid_argument("input " + std::to_string(i) + " is of no link; allowed: of one");
   }
   for (int output : outputs_) {
@@ -42,10 +42,10 @@ void Chain::check(const Link& link, int number) {
     if (tensor < 0 || tensor >= narrow(static_cast<int64_t>(shapes_.size())))
       throw std::invalid_argument(where + "; allowed: one before the link's own");
     if (shapes_[tensor].empty()) {
-      shapes_[tensor] = inputs_[tensor].x = shape, inputs_[tensor].floats = floats;
+      shapes_[tensor] = shape, floats_[tensor] = floats;
       return;
     }
-    const bool found = tensor < inputs() && inputs_[tensor].floats;
+    const bool found = floats_[tensor];
     if (shapes_[tensor] != shape || found != floats)
       throw std::invalid_argument(where + " has " + (found ? "floats" : "bytes") + " of shape " + text(shapes_[tensor]) +
                                   "; allowed: " + (floats ? "floats " : "bytes ") + text(shape));
@@ -53,10 +53,10 @@ void Chain::check(const Link& link, int number) {
   take(link.x, step.x, step.floats);
   if (link.residual >= 0) {
     if (!step.residual) throw std::invalid_argument("link " + std::to_string(number) + " has a residual; allowed: none");
-    take(link.residual, step.y, false);
+    take(link.residual, step.y, step.floats_out);
   }
   size_of(step.x), size_of(step.y);
-  shapes_.push_back(step.y);
+  shapes_.push_back(step.y), floats_.push_back(step.floats_out);
 }
 
 // A tensor has a buffer from its step to the last one that reads it; then another tensor may have it.
@@ -76,7 +76,7 @@ void Chain::share_buffers() {
       if (free.empty()) free.push_back(narrow(static_cast<int64_t>(bytes.size()))), bytes.push_back(0);
       buffer_of_[tensor] = free.back(), free.pop_back();
       int64_t& size = bytes[buffer_of_[tensor]];
-      size = std::max(size, size_of(shapes_[tensor]));
+      size = std::max(size, size_of(shapes_[tensor]) * (floats_[tensor] ? int64_t{sizeof(float)} : 1));
     }
     for (int read = 0; read <= tensor; read++) {
       const bool done = last[read] == i || (read == tensor && last[read] < 0);
@@ -89,19 +89,17 @@ void Chain::share_buffers() {
   }
 }
 
-void Chain::run(const std::vector<const void*>& inputs, const std::vector<uint8_t*>& outputs) {
+void Chain::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs) {
   std::lock_guard<std::mutex> lock(mutex_);
-  auto at = [&](int tensor) -> uint8_t* {
-    if (buffer_of_[tensor] >= 0) return reinterpret_cast<uint8_t*>(buffers_[buffer_of_[tensor]].get());
+  auto at = [&](int tensor) -> void* {
+    if (buffer_of_[tensor] >= 0) return buffers_[buffer_of_[tensor]].get();
     return outputs[std::find(outputs_.begin(), outputs_.end(), tensor) - outputs_.begin()];
   };
-  auto from = [&](int tensor) -> const void* {
-    return tensor < this->inputs() ? inputs[tensor] : static_cast<const void*>(at(tensor));
-  };
+  auto from = [&](int tensor) -> const void* { return tensor < inputs_ ? inputs[tensor] : at(tensor); };
   for (size_t i = 0; i < links_.size(); i++) {
     const Link& link = links_[i];
     const void* residual = link.residual < 0 ? nullptr : from(link.residual);
-    link.step->run_step(from(link.x), static_cast<const uint8_t*>(residual), at(this->inputs() + narrow(i)));
+    link.step->run_step(from(link.x), static_cast<const uint8_t*>(residual), at(inputs_ + narrow(i)));
   }
 }
 

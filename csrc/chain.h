@@ -24,20 +24,21 @@ class Chain {
   // Throws std::invalid_argument naming the link whose tensors are not what its step takes.
   Chain(int inputs, std::vector<Link> links, std::vector<int> outputs);
 
-  const StepShapes& input(int tensor) const { return inputs_[tensor]; }  // its x
-  int inputs() const { return narrow(static_cast<int64_t>(inputs_.size())); }
+  int inputs() const { return inputs_; }
   const std::vector<int>& outputs() const { return outputs_; }
   const std::vector<int64_t>& shape(int tensor) const { return shapes_[tensor]; }
+  bool floats(int tensor) const { return floats_[tensor]; }  // else bytes
 
   // Calls take turns, because the chain owns the buffers.
-  void run(const std::vector<const void*>& inputs, const std::vector<uint8_t*>& outputs);
+  void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs);
 
  private:
   void check(const Link& link, int number);
   void share_buffers();
 
-  std::vector<StepShapes> inputs_;
+  int inputs_;
   std::vector<std::vector<int64_t>> shapes_;  // of all tensors
+  std::vector<bool> floats_;
   std::vector<Link> links_;
   std::vector<int> outputs_;
   std::vector<int> buffer_of_;  // by tensor; -1: the caller's
@@ -48,6 +49,11 @@ class Chain {
 // y[i] = table[x[i]].
 std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,
                                   const IntegerKernel* kernel);
+
+// The mean over rows and columns and a linear layer: y[n][k] = bias[k] + sum over c of weight[k][c] * (sum of x[n][c]), in
+// float32.
+std::shared_ptr<Step> make_head(std::vector<int64_t> shape, int64_t classes, const float* weight, const float* bias,
+                                const IntegerKernel* kernel);
 
 // The largest value under each window; values beside the image count as 0.
 struct Pool {

@@ -1,4 +1,4 @@
-// The steps of a chain that compute next to nothing: other steps of activations, and pooling.
+// The steps of a chain that compute next to nothing: other steps of activations, pooling, and the last layer.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -33,10 +33,11 @@ class Regrid : public Step {
     }
   }
   StepShapes shapes() const override { return {shape_, shape_, false, false}; }
-  void run_step(const void* x, const uint8_t*, uint8_t* y) override {
+  void run_step(const void* x, const uint8_t*, void* y) override {
     const auto* from = static_cast<const uint8_t*>(x);
-    if (multiplies_) return kernel_->regrid(from, product(shape_), factor_, most_, y);
-    for (int64_t i = 0; i < product(shape_); i++) y[i] = table_[from[i]];
+    auto* to = static_cast<uint8_t*>(y);
+    if (multiplies_) return kernel_->regrid(from, product(shape_), factor_, most_, to);
+    for (int64_t i = 0; i < product(shape_); i++) to[i] = table_[from[i]];
   }
 
  private:
@@ -62,8 +63,9 @@ class MaxPool : public Step {
     row_.resize(static_cast<size_t>(width));
   }
   StepShapes shapes() const override { return {shape_, {shape_[0], shape_[1], P_, Q_}, false, false}; }
-  void run_step(const void* x, const uint8_t*, uint8_t* y) override {
+  void run_step(const void* x, const uint8_t*, void* result) override {
     const int64_t H = shape_[2], W = shape_[3];
+    auto* y = static_cast<uint8_t*>(result);
     uint8_t* row = row_.data() + pool_.column_padding;
     for (int64_t plane = 0; plane < shape_[0] * shape_[1]; plane++) {
       const uint8_t* image = static_cast<const uint8_t*>(x) + plane * H * W;
@@ -94,7 +96,44 @@ class MaxPool : public Step {
   std::vector<uint8_t> row_;  // the largest of the rows of a window
 };
 
+class Head : public Step {
+ public:
+  Head(std::vector<int64_t> shape, int64_t classes, const float* weight, const float* bias, const IntegerKernel* kernel)
+      : shape_(std::move(shape)), classes_(classes), bias_(bias, bias + classes), kernel_(kernel) {
+    const int64_t C = shape_[1];
+    product(shape_);
+    weight_.resize(static_cast<size_t>(checked_product({C, classes})));
+    for (int64_t k = 0; k < classes; k++)
+      for (int64_t c = 0; c < C; c++) weight_[c * classes + k] = weight[k * C + c];
+    sums_.resize(static_cast<size_t>(C));
+  }
+  StepShapes shapes() const override { return {shape_, {shape_[0], classes_}, false, false, true}; }
+  void run_step(const void* x, const uint8_t*, void* y) override {
+    const auto* from = static_cast<const uint8_t*>(x);
+    const int64_t C = shape_[1], size = shape_[2] * shape_[3];
+    for (int64_t n = 0; n < shape_[0]; n++) {
+      for (int64_t c = 0; c < C; c++, from += size) {
+        int64_t sum = 0;
+        for (int64_t i = 0; i < size; i++) sum += from[i];
+        sums_[c] = static_cast<float>(sum);
+      }
+      kernel_->linear(sums_.data(), C, weight_.data(), bias_.data(), classes_, static_cast<float*>(y) + n * classes_);
+    }
+  }
+
+ private:
+  std::vector<int64_t> shape_;
+  int64_t classes_;
+  std::vector<float> weight_, bias_, sums_;  // weight [C][K]
+  const IntegerKernel* kernel_;
+};
+
 }  // namespace
+
+std::shared_ptr<Step> make_head(std::vector<int64_t> shape, int64_t classes, const float* weight, const float* bias,
+                                const IntegerKernel* kernel) {
+  return std::make_shared<Head>(std::move(shape), classes, weight, bias, kernel);
+}
 
 std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,
                                   const IntegerKernel* kernel) {

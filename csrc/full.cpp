@@ -36,9 +36,9 @@ class Full : public Step {
     return {{s.N, s.C, s.H, s.W}, {s.N, s.K, s.P(), s.Q()}, request_.floats, false};
   }
 
-  void run_step(const void* x, const uint8_t*, uint8_t* y) override {
+  void run_step(const void* x, const uint8_t*, void* y) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    request_.kernel->run_full(job_, x, y);
+    request_.kernel->run_full(job_, x, static_cast<uint8_t*>(y));
   }
 
  private:

@@ -64,6 +64,7 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     integer_avx2::RunTable,
                                     integer_avx2::lookup,
                                     integer_avx2::RunFull,
-                                    integer_avx2::Regrid};
+                                    integer_avx2::Regrid,
+                                    integer_avx2::Linear};
 
 }  // namespace sbkit

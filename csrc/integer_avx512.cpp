@@ -74,6 +74,7 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       integer_avx512::RunTable,
                                       integer_avx512::lookup,
                                       integer_avx512::RunFull,
-                                      integer_avx512::Regrid};
+                                      integer_avx512::Regrid,
+                                      integer_avx512::Linear};
 
 }  // namespace sbkit

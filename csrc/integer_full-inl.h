@@ -137,3 +137,22 @@ void Regrid(const uint8_t* x, int64_t count, float factor, float most, uint8_t* 
     left == 16 ? __builtin_memcpy(y + i, bytes, 16) : __builtin_memcpy(y + i, bytes, static_cast<uint64_t>(left));
   }
 }
+
+void Linear(const float* x, int64_t C, const float* weight, const float* bias, int64_t K, float* y) {
+  constexpr int64_t kVectors = 4, kStep = kVectors * kLanes;
+  int64_t k = 0;
+  for (; k + kStep <= K; k += kStep) {
+    typename Floats::Vector sum[kVectors];
+    SBKIT_UNROLL for (int v = 0; v < kVectors; v++) sum[v] = Get<typename Floats::Vector>(bias + k + v * kLanes);
+    const float* row = weight + k;
+    for (int64_t c = 0; c < C; c++, row += K) {
+      const typename Floats::Vector value = Floats::Broadcast(x[c]);
+      SBKIT_UNROLL for (int v = 0; v < kVectors; v++) Floats::MultiplyAdd(&sum[v], row + v * kLanes, value);
+    }
+    SBKIT_UNROLL for (int v = 0; v < kVectors; v++) Put(y + k + v * kLanes, sum[v]);
+  }
+  for (int64_t i = k; i < K; i++) y[i] = bias[i];
+  for (int64_t c = 0; c < C; c++) {
+    for (int64_t i = k; i < K; i++) y[i] += weight[c * K + i] * x[c];
+  }
+}

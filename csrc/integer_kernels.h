@@ -192,6 +192,8 @@ struct IntegerKernel {
   void (*run_full)(const FullJob& job, const void* x, uint8_t* y);
   // y[i] = min(round(factor * x[i]), most), for factors from 0 up.
   void (*regrid)(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y);
+  // y[k] = bias[k] + sum over c of weight[c][k] * x[c].
+  void (*linear)(const float* x, int64_t C, const float* weight, const float* bias, int64_t K, float* y);
 };
 
 // Plain C++, for CPUs without the instructions that `lookup` is for; AVX2; AVX-512 with VBMI and VNNI.

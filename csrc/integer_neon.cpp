@@ -29,6 +29,7 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       integer_neon::RunTable,
                                       integer_neon::lookup,
                                     integer_neon::RunFull,
-                                    integer_neon::Regrid};
+                                    integer_neon::Regrid,
+                                    integer_neon::Linear};
 
 }  // namespace sbkit

@@ -29,6 +29,7 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       integer_scalar::RunTable,
                                       integer_scalar::lookup,
                                       integer_scalar::RunFull,
-                                      integer_scalar::Regrid};
+                                      integer_scalar::Regrid,
+                                      integer_scalar::Linear};
 
 }  // namespace sbkit

@@ -8,16 +8,17 @@
 namespace sbkit {
 
 struct StepShapes {
-  std::vector<int64_t> x, y;  // [N][C][H][W]
-  bool floats = false;        // x is float32, else uint8_t; y is uint8_t
-  bool residual = false;      // whether a second uint8_t tensor of y's shape may be given
+  std::vector<int64_t> x, y;
+  bool floats = false;    // x is float32, else uint8_t
+  bool residual = false;  // whether a second tensor of y's shape may be given
+  bool floats_out = false;  // y is float32, else uint8_t
 };
 
 class Step {
  public:
   virtual ~Step() = default;
   virtual StepShapes shapes() const = 0;
-  virtual void run_step(const void* x, const uint8_t* residual, uint8_t* y) = 0;
+  virtual void run_step(const void* x, const uint8_t* residual, void* y) = 0;
 };
 
 }  // namespace sbkit

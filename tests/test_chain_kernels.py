@@ -62,6 +62,17 @@ def test_pools(window, stride, padding):
     assert np.array_equal(alone(step, x), windows[:, :, :: stride[0], :: stride[1]].max((4, 5)))
 
 
+@isas
+@pytest.mark.parametrize("channels, classes", [(3, 1), (7, 10), (64, 1000), (5, 64)])
+def test_heads(channels, classes, isa):
+    x = random_bytes((2, channels, 3, 5))
+    weight = GENERATOR.integers(-8, 9, (classes, channels)) / 4  # every order adds them exactly
+    bias = GENERATOR.integers(0, 200, classes) + 0.5
+    values = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
+    found = alone(kernels.chain_step("head", shape=x.shape, isa=isa, **values), x)
+    assert found.dtype == np.float32 and np.array_equal(found, x.sum((2, 3)) @ weight.T + bias)
+
+
 POOL = {"shape": (1, 2, 5, 4), "window": (3, 1), "stride": (1, 1), "padding": (0, 0)}
 
 
@@ -80,6 +91,15 @@ def test_bad_links_are_refused(links, outputs, message):
     step = kernels.chain_step("max_pool", **POOL)
     with pytest.raises(ValueError, match=message):
         kernels.chain(1, [(step, *link) for link in links], outputs)
+
+
+def test_floats_are_no_bytes():
+    head = {"weight": np.ones((4, 2), np.float32), "bias": np.zeros(4, np.float32), "isa": "scalar"}
+    step = kernels.chain_step("head", shape=(1, 2, 5, 4), **head)
+    with pytest.raises(ValueError, match=r"tensor 1 of link 1 has floats of shape \(1, 4\); allowed: bytes"):
+        kernels.chain(1, [(step, 0, -1), (kernels.chain_step("max_pool", **POOL), 1, -1)], [2])
+    with pytest.raises(ValueError, match=r"weight has shape \(4, 2\); allowed: \(4, 3\)"):
+        kernels.chain_step("head", shape=(1, 3, 5, 4), **head)
 
 
 def test_an_input_of_no_link_and_a_layer_of_raw_sums_are_refused():

@@ -18,7 +18,7 @@ from sbkit.data import load
 from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
 from sbkit.inference.chain import Chain, Link
 from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
-from sbkit.inference.layers import FullConv2d
+from sbkit.inference.layers import FullConv2d, Head
 from sbkit.models import build_model, convert
 from sbkit.quantizers import QuantizerConfig
 from sbkit.quantizers.activations import LearnedStep, calibrate
@@ -104,7 +104,7 @@ def test_a_network_of_integers(name, bits):
     assert [layer.rounding is None for layer in layers] == [False] * (len(layers) - 1) + [name == "vgg_small"]
 
 
-def test_a_network_is_one_chain_from_the_image_to_the_mean():
+def test_a_network_is_one_chain_from_image_to_logits():
     network = lower(*settled("resnet8", 4), tune=False)
     targets = [node.target for node in network.body.graph.nodes]
     assert targets[:2] == ["x", "chain_stem_0"] and sum(str(target).startswith("chain") for target in targets) == 1
@@ -113,7 +113,8 @@ def test_a_network_is_one_chain_from_the_image_to_the_mean():
     assert list(kinds)[:4] == ["stem.0", "layer1.0.conv1_activations", "layer1.0.conv1", "layer1.0.conv2"]
     assert kinds["stem.0"] is FullConv2d and kinds["layer1.0.conv1_activations"] is Regrid
     assert kinds["layer2.0.shortcut.0"] is kinds["layer3.0.shortcut.0"] is FullConv2d
-    assert sum(isinstance(module, ToFloats) for module in network.modules()) == 1  # to the mean
+    assert list(kinds)[-1] == "classifier" and kinds["classifier"] is Head  # and the mean before it
+    assert [node.op for node in network.body.graph.nodes] == ["placeholder", "call_module", "output"]
     bits = [layer.rounding.bits for layer in network.layers.values()]
     assert bits == [4, 8] * 3
 

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from sbkit import kernels
 from sbkit.inference.graph import module_of
 from sbkit.inference.integers import IntegerPool, Regrid
-from sbkit.inference.layers import LIBRARY, FullConv2d, KernelConv2d
+from sbkit.inference.layers import LIBRARY, FullConv2d, Head, KernelConv2d
 
 _chains: WeakValueDictionary[str, Chain] = WeakValueDictionary()
 
@@ -30,7 +30,8 @@ class Link(NamedTuple):
 class Chain(nn.Module):
     """Modules with a method `step`, run one after the other on buffers of their own; concurrent calls take turns.
 
-    It takes the tensors that no link makes, uint8 or float32 as their links want them, and returns those of `outputs`.
+    It takes the tensors that no link makes, uint8 or float32 as their links want them, and returns those of `outputs`,
+    uint8, or float32 of a `Head`.
     A copy, what is unpickled, and a forked child at its first call, has steps of its own.
     """
 
@@ -42,7 +43,8 @@ class Chain(nn.Module):
 
     def _build(self) -> None:
         self._pack()
-        self.shapes = [tuple(self.steps[each - self.inputs].y_shape) for each in self.outputs]
+        made = [self.steps[each - self.inputs] for each in self.outputs]
+        self.results = [(tuple(step.y_shape), torch.float32 if step.floats_out else torch.uint8) for step in made]
         self.plan = uuid.uuid4().hex
         _chains[self.plan] = self
 
@@ -78,7 +80,7 @@ class Chain(nn.Module):
         return {link.name: torch.from_numpy(found) for link, found in zip(self.links, results, strict=True)}
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("forks", "steps", "native", "shapes", "plan")
+        made = ("forks", "steps", "native", "results", "plan")
         return {key: value for key, value in vars(self).items() if key not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -103,7 +105,7 @@ def _run(x: list[Tensor], plan: str) -> list[Tensor]:
 
 @torch.library.register_fake("sbkit::chain", lib=LIBRARY)
 def _shapes_of(x: list[Tensor], plan: str) -> list[Tensor]:
-    return [x[0].new_empty(shape, dtype=torch.uint8) for shape in _chain(plan).shapes]
+    return [x[0].new_empty(shape, dtype=dtype) for shape, dtype in _chain(plan).results]
 
 
 def _chain(name: str) -> Chain:
@@ -129,7 +131,7 @@ def chain_up(traced: fx.GraphModule) -> None:
 def _has_step(module: nn.Module | None) -> bool:
     if isinstance(module, KernelConv2d):
         return module.returns_integers
-    return isinstance(module, (FullConv2d, Regrid, IntegerPool))
+    return isinstance(module, (FullConv2d, Regrid, IntegerPool, Head))
 
 
 def _chain_nodes(traced: fx.GraphModule, run: list[fx.Node]) -> None:

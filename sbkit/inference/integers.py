@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 
 from sbkit import kernels
 from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace, shape_of
-from sbkit.inference.layers import FullConv2d, KernelConv2d
+from sbkit.inference.layers import FullConv2d, Head, KernelConv2d
 from sbkit.models.layers import RELU
 
 
@@ -145,6 +145,31 @@ def settle(traced: fx.GraphModule, isa: str) -> None:
                 floats = traced.graph.call_module(name, (node,))
             for user in others:
                 user.replace_input_with(node, floats)
+
+
+def take_heads(traced: fx.GraphModule, isa: str) -> None:
+    """Once the other layers are plain: let a linear layer of the mean of integers, over an image, read the integers."""
+    for node in calls_of(traced, nn.Linear):
+        mean, linear = node.args[0], module_of(traced, node)
+        floats = mean.args[0] if _is_mean(mean) and only_user(mean) is node else None
+        entry = module_of(traced, floats) if isinstance(floats, fx.Node) else None
+        if not isinstance(entry, ToFloats) or only_user(floats) is not mean:
+            continue
+        shape = shape_of(floats.args[0])
+        weight = linear.weight.double().numpy()
+        bias = 0 if linear.bias is None else linear.bias.double().numpy()
+        bias = bias - entry.grid.step * entry.grid.zero * weight.sum(1)
+        head = Head(weight * (entry.grid.step / (shape[2] * shape[3])), bias, shape, isa)
+        traced.set_submodule(node.target, head)
+        node.replace_input_with(mean, floats.args[0])
+        traced.graph.erase_node(mean)
+        traced.graph.erase_node(floats)
+
+
+def _is_mean(node: object) -> bool:
+    """Whether a node is the mean over rows and columns, as `x.mean((2, 3))`."""
+    called = isinstance(node, fx.Node) and node.target in ("mean", torch.mean)
+    return called and len(node.args) == 2 and tuple(node.args[1]) in ((2, 3), (-2, -1)) and not node.kwargs
 
 
 def drop_relus(traced: fx.GraphModule) -> None:

@@ -126,3 +126,18 @@ class FullConv2d(nn.Module):
             floats=not self.takes_integers,
             **options | ({"threads": 1} if kernels.forks() else {}),
         )
+
+
+class Head(nn.Module):
+    """The mean over rows and columns of uint8 activations (N, C, H, W) and a linear layer, the last step of a chain:
+
+    y[n, k] = bias[k] + sum over c of weight[k, c] * (sum of x[n, c])     float32 (N, K)
+    """
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray, shape: tuple[int, ...], isa: str):
+        super().__init__()
+        self.weight, self.bias = (np.ascontiguousarray(value, np.float32) for value in (weight, bias))
+        self.shape, self.isa = shape, isa
+
+    def step(self) -> Any:
+        return kernels.chain_step("head", shape=self.shape, weight=self.weight, bias=self.bias, isa=self.isa)

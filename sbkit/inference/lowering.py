@@ -19,6 +19,7 @@ from sbkit.inference import graph
 from sbkit.inference.chain import Chain, chain_up
 from sbkit.inference.file import Saved, read, rest, write
 from sbkit.inference.folding import checked, finished, fold_norms, make_plain
+from sbkit.inference.integers import take_heads
 from sbkit.inference.layers import KernelConv2d
 from sbkit.inference.placing import put_on_kernels
 from sbkit.models import quant_layers, quantized_weights
@@ -151,6 +152,7 @@ def lower(
     for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
+    take_heads(traced, kernels.usable_isa(isa))
     chain_up(traced)
     network = Network(finished(traced), tuple(example.shape), _source(model, example, weights))
     _hold(network, model, weights)
