@@ -178,7 +178,7 @@ PYBIND11_MODULE(_kernels, m) {
         return py::make_tuple(graph.nodes, graph.sums);
       },
       py::arg("inputs"), py::arg("sets"), "Data-flow graph of these sets: its nodes and its sums (dataflow.h).");
-  bind_chain(m);
+  bind_pipeline(m);
   bind_integer(m);
   py::class_<Convolution>(m, "Convolution")
       .def(py::init<const std::string&, const py::array&, const py::array&, const py::array&, const py::array&,

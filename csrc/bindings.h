@@ -16,8 +16,8 @@ namespace py = pybind11;
 
 struct IntegerKernel;
 
-void bind_chain(py::module_& m);    // bindings_chain.cpp
-void bind_integer(py::module_& m);  // bindings_integer.cpp; after bind_chain
+void bind_pipeline(py::module_& m);    // bindings_pipeline.cpp
+void bind_integer(py::module_& m);  // bindings_integer.cpp; after bind_pipeline
 const IntegerKernel& integer_kernel_named(const std::string& isa);  // bindings_integer.cpp
 
 // A value within its limits, or an exception that names it.

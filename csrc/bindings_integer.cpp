@@ -77,7 +77,7 @@ class IntegerConvolution : public Step {
   }
 
   StepShapes shapes() const override {
-    if (!rounds_) throw py::value_error("a layer without a rounding in a chain; allowed: one that returns activations");
+    if (!rounds_) throw py::value_error("a layer without a rounding in a pipeline; allowed: one that returns activations");
     const ConvShape& s = shape_;
     return {{s.N, s.C, s.H, s.W}, {s.N, s.K, s.P(), s.Q()}, false, true};
   }

@@ -1,4 +1,4 @@
-// Convolutions of layers that are kept in full precision, as steps of a chain: floats between integers.
+// Convolutions of layers that are kept in full precision, as steps of a pipeline: floats between integers.
 //
 //   y[n,k,p,q] = clamp(round(bias[k] + sum of weight * x under the window), 0, 2^bits - 1)
 //

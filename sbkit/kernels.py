@@ -356,11 +356,11 @@ def native(prepared: Prepared) -> Any:
     return prepared._native
 
 
-def chain_step(kind: str, **options: Any) -> Any:
-    """A step of the extension for `chain`: "regrid" or "max_pool", from uint8 to uint8."""
+def step(kind: str, **options: Any) -> Any:
+    """A step of the extension for `pipeline`: "regrid" or "max_pool", from uint8 to uint8."""
     return getattr(_kernels, kind)(**options)
 
 
-def chain(inputs: int, links: Sequence[tuple[Any, int, int]], outputs: Sequence[int]) -> Any:
+def pipeline(inputs: int, links: Sequence[tuple[Any, int, int]], outputs: Sequence[int]) -> Any:
     """Steps of the extension as one: each link has a step and the numbers of the tensors x and residual (-1: none)."""
-    return _kernels.Chain(inputs, list(links), list(outputs))
+    return _kernels.Pipeline(inputs, list(links), list(outputs))

@@ -16,9 +16,9 @@ from torch import fx, nn
 
 from sbkit.data import load
 from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
-from sbkit.inference.chain import Chain, Link
 from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
 from sbkit.inference.layers import FullConv2d, Head
+from sbkit.inference.pipeline import Link, Pipeline
 from sbkit.models import build_model, convert
 from sbkit.quantizers import QuantizerConfig
 from sbkit.quantizers.activations import LearnedStep, calibrate
@@ -59,7 +59,7 @@ class Checked(fx.Interpreter):
         module = self.fetch_attr(target)
         if isinstance(module, KernelConv2d) and module.takes_integers:
             self.check(module.prepared, args[0], None, found)
-        elif isinstance(module, Chain):
+        elif isinstance(module, Pipeline):
             every = module.every(*args)
             tensors = [*args, *every.values()]
             for link, part in zip(module.links, module.parts, strict=True):
@@ -107,9 +107,11 @@ def test_a_network_of_integers(name, bits):
 def test_a_network_is_one_chain_from_image_to_logits():
     network = lower(*settled("resnet8", 4), tune=False)
     targets = [node.target for node in network.body.graph.nodes]
-    assert targets[:2] == ["x", "chain_stem_0"] and sum(str(target).startswith("chain") for target in targets) == 1
-    chain = network.body.get_submodule("chain_stem_0")
-    kinds = {link.name: type(part) for link, part in zip(chain.links, chain.parts, strict=True)}
+    assert (
+        targets[:2] == ["x", "pipeline_stem_0"] and sum(str(target).startswith("pipeline") for target in targets) == 1
+    )
+    pipeline = network.body.get_submodule("pipeline_stem_0")
+    kinds = {link.name: type(part) for link, part in zip(pipeline.links, pipeline.parts, strict=True)}
     assert list(kinds)[:4] == ["stem.0", "layer1.0.conv1_activations", "layer1.0.conv1", "layer1.0.conv2"]
     assert kinds["stem.0"] is FullConv2d and kinds["layer1.0.conv1_activations"] is Regrid
     assert kinds["layer2.0.shortcut.0"] is kinds["layer3.0.shortcut.0"] is FullConv2d
@@ -202,7 +204,7 @@ def test_integers_are_those_of_the_learned_step():
         other = LearnedStep(4)
         other.log_step.data.fill_(-0.2)
         again = Regrid(grid, Grid.of(integers.Step(other)), tuple(q.shape), "scalar")
-        again = Chain([Link("regrid", 0)], [again], 1, [1])(q.reshape(1, 1, 1, -1)).flatten()
+        again = Pipeline([Link("regrid", 0)], [again], 1, [1])(q.reshape(1, 1, 1, -1)).flatten()
         assert torch.equal(ToFloats(Grid.of(integers.Step(other)))(again), other(learned(x)).detach())
 
 
@@ -212,7 +214,7 @@ def test_integers_are_those_of_the_learned_step():
 def test_pools_of_integers_are_those_of_floats(window, stride, padding):
     q = torch.randint(0, 256, (2, 3, 11, 14), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pool = nn.MaxPool2d(window, stride, padding)
-    found = Chain([Link("pool", 0)], [IntegerPool(pool, tuple(q.shape))], 1, [1])(q)
+    found = Pipeline([Link("pool", 0)], [IntegerPool(pool, tuple(q.shape))], 1, [1])(q)
     assert torch.equal(found, pool(q.float()).to(torch.uint8))
     assert not IntegerPool.takes(nn.MaxPool2d(2, ceil_mode=True)) and not IntegerPool.takes(nn.MaxPool2d(2, dilation=2))
 

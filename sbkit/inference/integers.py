@@ -10,7 +10,7 @@ q + 128 where q is signed, which the next layer takes out again. The node of suc
     step of floats, step that floats follow                                the formula of the step, in torch
 
 A convolution whose result has no such step gives exact sums, which torch scales. What goes from uint8 to uint8 without
-a break is one call, a `Chain`.
+a break is one call, a `Pipeline`.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Regrid(nn.Module):
         self.table, self.shape, self.isa = FromFloats(target)(ToFloats(source)(every)).numpy(), shape, isa
 
     def step(self) -> Any:
-        """The step of a chain; of shapes with fewer or more than four dimensions, a single one counts."""
+        """The step of a pipeline; of shapes with fewer or more than four dimensions, a single one counts."""
         shape = self.shape if len(self.shape) == 4 else (1, 1, 1, math.prod(self.shape))
-        return kernels.chain_step("regrid", shape=shape, table=self.table, isa=self.isa)
+        return kernels.step("regrid", shape=shape, table=self.table, isa=self.isa)
 
 
 class Scaled(nn.Module):
@@ -113,7 +113,7 @@ class IntegerPool(nn.Module):
         return not pool.ceil_mode and _pair(pool.dilation) == (1, 1)
 
     def step(self) -> Any:
-        return kernels.chain_step("max_pool", shape=self.shape, **self.window)
+        return kernels.step("max_pool", shape=self.shape, **self.window)
 
 
 _POOL = {"window": "kernel_size", "stride": "stride", "padding": "padding"}

@@ -82,7 +82,7 @@ class KernelConv2d(nn.Module):
         return self.prepared.rounding is not None
 
     def step(self) -> Any:
-        """The step of a chain, of a layer that returns integers."""
+        """The step of a pipeline, of a layer that returns integers."""
         return kernels.native(self.prepared)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -101,7 +101,7 @@ class KernelConv2d(nn.Module):
 
 
 class FullConv2d(nn.Module):
-    """A convolution in full precision between integers, the step of a chain. From uint8 or float32 activations x, in
+    """A convolution in full precision between integers, the step of a pipeline. From uint8 or float32 activations x, in
     float32:
 
         y = clamp(round(bias + convolution of x with weight), 0, 2**bits - 1)     uint8
@@ -118,7 +118,7 @@ class FullConv2d(nn.Module):
 
     def step(self) -> Any:
         s, options = self.shape, self.options
-        return kernels.chain_step(
+        return kernels.step(
             "full",
             weights=self.weight,
             bias=self.bias,
@@ -129,7 +129,7 @@ class FullConv2d(nn.Module):
 
 
 class Head(nn.Module):
-    """The mean over rows and columns of uint8 activations (N, C, H, W) and a linear layer, the last step of a chain:
+    """The mean over rows and columns of uint8 activations (N, C, H, W) and a linear layer, the last step of a pipeline:
 
     y[n, k] = bias[k] + sum over c of weight[k, c] * (sum of x[n, c])     float32 (N, K)
     """
@@ -140,4 +140,4 @@ class Head(nn.Module):
         self.shape, self.isa = shape, isa
 
     def step(self) -> Any:
-        return kernels.chain_step("head", shape=self.shape, weight=self.weight, bias=self.bias, isa=self.isa)
+        return kernels.step("head", shape=self.shape, weight=self.weight, bias=self.bias, isa=self.isa)

@@ -16,11 +16,11 @@ from sbkit import kernels
 from sbkit.checks import whole
 from sbkit.conv import QuantizedWeight
 from sbkit.inference import graph
-from sbkit.inference.chain import Chain, chain_up
 from sbkit.inference.file import Saved, read, rest, write
 from sbkit.inference.folding import checked, finished, fold_norms, make_plain
 from sbkit.inference.integers import take_heads
 from sbkit.inference.layers import KernelConv2d
+from sbkit.inference.pipeline import Pipeline, make_pipelines
 from sbkit.inference.placing import put_on_kernels
 from sbkit.models import quant_layers, quantized_weights
 from sbkit.models.layers import RELU, QuantLayer
@@ -86,9 +86,9 @@ class Network(nn.Module):
     def layers(self) -> dict[str, kernels.Prepared]:
         """The convolutions on kernels by module name, in the order they run."""
         found = {}
-        for node in graph.calls_of(self.body, (KernelConv2d, Chain)):
+        for node in graph.calls_of(self.body, (KernelConv2d, Pipeline)):
             module = graph.module_of(self.body, node)
-            found |= module.layers if isinstance(module, Chain) else {node.target: module.prepared}
+            found |= module.layers if isinstance(module, Pipeline) else {node.target: module.prepared}
         return found
 
     @property
@@ -153,7 +153,7 @@ def lower(
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
     take_heads(traced, kernels.usable_isa(isa))
-    chain_up(traced)
+    make_pipelines(traced)
     network = Network(finished(traced), tuple(example.shape), _source(model, example, weights))
     _hold(network, model, weights)
     return network

@@ -1,4 +1,4 @@
-// Steps of a network that run one after the other without leaving C++, on buffers that the chain owns.
+// Steps of a network that run one after the other without leaving C++, on buffers that the pipeline owns.
 #pragma once
 
 #include <memory>
@@ -13,23 +13,23 @@ namespace sbkit {
 
 struct IntegerKernel;
 
-// Tensors have numbers: first the chain's inputs, then one for each step's result.
+// Tensors have numbers: first the pipeline's inputs, then one for each step's result.
 struct Link {
   std::shared_ptr<Step> step;
   int x, residual = -1;  // tensors; -1: none
 };
 
-class Chain {
+class Pipeline {
  public:
   // Throws std::invalid_argument naming the link whose tensors are not what its step takes.
-  Chain(int inputs, std::vector<Link> links, std::vector<int> outputs);
+  Pipeline(int inputs, std::vector<Link> links, std::vector<int> outputs);
 
   int inputs() const { return inputs_; }
   const std::vector<int>& outputs() const { return outputs_; }
   const std::vector<int64_t>& shape(int tensor) const { return shapes_[tensor]; }
   bool floats(int tensor) const { return floats_[tensor]; }  // else bytes
 
-  // Calls take turns, because the chain owns the buffers.
+  // Calls take turns, because the pipeline owns the buffers.
   void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs);
 
  private:

@@ -1,6 +1,6 @@
-// Chains of integer layers for Python; friendlier checks live in sbkit/inference/chain.py.
+// Pipelines of integer layers for Python; friendlier checks live in sbkit/inference/pipeline.py.
 #include "bindings.h"
-#include "chain.h"
+#include "pipeline.h"
 #include "full.h"
 #include "integer_kernels.h"
 #include "limits.h"
@@ -33,35 +33,35 @@ std::shared_ptr<Step> head(const std::vector<int64_t>& shape, const py::array& w
   return make_head(shape, classes, weights, checked<float>(bias, "bias", {classes}), &integer_kernel_named(isa));
 }
 
-std::unique_ptr<Chain> chain(int inputs, const std::vector<std::tuple<std::shared_ptr<Step>, int, int>>& links,
+std::unique_ptr<Pipeline> pipeline(int inputs, const std::vector<std::tuple<std::shared_ptr<Step>, int, int>>& links,
                              const std::vector<int>& outputs) {
   std::vector<Link> made;
   for (const auto& [step, x, residual] : links) made.push_back({step, x, residual});
-  return std::make_unique<Chain>(in_range("inputs", inputs, 1, 1 << 20), std::move(made), outputs);
+  return std::make_unique<Pipeline>(in_range("inputs", inputs, 1, 1 << 20), std::move(made), outputs);
 }
 
-std::vector<py::array> run(Chain* chain, const std::vector<py::array>& inputs) {
-  in_range("inputs", narrow(static_cast<int64_t>(inputs.size())), chain->inputs(), chain->inputs());
+std::vector<py::array> run(Pipeline* pipeline, const std::vector<py::array>& inputs) {
+  in_range("inputs", narrow(static_cast<int64_t>(inputs.size())), pipeline->inputs(), pipeline->inputs());
   std::vector<const void*> from;
-  for (int i = 0; i < chain->inputs(); i++) {
-    from.push_back(chain->floats(i) ? static_cast<const void*>(checked<float>(inputs[i], "x", chain->shape(i)))
-                                    : checked<uint8_t>(inputs[i], "x", chain->shape(i)));
+  for (int i = 0; i < pipeline->inputs(); i++) {
+    from.push_back(pipeline->floats(i) ? static_cast<const void*>(checked<float>(inputs[i], "x", pipeline->shape(i)))
+                                    : checked<uint8_t>(inputs[i], "x", pipeline->shape(i)));
   }
   std::vector<py::array> results;
   std::vector<void*> to;
-  for (int output : chain->outputs()) {
-    const std::vector<int64_t>& shape = chain->shape(output);
-    results.push_back(chain->floats(output) ? py::array(py::array_t<float>(shape)) : py::array_t<uint8_t>(shape));
+  for (int output : pipeline->outputs()) {
+    const std::vector<int64_t>& shape = pipeline->shape(output);
+    results.push_back(pipeline->floats(output) ? py::array(py::array_t<float>(shape)) : py::array_t<uint8_t>(shape));
     to.push_back(results.back().mutable_data());
   }
   py::gil_scoped_release unlocked;
-  chain->run(from, to);
+  pipeline->run(from, to);
   return results;
 }
 
 }  // namespace
 
-void bind_chain(py::module_& m) {
+void bind_pipeline(py::module_& m) {
   py::class_<Step, std::shared_ptr<Step>>(m, "Step")
       .def_property_readonly("x_shape", [](const Step& step) { return step.shapes().x; })
       .def_property_readonly("y_shape", [](const Step& step) { return step.shapes().y; })
@@ -79,8 +79,8 @@ void bind_chain(py::module_& m) {
         return make_max_pool(shape, {window[0], window[1], stride[0], stride[1], padding[0], padding[1]});
       },
       py::arg("shape"), py::arg("window"), py::arg("stride"), py::arg("padding"));
-  py::class_<Chain>(m, "Chain")
-      .def(py::init(&chain), py::arg("inputs"), py::arg("links"), py::arg("outputs"))
+  py::class_<Pipeline>(m, "Pipeline")
+      .def(py::init(&pipeline), py::arg("inputs"), py::arg("links"), py::arg("outputs"))
       .def("run", &run, py::arg("inputs"));
 }
 

@@ -1,9 +1,9 @@
-// The steps of a chain that compute next to nothing: other steps of activations, pooling, and the last layer.
+// The steps of a pipeline that compute next to nothing: other steps of activations, pooling, and the last layer.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
-#include "chain.h"
+#include "pipeline.h"
 #include "integer_kernels.h"
 
 namespace sbkit {

@@ -16,18 +16,18 @@ from sbkit.inference.graph import module_of
 from sbkit.inference.integers import IntegerPool, Regrid
 from sbkit.inference.layers import LIBRARY, FullConv2d, Head, KernelConv2d
 
-_chains: WeakValueDictionary[str, Chain] = WeakValueDictionary()
+_pipelines: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
 
 
 class Link(NamedTuple):
-    """A step and the tensors it reads, which have numbers: first the chain's inputs, then each link's result."""
+    """A step and the tensors it reads, which have numbers: first the pipeline's inputs, then each link's result."""
 
     name: str  # of its module in the network
     x: int
     residual: int = -1
 
 
-class Chain(nn.Module):
+class Pipeline(nn.Module):
     """Modules with a method `step`, run one after the other on buffers of their own; concurrent calls take turns.
 
     It takes the tensors that no link makes, uint8 or float32 as their links want them, and returns those of `outputs`,
@@ -46,17 +46,17 @@ class Chain(nn.Module):
         made = [self.steps[each - self.inputs] for each in self.outputs]
         self.results = [(tuple(step.y_shape), torch.float32 if step.floats_out else torch.uint8) for step in made]
         self.plan = uuid.uuid4().hex
-        _chains[self.plan] = self
+        _pipelines[self.plan] = self
 
     def _pack(self) -> None:
         self.forks, self.steps = kernels.forks(), [module.step() for module in self.parts]
-        self.native = self._chained(self.outputs)
+        self.native = self._joined(self.outputs)
 
-    def _chained(self, outputs: Sequence[int]) -> Any:
+    def _joined(self, outputs: Sequence[int]) -> Any:
         links = [(step, link.x, link.residual) for step, link in zip(self.steps, self.links, strict=True)]
-        return kernels.chain(self.inputs, links, outputs)
+        return kernels.pipeline(self.inputs, links, outputs)
 
-    def ready(self) -> Chain:
+    def ready(self) -> Pipeline:
         """Itself, with steps that this process has packed."""
         if self.forks != kernels.forks():
             self._pack()
@@ -69,13 +69,13 @@ class Chain(nn.Module):
         return {link.name: part.prepared for link, part in named if isinstance(part, KernelConv2d)}
 
     def forward(self, *x: Tensor) -> Tensor | list[Tensor]:
-        found = torch.ops.sbkit.chain.default(list(x), self.plan)
+        found = torch.ops.sbkit.pipeline.default(list(x), self.plan)
         return found[0] if len(found) == 1 else found
 
     def every(self, *x: Tensor) -> dict[str, Tensor]:
         """What each link makes of x, by its name."""
         results = (
-            self.ready()._chained(range(self.inputs, self.inputs + len(self.links))).run([_array(each) for each in x])
+            self.ready()._joined(range(self.inputs, self.inputs + len(self.links))).run([_array(each) for each in x])
         )
         return {link.name: torch.from_numpy(found) for link, found in zip(self.links, results, strict=True)}
 
@@ -95,36 +95,36 @@ def _array(x: Tensor) -> np.ndarray:
     return np.ascontiguousarray(x.detach().numpy())
 
 
-LIBRARY.define("chain(Tensor[] x, str plan) -> Tensor[]", tags=torch.Tag.pt2_compliant_tag)
+LIBRARY.define("pipeline(Tensor[] x, str plan) -> Tensor[]", tags=torch.Tag.pt2_compliant_tag)
 
 
-@torch.library.impl(LIBRARY, "chain", "CPU")
+@torch.library.impl(LIBRARY, "pipeline", "CPU")
 def _run(x: list[Tensor], plan: str) -> list[Tensor]:
-    return [torch.from_numpy(found) for found in _chain(plan).ready().native.run([_array(each) for each in x])]
+    return [torch.from_numpy(found) for found in _pipeline(plan).ready().native.run([_array(each) for each in x])]
 
 
-@torch.library.register_fake("sbkit::chain", lib=LIBRARY)
+@torch.library.register_fake("sbkit::pipeline", lib=LIBRARY)
 def _shapes_of(x: list[Tensor], plan: str) -> list[Tensor]:
-    return [x[0].new_empty(shape, dtype=dtype) for shape, dtype in _chain(plan).results]
+    return [x[0].new_empty(shape, dtype=dtype) for shape, dtype in _pipeline(plan).results]
 
 
-def _chain(name: str) -> Chain:
-    if (found := _chains.get(name)) is None:
+def _pipeline(name: str) -> Pipeline:
+    if (found := _pipelines.get(name)) is None:
         raise RuntimeError(
-            f"operator sbkit::chain has no plan {name}: a graph that calls it lasts as long as the network it was "
+            f"operator sbkit::pipeline has no plan {name}: a graph that calls it lasts as long as the network it was "
             "exported from, in one process; allowed: to export it again from that network"
         )
     return found
 
 
-def chain_up(traced: fx.GraphModule) -> None:
-    """Make a chain of each unbroken run of nodes that have a step."""
+def make_pipelines(traced: fx.GraphModule) -> None:
+    """Make a pipeline of each unbroken run of nodes that have a step."""
     run: list[fx.Node] = []
     for node in [*traced.graph.nodes]:
         if _has_step(module_of(traced, node)):
             run.append(node)
         elif run:
-            _chain_nodes(traced, run)
+            _join(traced, run)
             run = []
 
 
@@ -134,14 +134,16 @@ def _has_step(module: nn.Module | None) -> bool:
     return isinstance(module, (FullConv2d, Regrid, IntegerPool, Head))
 
 
-def _chain_nodes(traced: fx.GraphModule, run: list[fx.Node]) -> None:
+def _join(traced: fx.GraphModule, run: list[fx.Node]) -> None:
     inputs = list(dict.fromkeys(arg for node in run for arg in node.args if arg is not None and arg not in run))
     tensors = [*inputs, *run]
     links = [Link(node.target, *(tensors.index(arg) for arg in node.args if arg is not None)) for node in run]
     made = [node for node in run if any(user not in run for user in node.users)]
-    chain = Chain(links, [module_of(traced, node) for node in run], len(inputs), [tensors.index(node) for node in made])
-    name = f"chain_{run[0].name}"
-    traced.add_submodule(name, chain)
+    pipeline = Pipeline(
+        links, [module_of(traced, node) for node in run], len(inputs), [tensors.index(node) for node in made]
+    )
+    name = f"pipeline_{run[0].name}"
+    traced.add_submodule(name, pipeline)
     with traced.graph.inserting_before(run[-1].next):
         call = traced.graph.call_module(name, tuple(inputs))
         results = [call] if len(made) == 1 else [traced.graph.call_function(_item, (call, i)) for i in range(len(made))]

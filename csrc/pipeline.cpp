@@ -1,4 +1,4 @@
-#include "chain.h"
+#include "pipeline.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -22,7 +22,7 @@ std::string text(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
-Chain::Chain(int inputs, std::vector<Link> links, std::vector<int> outputs)
+Pipeline::Pipeline(int inputs, std::vector<Link> links, std::vector<int> outputs)
     : inputs_(inputs), shapes_(inputs), floats_(inputs), links_(std::move(links)), outputs_(std::move(outputs)) {
   for (size_t i = 0; i < links_.size(); i++) check(links_[i], narrow(static_cast<int64_t>(i)));
   for (int i = 0; i < inputs; i++) {
@@ -35,7 +35,7 @@ Chain::Chain(int inputs, std::vector<Link> links, std::vector<int> outputs)
   share_buffers();
 }
 
-void Chain::check(const Link& link, int number) {
+void Pipeline::check(const Link& link, int number) {
   const StepShapes step = link.step->shapes();
   auto take = [&](int tensor, const std::vector<int64_t>& shape, bool floats) {
     const std::string where = "tensor " + std::to_string(tensor) + " of link " + std::to_string(number);
@@ -60,7 +60,7 @@ void Chain::check(const Link& link, int number) {
 }
 
 // A tensor has a buffer from its step to the last one that reads it; then another tensor may have it.
-void Chain::share_buffers() {
+void Pipeline::share_buffers() {
   const int count = narrow(static_cast<int64_t>(shapes_.size()));
   buffer_of_.assign(count, -1);
   std::vector<int> last(count, -1);
@@ -89,7 +89,7 @@ void Chain::share_buffers() {
   }
 }
 
-void Chain::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs) {
+void Pipeline::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs) {
   std::lock_guard<std::mutex> lock(mutex_);
   auto at = [&](int tensor) -> void* {
     if (buffer_of_[tensor] >= 0) return buffers_[buffer_of_[tensor]].get();

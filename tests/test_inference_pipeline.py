@@ -1,4 +1,4 @@
-"""Chains as modules: buffers that tensors share, copies, forked children."""
+"""Pipelines as modules: buffers that tensors share, copies, forked children."""
 
 import pickle
 
@@ -10,9 +10,9 @@ from torch import nn
 
 from sbkit import kernels
 from sbkit.conv import ConvShape
-from sbkit.inference.chain import Chain, Link
 from sbkit.inference.integers import IntegerPool
 from sbkit.inference.layers import FullConv2d
+from sbkit.inference.pipeline import Link, Pipeline
 
 GENERATOR = np.random.default_rng(0)
 
@@ -38,24 +38,24 @@ def test_tensors_share_buffers_without_meeting():
     layers = [full(shape, False, "scalar")[0] for _ in range(4)]
     pool = IntegerPool(nn.MaxPool2d(3, 1, 1), (1, 4, 6, 6))
     links = [Link("a", 0), Link("b", 1), Link("pool", 1), Link("c", 2), Link("d", 3)]
-    chain = Chain(links, [layers[0], layers[1], pool, layers[2], layers[3]], 1, [4, 5])
+    pipeline = Pipeline(links, [layers[0], layers[1], pool, layers[2], layers[3]], 1, [4, 5])
     x = torch.from_numpy(random_bytes((1, 4, 6, 6)))
-    every = chain.every(x)
+    every = pipeline.every(x)
     tensors = [x, *every.values()]
-    for link, part, found in zip(links, chain.parts, every.values(), strict=True):
-        alone = Chain([Link("alone", 0)], [part], 1, [1])
+    for link, part, found in zip(links, pipeline.parts, every.values(), strict=True):
+        alone = Pipeline([Link("alone", 0)], [part], 1, [1])
         assert torch.equal(alone(tensors[link.x]), found)
-    assert all(torch.equal(a, b) for a, b in zip(chain(x), (every["c"], every["d"]), strict=True))
-    again = pickle.loads(pickle.dumps(chain))
-    assert all(torch.equal(a, b) for a, b in zip(again(x), chain(x), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(pipeline(x), (every["c"], every["d"]), strict=True))
+    again = pickle.loads(pickle.dumps(pipeline))
+    assert all(torch.equal(a, b) for a, b in zip(again(x), pipeline(x), strict=True))
 
 
 def test_a_forked_child_has_steps_of_its_own():
     layer, x, expected = full(ConvShape(C=3, H=9, W=11, K=5), True, kernels.isas()[-1], threads=2)
-    chain = Chain([Link("layer", 0)], [layer], 1, [1])
-    assert torch.equal(chain(x), expected)  # whose threads and lock the child has not
+    pipeline = Pipeline([Link("layer", 0)], [layer], 1, [1])
+    assert torch.equal(pipeline(x), expected)  # whose threads and lock the child has not
 
     def task():
-        assert torch.equal(chain(x), expected) and torch.equal(chain.every(x)["layer"], expected)
+        assert torch.equal(pipeline(x), expected) and torch.equal(pipeline.every(x)["layer"], expected)
 
     assert forked(task)() == 0

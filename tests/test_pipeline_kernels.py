@@ -1,4 +1,4 @@
-"""The steps of chains in C++, each against a plain formula with `==`, and chains that cannot be."""
+"""The steps of pipelines in C++, each against a plain formula with `==`, and pipelines that cannot be."""
 
 import layers
 import numpy as np
@@ -16,14 +16,14 @@ def random_bytes(size: tuple[int, ...]) -> np.ndarray:
 
 
 def alone(step, x: np.ndarray) -> np.ndarray:
-    return kernels.chain(1, [(step, 0, -1)], [1]).run([x])[0]
+    return kernels.pipeline(1, [(step, 0, -1)], [1]).run([x])[0]
 
 
 def full(shape: ConvShape, weight: np.ndarray, bias: np.ndarray, **options):
     """A step in full precision of `shape`."""
     dims = (shape.N, shape.C, shape.H, shape.W, shape.K, shape.R, shape.S, shape.stride, shape.padding)
     values = {"weights": weight.astype(np.float32), "bias": bias.astype(np.float32), "dims": dims, "bits": 7}
-    return kernels.chain_step("full", **values, **{"floats": True, "isa": "scalar", "threads": 1, **options})
+    return kernels.step("full", **values, **{"floats": True, "isa": "scalar", "threads": 1, **options})
 
 
 @isas
@@ -48,7 +48,7 @@ def test_tables_of_bytes(count, isa):
     products = [np.clip(np.rint(np.arange(256) * factor), 0, 63) for factor in (0.0, 0.1234, 0.25, 1.0, 7.7)]
     for table in (*products, random_bytes((256,)), np.full(256, 9)):  # the last two are no products
         table = table.astype(np.uint8)
-        assert np.array_equal(alone(kernels.chain_step("regrid", shape=x.shape, table=table, isa=isa), x), table[x])
+        assert np.array_equal(alone(kernels.step("regrid", shape=x.shape, table=table, isa=isa), x), table[x])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_pools(window, stride, padding):
     x = random_bytes((2, 3, 11, 14))
     padded = np.pad(x, ((0, 0), (0, 0), *((each, each) for each in padding)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, window, axis=(2, 3))
-    step = kernels.chain_step("max_pool", shape=x.shape, window=window, stride=stride, padding=padding)
+    step = kernels.step("max_pool", shape=x.shape, window=window, stride=stride, padding=padding)
     assert np.array_equal(alone(step, x), windows[:, :, :: stride[0], :: stride[1]].max((4, 5)))
 
 
@@ -69,7 +69,7 @@ def test_heads(channels, classes, isa):
     weight = GENERATOR.integers(-8, 9, (classes, channels)) / 4  # every order adds them exactly
     bias = GENERATOR.integers(0, 200, classes) + 0.5
     values = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
-    found = alone(kernels.chain_step("head", shape=x.shape, isa=isa, **values), x)
+    found = alone(kernels.step("head", shape=x.shape, isa=isa, **values), x)
     assert found.dtype == np.float32 and np.array_equal(found, x.sum((2, 3)) @ weight.T + bias)
 
 
@@ -88,44 +88,44 @@ POOL = {"shape": (1, 2, 5, 4), "window": (3, 1), "stride": (1, 1), "padding": (0
     ],
 )
 def test_bad_links_are_refused(links, outputs, message):
-    step = kernels.chain_step("max_pool", **POOL)
+    step = kernels.step("max_pool", **POOL)
     with pytest.raises(ValueError, match=message):
-        kernels.chain(1, [(step, *link) for link in links], outputs)
+        kernels.pipeline(1, [(step, *link) for link in links], outputs)
 
 
 def test_floats_are_no_bytes():
     head = {"weight": np.ones((4, 2), np.float32), "bias": np.zeros(4, np.float32), "isa": "scalar"}
-    step = kernels.chain_step("head", shape=(1, 2, 5, 4), **head)
+    step = kernels.step("head", shape=(1, 2, 5, 4), **head)
     with pytest.raises(ValueError, match=r"tensor 1 of link 1 has floats of shape \(1, 4\); allowed: bytes"):
-        kernels.chain(1, [(step, 0, -1), (kernels.chain_step("max_pool", **POOL), 1, -1)], [2])
+        kernels.pipeline(1, [(step, 0, -1), (kernels.step("max_pool", **POOL), 1, -1)], [2])
     with pytest.raises(ValueError, match=r"weight has shape \(4, 2\); allowed: \(4, 3\)"):
-        kernels.chain_step("head", shape=(1, 3, 5, 4), **head)
+        kernels.step("head", shape=(1, 3, 5, 4), **head)
 
 
 def test_an_input_of_no_link_and_a_layer_of_raw_sums_are_refused():
     with pytest.raises(ValueError, match="input 1 is of no link; allowed: of one"):
-        kernels.chain(2, [(kernels.chain_step("max_pool", **POOL), 0, -1)], [2])
+        kernels.pipeline(2, [(kernels.step("max_pool", **POOL), 0, -1)], [2])
     weight = np.ones((3, 4, 3, 3), np.int8)
     raw = kernels._kernels.IntegerConvolution(
         algorithm="dense", codes=weight, dims=(1, 4, 5, 5, 3, 3, 3, 1, 1), activation_bits=8, isa="scalar", lane_bits=0,
         group=0, rewritten=False, threads=1, rounding=None,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="a layer without a rounding in a chain; allowed: "):
-        kernels.chain(1, [(raw, 0, -1)], [1])
+    with pytest.raises(ValueError, match="a layer without a rounding in a pipeline; allowed: "):
+        kernels.pipeline(1, [(raw, 0, -1)], [1])
 
 
 def test_bad_inputs_are_refused():
     shape = ConvShape(C=3, H=9, W=11, K=5)
-    chain = kernels.chain(1, [(full(shape, np.zeros((5, 3, 3, 3)), np.zeros(5)), 0, -1)], [1])
+    pipeline = kernels.pipeline(1, [(full(shape, np.zeros((5, 3, 3, 3)), np.zeros(5)), 0, -1)], [1])
     with pytest.raises(TypeError, match="x has dtype float64; allowed: float32"):
-        chain.run([np.zeros((1, 3, 9, 11))])
+        pipeline.run([np.zeros((1, 3, 9, 11))])
     with pytest.raises(ValueError, match=r"x has shape \(1, 3, 9, 10\); allowed: \(1, 3, 9, 11\)"):
-        chain.run([np.zeros((1, 3, 9, 10), np.float32)])
+        pipeline.run([np.zeros((1, 3, 9, 10), np.float32)])
     with pytest.raises(ValueError, match="inputs = 2; allowed: 1 to 1"):
-        chain.run([np.zeros((1, 3, 9, 11), np.float32)] * 2)
+        pipeline.run([np.zeros((1, 3, 9, 11), np.float32)] * 2)
 
 
 @pytest.mark.parametrize("option", [{"window": (9, 1)}, {"stride": (0, 1)}, {"padding": (-1, 0)}, {"window": (1,)}])
 def test_pools_that_cannot_be_are_refused(option):
     with pytest.raises(ValueError, match=r"pool|pair"):
-        kernels.chain_step("max_pool", **POOL | option)
+        kernels.step("max_pool", **POOL | option)
