@@ -56,6 +56,8 @@ class Record:
 
     def __post_init__(self):
         choice("Record.kind", self.kind, KINDS)
+        if not isinstance(self.id, str):
+            raise TypeError(f"Record.id = {self.id!r}; allowed: a text")
         for field in ("config", "metrics", "history", "provenance"):
             if not isinstance(getattr(self, field), dict):
                 raise TypeError(f"Record.{field} is a {type(getattr(self, field)).__name__}; allowed: a dict")
@@ -118,14 +120,21 @@ def write(record: Record, path: str | os.PathLike) -> Path:
 def load(path: str | os.PathLike) -> Record:
     """Read one record. Raises ValueError naming the file if it is damaged or of another version."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
         schema = content["schema"]
+        if type(schema) is not int:
+            raise TypeError(f"its schema is {schema!r}; allowed: {SCHEMA}")
         if schema != SCHEMA:
             advice = "update sbkit" if schema > SCHEMA else "make it again"
             raise ValueError(f"its schema is {schema}, this version of sbkit reads {SCHEMA}: {advice}")
         return Record(**content)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable record: {type(error).__name__}: {error}") from error
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
 
 
 def _refuse(constant: str) -> None:
@@ -178,6 +187,8 @@ def read(folder: str | os.PathLike, kind: str) -> DataFrame:
     rows = []
     for path in sorted(Path(folder, "records", kind).glob("*.json")):
         record = load(path)
+        if record.kind != kind:
+            raise ValueError(f"{path} is a record of kind {record.kind!r}; allowed here: {kind!r}")
         status = record.provenance.get("status")
         if status != "ok":
             warnings.warn(f"skipped {path}: its status is {status!r}, not 'ok'", stacklevel=2)

@@ -519,7 +519,29 @@ def test_every_kind_of_image_becomes_its_8_bits(tmp_path, name):
 
 
 BOMB = _png(0, GREY).replace(struct.pack(">II", 8, 6), struct.pack(">II", 60000, 60000))
+
+
+def _tiff(bits, meaning, levels):
+    """A grey TIFF of one strip, of any bits a level and any photometric interpretation."""
+    tags = [(256, 3, 2), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, meaning), (273, 4, 8), (277, 3, 1),
+            (278, 3, 1), (279, 4, len(levels))]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    start = 8 + len(levels) + len(levels) % 2
+    return (
+        struct.pack("<2sHI", b"II", 42, start)
+        + levels.ljust(start - 8, b"\0")
+        + struct.pack("<H", 9)
+        + entries
+        + bytes(4)
+    )
+
+
 REFUSED = {
+    "levels of 12 bits": _tiff(12, 1, bytes.fromhex("fff800")),
+    "16 bits, 0 for white": _tiff(16, 0, bytes(4)),
+    "a transparent colour of 16 bits": _png(
+        2, np.full((6, 8, 3), 2575), (b"tRNS", struct.pack(">HHH", 2575, 5140, 7710))
+    ),
     "levels in floating point": _file_of(Image.fromarray(GREY.astype(np.float32)), "tiff"),
     "levels of 32 bits": _file_of(Image.fromarray(GREY.astype(np.int32)), "tiff"),
     "a program": _file_of(Image.fromarray(COLOUR), "eps"),  # Ghostscript would run it

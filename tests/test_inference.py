@@ -16,7 +16,7 @@ from sbkit import kernels
 from sbkit.conv import load_weights, save_weights
 from sbkit.encodings import ENCODINGS_OF
 from sbkit.inference import LOGIT_BOUND, fold, lower, lowering
-from sbkit.models import NONLINEARITIES, build_model, quant_layers, quantized_weights
+from sbkit.models import NONLINEARITIES, QuantConv2d, build_model, quant_layers, quantized_weights
 from sbkit.quantizers import QuantizerConfig
 
 SCHEMES = {
@@ -438,3 +438,14 @@ def test_bad_weights_are_named():
             with pytest.raises(ValueError) as caught:
                 make(model, given)
             assert message in str(caught.value)
+
+
+def test_a_subclass_of_a_quantized_layer_is_refused():
+    class Shifted(QuantConv2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    model = build_model("resnet8", quantizer=QuantizerConfig("binary"))
+    model.layer1[0].conv1.__class__ = Shifted
+    with pytest.raises(TypeError, match=r"layer layer1.0.conv1 is a Shifted; allowed: QuantConv2d, QuantLinear"):
+        fold(model)

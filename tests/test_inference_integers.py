@@ -104,7 +104,7 @@ def test_a_network_of_integers(name, bits):
     assert [layer.rounding is None for layer in layers] == [False] * (len(layers) - 1) + [name == "vgg_small"]
 
 
-def test_a_network_is_one_chain_from_image_to_logits():
+def test_a_network_is_one_pipeline_from_image_to_logits():
     network = lower(*settled("resnet8", 4), tune=False)
     targets = [node.target for node in network.body.graph.nodes]
     assert (

@@ -109,10 +109,12 @@ def test_another_schema_is_refused(tmp_path, step, advice):
         lambda text: text.replace('"kind": "train"', '"kind": ["train"]'),
         lambda text: text.replace(f'"schema": {records.SCHEMA}', f'"schema": {"9" * 5000}'),
         lambda text: re.sub(r'"top1_percent": [0-9.]+', '"top1_percent": NaN', text),
+        lambda text: re.sub(r'"top1_percent": [0-9.]+', '"top1_percent": 1e999', text),
+        lambda text: re.sub(r'"id": "[^"]*"', '"id": 3', text),
     ],
     ids=[
         *("empty", "half", "list", "renamed", "text schema", "nested", "null", "not UTF-8", "options", "timings"),
-        *("kind", "digits", "not a number"),
+        *("kind", "digits", "not a number", "no finite number", "id"),
     ],
 )
 def test_damaged_file_is_named(tmp_path, damage):
@@ -120,6 +122,12 @@ def test_damaged_file_is_named(tmp_path, damage):
     path.write_text(damage(path.read_text()), errors="surrogateescape")
     with pytest.raises(ValueError, match=r"run\.json is not a readable record"):
         records.load(path)
+
+
+def test_a_record_among_those_of_another_kind_is_refused(tmp_path):
+    records.write(RECORD, tmp_path / "records" / "bench" / "run.json")
+    with pytest.raises(ValueError, match=r"run\.json is a record of kind 'train'; allowed here: 'bench'"):
+        records.read(tmp_path, "bench")
 
 
 def test_train_frame(tmp_path):

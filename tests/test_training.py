@@ -173,6 +173,7 @@ def test_a_diverging_run_says_so():
         ({"activation_bits": 1}, "activation_bits = 1; allowed: an integer from 2 to 8"),
         ({"validation_images": -1}, "validation_images = -1; allowed: an integer >= 0"),
         ({"l1": math.inf}, "l1 = inf; allowed"),
+        ({"width": 10**9}, "width = 1000000000; allowed: an integer from 0 to 4096"),
         ({"seed": 2**32}, "seed = 4294967296; allowed: an integer from 0 to 4294967295"),
         ({"dataset": 5}, "dataset = 5; allowed: a name or path"),
         ({"start_from": None}, "start_from = None; allowed: a name or path"),
@@ -197,6 +198,7 @@ def test_a_wrong_recipe_is_refused_at_construction(options, message):
         ({}, {"name": "/etc/evil"}, "name = '/etc/evil'; allowed"),
         ({}, {"name": "a" * 101}, "allowed: up to 100 letters"),
         ({}, {"folder": "/proc/sbkit"}, "folder = '/proc/sbkit' cannot be written"),
+        ({}, {"folder": ""}, "folder = ''; allowed: the path of a folder"),
         ({}, {"folder": __file__}, r"folder = '.*test_training.py' cannot be written"),
     ],
 )
@@ -208,6 +210,13 @@ def test_what_cannot_be_is_one_line_before_anything_is_written(tmp_path, options
     with pytest.raises(SystemExit) as stopped:
         main([*SMALL, *(f"--{name.replace('_', '-')}={value}" for name, value in words.items())])
     assert stopped.value.code == 2 or re.fullmatch(f"error: .*{message}.*", stopped.value.code)
+
+
+def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(SystemExit, match="error: WORLD_SIZE = 'two'; allowed: a whole number"):
+        main([*SMALL, f"--folder={tmp_path}"])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -396,6 +405,17 @@ def test_no_flipped_bit_of_a_checkpoint_changes_what_is_read(kept, tmp_path):
         assert state["train_config"] == whole["train_config"] and state["quantizer_config"] == whole["quantizer_config"]
         assert all(torch.equal(state["model"][key], value) for key, value in whole["model"].items())
     assert refused > 100  # the others lie in padding and in time stamps
+
+
+@pytest.mark.parametrize(
+    "forged", [{"optimizer": {}}, {"model": {}}, {"order": torch.zeros(3, dtype=torch.uint8)}, {"epochs": "abc"}]
+)
+def test_a_checkpoint_of_this_run_with_other_contents_is_refused(tmp_path, forged):
+    checkpoint = tmp_path / "run.pt"
+    train(TINY, SIGNED, checkpoint=checkpoint, **QUIET)
+    torch.save(torch.load(checkpoint, weights_only=True) | forged, checkpoint)
+    with pytest.raises(ValueError, match=r"run.pt is not a readable checkpoint \(.*\); delete it to start afresh"):
+        train(TINY, SIGNED, checkpoint=checkpoint, **QUIET)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):

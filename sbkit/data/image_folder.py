@@ -178,6 +178,13 @@ def pixels(path: Path, mode: str, image_size: int) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
             raise ValueError(f"mode {image.mode} of {image.format} has no stated range of levels")
+        if image.mode.startswith("I") and image.format == "TIFF":  # which Pillow reads as if they were full and upright
+            bits, meaning = (image.tag_v2.get(tag) for tag in (258, 262))
+            if bits != (16,) or meaning != 1:
+                raise ValueError(f"levels of {bits} bits, photometric interpretation {meaning}; allowed: 16 bits, 1")
+        clear = image.info.get("transparency")
+        if isinstance(clear, tuple) and any(level > 255 and level % 257 for level in clear):  # of 16-bit colours
+            raise ValueError(f"transparent colour {clear}, which 8 bits cannot tell from others")
         if image.mode.startswith("I"):  # 16 bits
             values = np.asarray(image).astype(np.int64)
             values[values == image.info.get("transparency", -1)] = 65535
@@ -263,6 +270,9 @@ def _read_cache(stem: Path, parts: dict[str, Images]) -> dict[str, Any] | None:
             raise ValueError("the index does not fit its checksum")
         index = json.loads(content)
         found = {key: tuple(map(float, index[key])) for key in ("mean", "std")} | {"sha256": {}}
+        channels = index["x_train"]["shape"][1]
+        if any(len(found[key]) != channels or not all(map(math.isfinite, found[key])) for key in ("mean", "std")):
+            raise ValueError("its mean or std is not a finite number for each channel")
         for part, images in parts.items():
             n, C, H, W = index[f"x_{part}"]["shape"]
             x = found[f"x_{part}"] = _mapped(_file(stem, f"x_{part}"), (n, C, H, W))

@@ -88,6 +88,8 @@ def make_plain(traced: fx.GraphModule, name: str, weight: QuantizedWeight | None
     module = traced.get_submodule(name)
     if type(module) not in CONVOLUTIONS and not isinstance(module, QuantLayer):
         return
+    if isinstance(module, QuantLayer) and type(module) not in (QuantConv2d, QuantLinear):
+        raise TypeError(f"layer {name} is a {type(module).__name__}; allowed: QuantConv2d, QuantLinear, no subclasses")
     if weight is not None:
         w = torch.from_numpy(weight.dense()).reshape(module.weight.shape)
     else:

@@ -42,7 +42,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     options = vars(parser().parse_args(arguments))
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if not processes.isdecimal():
+        sys.exit(f"error: WORLD_SIZE = {processes!r}; allowed: a whole number, as torchrun sets it")
+    several = int(processes) > 1
     if several:
         here = device()
         if here.type == "cuda":

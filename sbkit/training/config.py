@@ -15,6 +15,8 @@ from sbkit.quantizers import QuantizerConfig
 from sbkit.records import changed
 from sbkit.way import FLOAT_BITS, check_bits
 
+MOST = 4096  # channels of the first stage, and pixels of an image's side
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -53,10 +55,9 @@ class TrainConfig:
         choice("optimizer", self.optimizer, ("adam", "sgd"))
         choice("schedule", self.schedule, ("one_cycle", "cosine", "linear"))
         choice("precision", self.precision, ("fp32", "bf16"))
-        for name, least in {
-            "width": 0, "image_size": 0, "train_images": 0, "validation_images": 0, "epochs": 1,
-            "batch_size": 1,
-        }.items():  # fmt: skip
+        for name in ("width", "image_size"):
+            whole(name, getattr(self, name), 0, MOST)
+        for name, least in {"train_images": 0, "validation_images": 0, "epochs": 1, "batch_size": 1}.items():
             whole(name, getattr(self, name), least)
         whole("seed", self.seed, 0, 2**32 - 1)  # numpy takes no larger one
         for name in ("dataset", "distill_from", "start_from"):

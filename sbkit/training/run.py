@@ -46,6 +46,8 @@ def run(
     identity = records.run_id(quantizer.quantizer, settings)
     name = name or identity
     stem("name", name)
+    if not os.fspath(folder):
+        raise ValueError("folder = ''; allowed: the path of a folder, which is made where it is not there")
     folder = Path(folder)
     path = folder / "records" / "train" / f"{name}.json"
     kept = folder / "checkpoints" / f"{name}.pt"

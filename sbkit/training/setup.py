@@ -79,9 +79,15 @@ class Setup:
             raise ValueError(
                 f"{path} belongs to another configuration, data set, teacher or start; delete it or use another name"
             )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.order.set_state(state["order"].cpu())
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.order.set_state(state["order"].cpu())
+            if not isinstance(state["epochs"], list) or not all(isinstance(epoch, dict) for epoch in state["epochs"]):
+                raise TypeError("its epochs are not a list of dicts")
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise ValueError(f"{path} is not a readable checkpoint ({reason}); delete it to start afresh") from error
         self.epochs = state["epochs"]
 
 
