@@ -27,7 +27,7 @@ std::shared_ptr<Step> regrid(const std::vector<int64_t>& shape, const py::array&
 
 std::shared_ptr<Step> head(const std::vector<int64_t>& shape, const py::array& weight, const py::array& bias,
                            const std::string& isa) {
-  if (shape.size() != 4 || bias.ndim() != 1) throw py::value_error("a head of other than (N, C, H, W) and (K,)");
+  if (shape.size() != 4 || bias.ndim() != 1) throw py::value_error("a head whose shape or bias has other dimensions; allowed: (N, C, H, W) and (K,)");
   const int64_t classes = bias.shape(0);
   const float* weights = checked<float>(weight, "weight", {classes, shape[1]});
   return make_head(shape, classes, weights, checked<float>(bias, "bias", {classes}), &integer_kernel_named(isa));
@@ -75,7 +75,7 @@ void bind_pipeline(py::module_& m) {
       [](const std::vector<int64_t>& shape, const std::vector<int64_t>& window, const std::vector<int64_t>& stride,
          const std::vector<int64_t>& padding) {
         for (const auto* pair : {&window, &stride, &padding})
-          if (pair->size() != 2) throw py::value_error("a window, stride or padding is not a pair");
+          if (pair->size() != 2) throw py::value_error("a window, stride or padding is not a pair; allowed: (rows, columns)");
         return make_max_pool(shape, {window[0], window[1], stride[0], stride[1], padding[0], padding[1]});
       },
       py::arg("shape"), py::arg("window"), py::arg("stride"), py::arg("padding"));

@@ -45,7 +45,7 @@ class Full : public Step {
   void lay_out();
   void list_weights();
 
-  const FullRequest request_;
+  FullRequest request_;
   FullJob job_{};
   std::vector<int64_t> taps_;
   std::vector<float> weights_;
@@ -67,7 +67,7 @@ void Full::lay_out() {
     }
   }
   job.taps = narrow(static_cast<int64_t>(taps_.size()));
-  const int64_t fitting = kPanelBytes / (job.taps * 4 * job.Q), shared = ceil_div(job.P, int64_t{job.threads});
+  const int64_t fitting = kPanelBytes / (int64_t{4} * job.taps * job.Q), shared = ceil_div(job.P, int64_t{job.threads});
   job.rows_of_panel = narrow(std::max<int64_t>(1, std::min({fitting, shared, job.P})));
   job.panel_positions = ceil_div(job.rows_of_panel * job.Q, 16) * 16;
 }
@@ -79,6 +79,7 @@ void Full::list_weights() {
     for (int64_t i = 0; i < job_.taps; i++)
       weights_[(k / kFullFilters * job_.taps + i) * kFullFilters + k % kFullFilters] = request_.weights[k * job_.taps + i];
   }
+  request_.weights = {};
 }
 
 }  // namespace

@@ -31,11 +31,17 @@ Pipeline::Pipeline(int inputs, std::vector<Link> links, std::vector<int> outputs
   for (int output : outputs_) {
     if (output < inputs || output >= narrow(static_cast<int64_t>(shapes_.size())))
       throw std::invalid_argument("output " + std::to_string(output) + "; allowed: results of links");
+    if (std::count(outputs_.begin(), outputs_.end(), output) > 1)
+      throw std::invalid_argument("output " + std::to_string(output) + " occurs twice; allowed: each result once");
   }
   share_buffers();
 }
 
 void Pipeline::check(const Link& link, int number) {
+  if (!link.step) throw std::invalid_argument("link " + std::to_string(number) + " has no step; allowed: one");
+  if (link.residual < -1)
+    throw std::invalid_argument("residual " + std::to_string(link.residual) + " of link " + std::to_string(number) +
+                                "; allowed: -1 (none), or a tensor before the link's own");
   const StepShapes step = link.step->shapes();
   auto take = [&](int tensor, const std::vector<int64_t>& shape, bool floats) {
     const std::string where = "tensor " + std::to_string(tensor) + " of link " + std::to_string(number);

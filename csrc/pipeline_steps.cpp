@@ -1,7 +1,8 @@
-// The steps of a pipeline that compute next to nothing: other steps of activations, pooling, and the last layer.
+// The steps of a pipeline that compute next to nothing: activations of another step size, pooling, and the last layer.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <string>
 
 #include "pipeline.h"
 #include "integer_kernels.h"
@@ -18,7 +19,7 @@ class Regrid : public Step {
  public:
   Regrid(std::vector<int64_t> shape, std::vector<uint8_t> table, const IntegerKernel* kernel)
       : shape_(std::move(shape)), table_(std::move(table)), kernel_(kernel) {
-    if (shape_.size() != 4 || table_.size() != 256) throw std::invalid_argument("a table of other than 256 entries");
+    if (shape_.size() != 4) throw std::invalid_argument("a shape of other than four dimensions; allowed: N, C, H, W");
     product(shape_);
     most_ = table_[255];
     double least = 0, largest = 1e9;
@@ -52,21 +53,24 @@ class Regrid : public Step {
 class MaxPool : public Step {
  public:
   MaxPool(std::vector<int64_t> shape, const Pool& pool) : shape_(std::move(shape)), pool_(pool) {
-    if (shape_.size() != 4) throw std::invalid_argument("a pool of other than four dimensions");
+    if (shape_.size() != 4) throw std::invalid_argument("a pool of other than four dimensions; allowed: N, C, H, W");
     for (int64_t size : {pool.rows, pool.columns, pool.row_stride, pool.column_stride})
       if (size < 1) throw std::invalid_argument("a pool of size or stride " + std::to_string(size) + "; allowed: from 1");
-    if (pool.row_padding < 0 || pool.column_padding < 0) throw std::invalid_argument("a pool of negative padding");
+    for (int64_t padding : {pool.row_padding, pool.column_padding})
+      if (padding < 0 || padding > 1 << 24)
+        throw std::invalid_argument("a pool of padding " + std::to_string(padding) + "; allowed: 0 to 2^24");
     const int64_t height = shape_[2] + 2 * pool.row_padding, width = shape_[3] + 2 * pool.column_padding;
-    if (height < pool.rows || width < pool.columns) throw std::invalid_argument("a pool larger than its padded image");
+    if (height < pool.rows || width < pool.columns) throw std::invalid_argument("a pool larger than its padded image; allowed: windows that fit it");
     product(shape_);
     P_ = (height - pool.rows) / pool.row_stride + 1, Q_ = (width - pool.columns) / pool.column_stride + 1;
-    row_.resize(static_cast<size_t>(width));
   }
   StepShapes shapes() const override { return {shape_, {shape_[0], shape_[1], P_, Q_}, false, false}; }
   void run_step(const void* x, const uint8_t*, void* result) override {
     const int64_t H = shape_[2], W = shape_[3];
     auto* y = static_cast<uint8_t*>(result);
-    uint8_t* row = row_.data() + pool_.column_padding;
+    // The largest of the rows of a window; made anew, as several pipelines may run one step at once.
+    std::vector<uint8_t> largest(static_cast<size_t>(W + 2 * pool_.column_padding));
+    uint8_t* row = largest.data() + pool_.column_padding;
     for (int64_t plane = 0; plane < shape_[0] * shape_[1]; plane++) {
       const uint8_t* image = static_cast<const uint8_t*>(x) + plane * H * W;
       for (int64_t p = 0; p < P_; p++, y += Q_) {
@@ -74,16 +78,15 @@ class MaxPool : public Step {
         const int64_t first = p * pool_.row_stride - pool_.row_padding;
         for (int64_t h = std::max<int64_t>(0, first); h < std::min(H, first + pool_.rows); h++)
           for (int64_t w = 0; w < W; w++) row[w] = std::max(row[w], image[h * W + w]);
-        pool_.column_stride == 2 ? pool_row<2>(y) : pool_row<0>(y);
+        pool_.column_stride == 2 ? pool_row<2>(largest.data(), y) : pool_row<0>(largest.data(), y);
       }
     }
   }
 
  private:
   template <int kStride>  // known to the compiler, or 0
-  void pool_row(uint8_t* y) const {
+  void pool_row(const uint8_t* row, uint8_t* y) const {
     const int64_t stride = kStride ? kStride : pool_.column_stride;
-    const uint8_t* row = row_.data();  // in registers: stores to y cannot change them
     const int64_t columns = pool_.columns, Q = Q_;
     std::fill_n(y, Q, uint8_t{0});
     for (int64_t s = 0; s < columns; s++, row++)
@@ -93,7 +96,6 @@ class MaxPool : public Step {
   std::vector<int64_t> shape_;
   Pool pool_;
   int64_t P_, Q_;
-  std::vector<uint8_t> row_;  // the largest of the rows of a window
 };
 
 class Head : public Step {
@@ -105,26 +107,26 @@ class Head : public Step {
     weight_.resize(static_cast<size_t>(checked_product({C, classes})));
     for (int64_t k = 0; k < classes; k++)
       for (int64_t c = 0; c < C; c++) weight_[c * classes + k] = weight[k * C + c];
-    sums_.resize(static_cast<size_t>(C));
   }
   StepShapes shapes() const override { return {shape_, {shape_[0], classes_}, false, false, true}; }
   void run_step(const void* x, const uint8_t*, void* y) override {
     const auto* from = static_cast<const uint8_t*>(x);
     const int64_t C = shape_[1], size = shape_[2] * shape_[3];
+    std::vector<float> sums(static_cast<size_t>(C));
     for (int64_t n = 0; n < shape_[0]; n++) {
       for (int64_t c = 0; c < C; c++, from += size) {
         int64_t sum = 0;
         for (int64_t i = 0; i < size; i++) sum += from[i];
-        sums_[c] = static_cast<float>(sum);
+        sums[c] = static_cast<float>(sum);
       }
-      kernel_->linear(sums_.data(), C, weight_.data(), bias_.data(), classes_, static_cast<float*>(y) + n * classes_);
+      kernel_->linear(sums.data(), C, weight_.data(), bias_.data(), classes_, static_cast<float*>(y) + n * classes_);
     }
   }
 
  private:
   std::vector<int64_t> shape_;
   int64_t classes_;
-  std::vector<float> weight_, bias_, sums_;  // weight [C][K]
+  std::vector<float> weight_, bias_;  // weight [C][K]
   const IntegerKernel* kernel_;
 };
 

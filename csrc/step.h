@@ -1,4 +1,4 @@
-// A step of a network in integers: what the steps of a pipeline (pipeline.h) have in common.
+// What the steps of a pipeline (pipeline.h) have in common.
 #pragma once
 
 #include <cstdint>

@@ -357,7 +357,7 @@ def native(prepared: Prepared) -> Any:
 
 
 def step(kind: str, **options: Any) -> Any:
-    """A step of the extension for `pipeline`: "regrid" or "max_pool", from uint8 to uint8."""
+    """A step of the extension for `pipeline`: "full", "regrid", "max_pool" or "head"."""
     return getattr(_kernels, kind)(**options)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from networks import scatter
 from torch import fx, nn
 
+from sbkit import kernels
 from sbkit.data import load
 from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
 from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
@@ -203,8 +204,10 @@ def test_integers_are_those_of_the_learned_step():
         assert grid.bits == bits and int(q.min()) == 0 and int(q.max()) == 2**bits - 1
         other = LearnedStep(4)
         other.log_step.data.fill_(-0.2)
-        again = Regrid(grid, Grid.of(integers.Step(other)), tuple(q.shape), "scalar")
+        again = Regrid(grid, Grid.of(integers.Step(other)), (1, 1, 1, len(q)), "scalar")
+        slow = again(q)
         again = Pipeline([Link("regrid", 0)], [again], 1, [1])(q.reshape(1, 1, 1, -1)).flatten()
+        assert torch.equal(again, slow)
         assert torch.equal(ToFloats(Grid.of(integers.Step(other)))(again), other(learned(x)).detach())
 
 
@@ -217,6 +220,43 @@ def test_pools_of_integers_are_those_of_floats(window, stride, padding):
     found = Pipeline([Link("pool", 0)], [IntegerPool(pool, tuple(q.shape))], 1, [1])(q)
     assert torch.equal(found, pool(q.float()).to(torch.uint8))
     assert not IntegerPool.takes(nn.MaxPool2d(2, ceil_mode=True)) and not IntegerPool.takes(nn.MaxPool2d(2, dilation=2))
+
+
+class Odd(nn.Module):
+    """A step called twice, two steps of what is no image, layers called by keyword, a mean over the last axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.step, self.other, self.last = LearnedStep(4), LearnedStep(8), LearnedStep(4)
+        self.linear = nn.Linear(8, 5)
+
+    def forward(self, x):
+        y = self.step(F.relu(self.first(input=x)))
+        y = self.step(F.relu(self.second(y)))
+        return self.linear(input=self.last(self.other(F.relu(y.flatten(2).mean(-1)))))
+
+
+def test_odd_calls_are_lowered_right():
+    torch.manual_seed(0)
+    model = convert(Odd(), FINE, keep=["first", "linear"]).model
+    x = torch.randn(4, 3, 6, 7)
+    calibrate(model, x)
+    network = lower(model.eval().requires_grad_(False), x, tune=False)
+    assert_agree(network(x), model(x))
+
+
+def test_what_is_unpickled_is_made_for_the_machine_it_meets(monkeypatch):
+    content = pickle.dumps(lower(*settled("resnet8", 4), tune=False))
+    monkeypatch.setenv("SBKIT_ISA", "scalar")
+    network = pickle.loads(content)
+    assert {layer.isa for layer in network.layers.values()} == {"scalar"}
+    used = []
+    monkeypatch.setattr(kernels, "step", lambda kind, isa="", **options: used.append(isa))
+    for part in network.body.get_submodule("pipeline_stem_0").parts:
+        if not isinstance(part, KernelConv2d):
+            part.step()
+    assert set(used) == {"scalar"}
 
 
 def test_onnx_runtime_runs_the_folded_network():

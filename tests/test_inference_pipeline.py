@@ -1,6 +1,7 @@
 """Pipelines as modules: buffers that tensors share, copies, forked children."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -59,3 +60,15 @@ def test_a_forked_child_has_steps_of_its_own():
         assert torch.equal(pipeline(x), expected) and torch.equal(pipeline.every(x)["layer"], expected)
 
     assert forked(task)() == 0
+
+
+def test_two_pipelines_run_the_same_steps_at_once():
+    """`every` has a pipeline of its own on the steps of `forward`."""
+    pool = IntegerPool(nn.MaxPool2d(3, 2, 1), (1, 32, 40, 40))
+    pipeline = Pipeline([Link("pool", 0)], [pool], 1, [1])
+    images = [torch.from_numpy(random_bytes((1, 32, 40, 40))) for _ in range(2)]
+    expected = [pipeline(x) for x in images]
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(100):
+            found = threads.submit(pipeline.every, images[0]), threads.submit(pipeline, images[1])
+            assert torch.equal(found[0].result()["pool"], expected[0]) and torch.equal(found[1].result(), expected[1])

@@ -84,6 +84,8 @@ POOL = {"shape": (1, 2, 5, 4), "window": (3, 1), "stride": (1, 1), "padding": (0
         ([(1, -1)], [1], "tensor 1 of link 0; allowed: one before the link's own"),
         ([(-1, -1)], [1], "tensor -1 of link 0; allowed: one before the link's own"),
         ([(0, 0)], [1], "link 0 has a residual; allowed: none"),
+        ([(0, -2)], [1], "residual -2 of link 0; allowed: -1"),
+        ([(0, -1)], [1, 1], "output 1 occurs twice; allowed: each result once"),
         ([(0, -1), (1, -1)], [2], r"tensor 1 of link 1 has bytes of shape \(1, 2, 3, 4\); allowed: "),
     ],
 )
@@ -100,6 +102,11 @@ def test_floats_are_no_bytes():
         kernels.pipeline(1, [(step, 0, -1), (kernels.step("max_pool", **POOL), 1, -1)], [2])
     with pytest.raises(ValueError, match=r"weight has shape \(4, 2\); allowed: \(4, 3\)"):
         kernels.step("head", shape=(1, 3, 5, 4), **head)
+
+
+def test_a_link_without_a_step_is_refused():
+    with pytest.raises(ValueError, match="link 0 has no step; allowed: one"):
+        kernels.pipeline(1, [(None, 0, -1)], [1])
 
 
 def test_an_input_of_no_link_and_a_layer_of_raw_sums_are_refused():

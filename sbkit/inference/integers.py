@@ -15,7 +15,6 @@ a break is one call, a `Pipeline`.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +24,7 @@ from sbkit import kernels
 from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace, shape_of
 from sbkit.inference.layers import FullConv2d, Head, KernelConv2d
 from sbkit.models.layers import RELU
+from sbkit.way import MOST_BITS
 
 
 class Grid(NamedTuple):
@@ -83,9 +83,12 @@ class Regrid(nn.Module):
         self.table, self.shape, self.isa = FromFloats(target)(ToFloats(source)(every)).numpy(), shape, isa
 
     def step(self) -> Any:
-        """The step of a pipeline; of shapes with fewer or more than four dimensions, a single one counts."""
-        shape = self.shape if len(self.shape) == 4 else (1, 1, 1, math.prod(self.shape))
-        return kernels.step("regrid", shape=shape, table=self.table, isa=self.isa)
+        """The step of a pipeline, of an image."""
+        isa = kernels.usable_isa(self.isa, MOST_BITS)
+        return kernels.step("regrid", shape=self.shape, table=self.table, isa=isa)
+
+    def forward(self, q: Tensor) -> Tensor:
+        return torch.from_numpy(self.table)[q.int()]
 
 
 class Scaled(nn.Module):
@@ -150,12 +153,14 @@ def settle(traced: fx.GraphModule, isa: str) -> None:
 def take_heads(traced: fx.GraphModule, isa: str) -> None:
     """Once the other layers are plain: let a linear layer of the mean of integers, over an image, read the integers."""
     for node in calls_of(traced, nn.Linear):
+        if node.kwargs or not node.args:
+            continue
         mean, linear = node.args[0], module_of(traced, node)
         floats = mean.args[0] if _is_mean(mean) and only_user(mean) is node else None
         entry = module_of(traced, floats) if isinstance(floats, fx.Node) else None
-        if not isinstance(entry, ToFloats) or only_user(floats) is not mean:
+        shape = shape_of(floats.args[0]) if isinstance(entry, ToFloats) else ()
+        if len(shape) != 4 or only_user(floats) is not mean:
             continue
-        shape = shape_of(floats.args[0])
         weight = linear.weight.double().numpy()
         bias = 0 if linear.bias is None else linear.bias.double().numpy()
         bias = bias - entry.grid.step * entry.grid.zero * weight.sum(1)
@@ -169,14 +174,15 @@ def take_heads(traced: fx.GraphModule, isa: str) -> None:
 def _is_mean(node: object) -> bool:
     """Whether a node is the mean over rows and columns, as `x.mean((2, 3))`."""
     called = isinstance(node, fx.Node) and node.target in ("mean", torch.mean)
-    return called and len(node.args) == 2 and tuple(node.args[1]) in ((2, 3), (-2, -1)) and not node.kwargs
+    return called and len(node.args) == 2 and node.args[1] in ((2, 3), (-2, -1), [2, 3], [-2, -1]) and not node.kwargs
 
 
 def drop_relus(traced: fx.GraphModule) -> None:
     """Take out each ReLU that a step from 0 up follows, perhaps behind max pools: the step clamps at 0 as well."""
     for node in [node for node in traced.graph.nodes if is_call(traced, node, RELU)]:
         step = only_user(past_pools(traced, node))
-        if isinstance(module_of(traced, step), Step) and not grid(step).zero and only_user(node.args[0]) is node:
+        known = grid(step) if isinstance(module_of(traced, step), Step) else None
+        if known and not known.zero and only_user(node.args[0]) is node:
             replace(node, node.args[0])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
-from sbkit.way import FLOAT_BITS
+from sbkit.way import FLOAT_BITS, MOST_BITS
 
 _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
 
@@ -117,7 +117,7 @@ class FullConv2d(nn.Module):
         self.options = {"bits": bits, "isa": isa, "threads": threads}
 
     def step(self) -> Any:
-        s, options = self.shape, self.options
+        s, options = self.shape, self.options | {"isa": kernels.usable_isa(self.options["isa"], MOST_BITS)}
         return kernels.step(
             "full",
             weights=self.weight,
@@ -140,4 +140,5 @@ class Head(nn.Module):
         self.shape, self.isa = shape, isa
 
     def step(self) -> Any:
-        return kernels.step("head", shape=self.shape, weight=self.weight, bias=self.bias, isa=self.isa)
+        isa = kernels.usable_isa(self.isa, MOST_BITS)
+        return kernels.step("head", shape=self.shape, weight=self.weight, bias=self.bias, isa=isa)

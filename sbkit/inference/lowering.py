@@ -152,7 +152,7 @@ def lower(
     for name in {node.target for node in traced.graph.nodes if node.op == "call_module"}:
         make_plain(traced, name, weights.get(name), norms.get(name))
     _pool_in_channels_last(traced)
-    take_heads(traced, kernels.usable_isa(isa))
+    take_heads(traced, isa)
     make_pipelines(traced)
     network = Network(finished(traced), tuple(example.shape), _source(model, example, weights))
     _hold(network, model, weights)

@@ -1,4 +1,4 @@
-"""Steps from integers to integers that follow one another, as one call of C++ instead of one of torch each."""
+"""The steps of a network that need no torch between them, as one call of C++ instead of one of torch each."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ class Pipeline(nn.Module):
         _pipelines[self.plan] = self
 
     def _pack(self) -> None:
-        self.forks, self.steps = kernels.forks(), [module.step() for module in self.parts]
+        self.steps = [module.step() for module in self.parts]
         self.native = self._joined(self.outputs)
+        self.forks = kernels.forks()  # last: another thread may ask meanwhile
 
     def _joined(self, outputs: Sequence[int]) -> Any:
         links = [(step, link.x, link.residual) for step, link in zip(self.steps, self.links, strict=True)]
@@ -131,7 +132,9 @@ def make_pipelines(traced: fx.GraphModule) -> None:
 def _has_step(module: nn.Module | None) -> bool:
     if isinstance(module, KernelConv2d):
         return module.returns_integers
-    return isinstance(module, (FullConv2d, Regrid, IntegerPool, Head))
+    if isinstance(module, Regrid):
+        return len(module.shape) == 4
+    return isinstance(module, (FullConv2d, IntegerPool, Head))
 
 
 def _join(traced: fx.GraphModule, run: list[fx.Node]) -> None:

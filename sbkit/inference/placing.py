@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
 from sbkit.inference import graph, integers
@@ -20,7 +19,6 @@ from sbkit.inference.layers import FullConv2d, KernelConv2d
 from sbkit.integers import ENCODINGS_OF, Rounding
 from sbkit.models import QuantConv2d
 from sbkit.models.layers import RELU
-from sbkit.way import MOST_BITS
 
 
 class Layer(NamedTuple):
@@ -58,11 +56,10 @@ def put_on_kernels(
             (_on_integers if source and not source.zero and exact else _on_floats)(traced, node, layer)
         except ValueError as error:
             raise ValueError(f"layer {name}: {error}") from error
-    isa = kernels.usable_isa(options["isa"], MOST_BITS)
     for node in graph.calls_of(traced, CONVOLUTIONS[:2]):
-        _between_integers(traced, node, norms.get(node.target), {"isa": isa, "threads": options["threads"]})
+        _between_integers(traced, node, norms.get(node.target), {key: options[key] for key in ("isa", "threads")})
     integers.drop_relus(traced)
-    integers.settle(traced, isa)
+    integers.settle(traced, options["isa"])
 
 
 def _on_floats(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
@@ -108,11 +105,13 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
 
 def _between_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None, options: dict[str, Any]) -> None:
     """A convolution in full precision that a step follows becomes a kernel that rounds to it, where there is one."""
+    if node.kwargs or not node.args:
+        return
     module, source = graph.module_of(traced, node), grid(node.args[0])
     between, step = _up_to_step(traced, node)
     plain = (module.groups, module.dilation, module.padding_mode) == (1, (1, 1), "zeros")
     square = len({*module.stride}) == 1 and not isinstance(module.padding, str) and len({*module.padding}) == 1
-    if step is None or not plain or not square or (source and source.zero) or node.kwargs:
+    if step is None or not plain or not square or (source and source.zero):
         return
     weight, target = module.weight.double().numpy(), grid(step)
     factor, bias = norm or Affine(np.ones(len(weight)), np.zeros(len(weight)))
