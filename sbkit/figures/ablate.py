@@ -99,17 +99,19 @@ _TAP_SIGNS = {"region_taps": 1, "assignment": "random", "threshold": "mean", "de
 def codebook_table(train: DataFrame, bench: DataFrame) -> DataFrame:
     """What pattern codebooks cost in accuracy and save in bits and time: a row per design, and two for comparison.
 
-    Designs are the groups under the main recipe with random signs per region of G `channels` at one tap, and binary
-    ones with a codebook of signs; `masks` tells how many patterns a region chooses among. The others are binary and the
-    paper's signed binary. Differences in top-1 are to binary at the same seed. `time` is the latency of the benchmark's
-    layers together, binary in its fastest way being 1, by the fastest way for codes like these (`ran`); NaN without
-    such a benchmark. Empty without binary, or if no group has a codebook.
+    Designs are the groups under the main recipe (where no codebook was trained by it, under any) with random signs per
+    region of G `channels` at one tap, and binary ones with a codebook of signs; `masks` tells how many patterns a
+    region chooses among. The others are binary and the paper's signed binary. Differences in top-1 are to binary at the
+    same seed. `time` is the latency of the benchmark's layers together, binary in its fastest way being 1, by the
+    fastest way for codes like these (`ran`); NaN without such a benchmark. Empty without binary, or if no group has a
+    codebook.
     """
-    groups = runs.groups(train[train["main"].astype(bool)]) if len(train) else {}
-    configs = {label: group["config"].iloc[0] for label, group in groups.items()}
+    coded = DataFrame(train[["codebook_bits" in config for config in train["config"]]] if len(train) else train)
     binary = _found(train, "binary")
-    if binary.empty or not any("codebook_bits" in config for config in configs.values()):
+    if binary.empty or coded.empty:
         return DataFrame()
+    groups = runs.groups(train[train["main"].astype(bool)] if coded["main"].any() else train)
+    configs = {label: group["config"].iloc[0] for label, group in groups.items()}
     times = _times(benchmarks.find(bench, "codebooks"))
     found = []
     for label, group in groups.items():
