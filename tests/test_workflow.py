@@ -27,7 +27,9 @@ RUNS = {run["name"]: run for run in notebook.expand("smoke")}
 TRAINED = [name for name, run in RUNS.items() if run["notebook"] == notebook.NOTEBOOKS["train"]]
 BENCHMARKS = [name for name in RUNS if name not in TRAINED]
 CODES = [name for name in TRAINED if RUNS[name]["parameters"]["quantizer"] != "full_precision"]
-DRAWING = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"02_train", "07_bench"}
+# 11_frontier draws only where a profile has timed its own trained networks.
+NOT_DRAWING = {"02_train", "07_bench", "11_frontier"}
+DRAWING = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - NOT_DRAWING
 WAITING = "another make or snakemake works in this folder: waiting\n"
 
 # Rules that a change runs, and how many jobs of each.
