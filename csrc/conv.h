@@ -1,6 +1,7 @@
 // The values every kernel works on. Letters: input N, C, H, W; K filters; window R, S; output P, Q.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -62,5 +63,13 @@ struct AlignedBuffer {
   float* get() const { return data.get(); }
   std::unique_ptr<float, decltype(&std::free)> data;
 };
+
+// A buffer of so many bytes, all 0.
+inline AlignedBuffer zeros(int64_t bytes) {
+  const int64_t floats = ceil_div(bytes, sizeof(float));
+  AlignedBuffer buffer(floats);
+  std::fill_n(buffer.get(), floats, 0.0f);
+  return buffer;
+}
 
 }  // namespace sbkit

@@ -11,21 +11,15 @@ namespace {
 
 constexpr int64_t kPanelBytes = 32 << 10;  // of the first-level cache
 
-AlignedBuffer zeros(int64_t floats) {
-  AlignedBuffer buffer(floats);
-  std::fill_n(buffer.get(), floats, 0.0f);
-  return buffer;
-}
-
 class Full : public Step {
  public:
   explicit Full(const FullRequest& request) : request_(request) {
     lay_out();
     list_weights();
     // Rows are copied by eights.
-    padded_ = zeros(checked_product({job_.N, job_.C, job_.padded_h, job_.pitch}) + 8);
+    padded_ = zeros(4 * (checked_product({job_.N, job_.C, job_.padded_h, job_.pitch}) + 8));
     job_.panel_stride = ceil_div(job_.taps * job_.panel_positions + 8, 16) * 16;
-    panels_ = zeros(checked_product({job_.panel_stride, job_.threads}));
+    panels_ = zeros(4 * checked_product({job_.panel_stride, job_.threads}));
     job_.padded = padded_.get(), job_.panel = panels_.get();
     job_.tap = taps_.data(), job_.weights = weights_.data(), job_.bias = request_.bias.data();
     job_.most = static_cast<float>((1 << request_.bits) - 1);

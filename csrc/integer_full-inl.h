@@ -4,31 +4,13 @@
 constexpr int kLanes = Floats::kLanes;  // output positions of a vector
 constexpr int kEights = kLanes / 8;     // Float8s that hold a vector
 
-// Values as floats, the columns that windows read sorted by their remainder modulo the stride, which the compiler knows
-// or is 0.
-template <int kStride, class T>
-inline void FloatRow(const FullJob& job, const T* from, float* row) {
-  const int64_t stride = kStride ? kStride : job.stride, phases = Min(stride, job.window_w);
-  for (int64_t phase = 0; phase < phases; phase++) {
-    const int64_t first = (phase + (stride - 1) * job.padding) % stride, count = (job.W - first + stride - 1) / stride;
-    float* to = row + phase * job.phase_columns + (first + job.padding) / stride;
-    for (int64_t i = 0; i < count; i++) to[i] = static_cast<float>(from[first + i * stride]);
-  }
-}
-
+// x [N][C][H][W], channel `plane` of all -> the padded copy, without the rows and columns that no window reads.
 template <class T>
 void FloatPlane(const FullJob& job, const T* x, int64_t plane) {
   for (int64_t h = 0; h < job.H; h++) {
     if ((h + job.padding) % job.stride >= job.window_h) continue;
-    const T* from = x + (plane * job.H + h) * job.W;
     float* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
-    if (job.stride == 1) {
-      FloatRow<1>(job, from, row);
-    } else if (job.stride == 2) {
-      FloatRow<2>(job, from, row);
-    } else {
-      FloatRow<0>(job, from, row);
-    }
+    SplitRow(job, Min(job.stride, job.window_w), x + (plane * job.H + h) * job.W, row);
   }
 }
 

@@ -199,9 +199,7 @@ void IntegerLookup::set_pointers() {
   LookupJob& job = job_;
   auto buffer = [&](int64_t bytes, int64_t* stride) {
     *stride = ceil_div(bytes + 64, 64) * 64;
-    AlignedBuffer made(checked_product({*stride, job.threads}) / 4);
-    std::fill_n(reinterpret_cast<uint8_t*>(made.get()), *stride * job.threads, uint8_t{0});
-    return made;
+    return zeros(checked_product({*stride, job.threads}));
   };
   last_ = buffer(job.padded_w * job.pixel_bytes, &job.last_stride);
   tables_ = buffer(job.chunk_rows * job.row_bytes, &job.table_stride);

@@ -38,15 +38,27 @@ inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
   }
 }
 
-// A row, its columns sorted by their remainder modulo the stride. kStride: known to the compiler, or 0.
-template <int kStride>
-inline void SplitRow(const IntegerJob& job, const uint8_t* from, uint8_t* row) {
+// A row as values of type To, its columns sorted by their remainder modulo the stride, which the compiler knows or is 0.
+template <int kStride, class Job, class From, class To>
+inline void SortColumns(const Job& job, int64_t phases, const From* from, To* row) {
   const int64_t stride = kStride ? kStride : job.stride;
-  for (int64_t phase = 0; phase < stride; phase++) {
+  for (int64_t phase = 0; phase < phases; phase++) {
     const int64_t first = (phase + (stride - 1) * job.padding) % stride;  // column of the image
     const int64_t count = (job.W - first + stride - 1) / stride;
-    uint8_t* to = row + phase * job.phase_columns + (first + job.padding) / stride;
-    for (int64_t i = 0; i < count; i++) to[i] = from[first + i * stride];
+    To* to = row + phase * job.phase_columns + (first + job.padding) / stride;
+    for (int64_t i = 0; i < count; i++) to[i] = static_cast<To>(from[first + i * stride]);
+  }
+}
+
+// The same for any stride. Only the columns of the first `phases` remainders are written.
+template <class Job, class From, class To>
+inline void SplitRow(const Job& job, int64_t phases, const From* from, To* row) {
+  if (job.stride == 1) {
+    SortColumns<1>(job, phases, from, row);
+  } else if (job.stride == 2) {
+    SortColumns<2>(job, phases, from, row);
+  } else {
+    SortColumns<0>(job, phases, from, row);
   }
 }
 
@@ -56,10 +68,8 @@ inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
     if (job.phases < job.stride && (h + job.padding) % job.stride >= job.phases) continue;  // no window has it
     const uint8_t* from = x + (plane * job.H + h) * job.W;
     uint8_t* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
-    if (job.stride == 2) {
-      SplitRow<2>(job, from, row);
-    } else if (job.stride > 1) {
-      SplitRow<0>(job, from, row);
+    if (job.stride > 1) {
+      SplitRow(job, job.stride, from, row);
     } else if (job.W >= 16) {
       CopyRow<Word8>(row + job.padding, from, job.W);
     } else if (job.W >= 4) {

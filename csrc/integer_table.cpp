@@ -232,13 +232,6 @@ void IntegerTable::list_block(const std::vector<Part>& parts) {
   flush();
 }
 
-// A buffer of zeros.
-AlignedBuffer zeros(int64_t bytes) {
-  AlignedBuffer buffer(ceil_div(bytes, sizeof(float)));
-  std::fill_n(reinterpret_cast<uint8_t*>(buffer.get()), bytes, uint8_t{0});
-  return buffer;
-}
-
 void IntegerTable::set_pointers() {
   const ConvShape& s = request_.shape;
   const int64_t vector = request_.kernel->vector_bytes, threads = request_.threads;

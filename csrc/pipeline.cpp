@@ -89,10 +89,7 @@ void Pipeline::share_buffers() {
       if (done && buffer_of_[read] >= 0) free.push_back(buffer_of_[read]);
     }
   }
-  for (int64_t size : bytes) {
-    buffers_.emplace_back(ceil_div(size, sizeof(float)));
-    std::fill_n(buffers_.back().get(), ceil_div(size, sizeof(float)), 0.0f);
-  }
+  for (int64_t size : bytes) buffers_.push_back(zeros(size));
 }
 
 void Pipeline::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs) {

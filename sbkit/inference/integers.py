@@ -9,8 +9,8 @@ q + 128 where q is signed, which the next layer takes out again. The node of suc
     step of what is uint8 already                                          a table of 256 entries, exact
     step of floats, step that floats follow                                the formula of the step, in torch
 
-A convolution whose result has no such step gives exact sums, which torch scales. What goes from uint8 to uint8 without
-a break is one call, a `Pipeline`.
+A convolution whose result has no such step gives exact sums, which torch scales. Whatever of these follows one another
+without a break, the mean and the last layer included, is one call, a `Pipeline`.
 """
 
 from __future__ import annotations

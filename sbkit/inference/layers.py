@@ -1,8 +1,9 @@
-"""A quantized convolution on the kernels as a module, and the torch operator that it calls."""
+"""Layers on the kernels as modules, and the torch operator that a quantized convolution calls by itself."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -25,13 +26,18 @@ LIBRARY.define("conv2d(Tensor x, Tensor? residual, str plan) -> Tensor", tags=to
 @torch.library.impl(LIBRARY, "conv2d", "CPU")
 def _conv2d(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
     """The kernel on x and perhaps a residual; nothing is copied that is contiguous."""
-    added = None if residual is None else np.ascontiguousarray(residual.detach().numpy())
-    return torch.from_numpy(kernels.conv2d(_plan(plan), np.ascontiguousarray(x.detach().numpy()), added))
+    added = None if residual is None else array(residual)
+    return torch.from_numpy(kernels.conv2d(planned("conv2d", _plans, plan), array(x), added))
+
+
+def array(x: Tensor) -> np.ndarray:
+    """The tensor's values, C-contiguous."""
+    return np.ascontiguousarray(x.detach().numpy())
 
 
 @torch.library.register_fake("sbkit::conv2d", lib=LIBRARY)
 def _shape_of(x: Tensor, residual: Tensor | None, plan: str) -> Tensor:
-    layer = _plan(plan)
+    layer = planned("conv2d", _plans, plan)
     s = layer.shape
     return x.new_empty((s.N, s.K, s.P, s.Q), dtype=_result(layer))
 
@@ -42,10 +48,11 @@ def _result(layer: kernels.Prepared) -> torch.dtype:
     return torch.int32 if layer.rounding is None else torch.uint8
 
 
-def _plan(name: str) -> kernels.Prepared:
-    if (found := _plans.get(name)) is None:
+def planned(operator: str, plans: Mapping[str, Any], name: str) -> Any:
+    """The plan of this name. Raises RuntimeError where the network that had it is gone."""
+    if (found := plans.get(name)) is None:
         raise RuntimeError(
-            f"operator sbkit::conv2d has no plan {name}: a graph that calls it lasts as long as the network it was "
+            f"operator sbkit::{operator} has no plan {name}: a graph that calls it lasts as long as the network it was "
             "exported from, in one process; allowed: to export it again from that network"
         )
     return found

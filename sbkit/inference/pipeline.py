@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from sbkit import kernels
 from sbkit.inference.graph import module_of
 from sbkit.inference.integers import IntegerPool, Regrid
-from sbkit.inference.layers import LIBRARY, FullConv2d, Head, KernelConv2d
+from sbkit.inference.layers import LIBRARY, FullConv2d, Head, KernelConv2d, array, planned
 
 _pipelines: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
 
@@ -75,9 +74,8 @@ class Pipeline(nn.Module):
 
     def every(self, *x: Tensor) -> dict[str, Tensor]:
         """What each link makes of x, by its name."""
-        results = (
-            self.ready()._joined(range(self.inputs, self.inputs + len(self.links))).run([_array(each) for each in x])
-        )
+        everything = self.ready()._joined(range(self.inputs, self.inputs + len(self.links)))
+        results = everything.run([array(each) for each in x])
         return {link.name: torch.from_numpy(found) for link, found in zip(self.links, results, strict=True)}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,30 +90,18 @@ class Pipeline(nn.Module):
         return ", ".join(link.name for link in self.links)
 
 
-def _array(x: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(x.detach().numpy())
-
-
 LIBRARY.define("pipeline(Tensor[] x, str plan) -> Tensor[]", tags=torch.Tag.pt2_compliant_tag)
 
 
 @torch.library.impl(LIBRARY, "pipeline", "CPU")
 def _run(x: list[Tensor], plan: str) -> list[Tensor]:
-    return [torch.from_numpy(found) for found in _pipeline(plan).ready().native.run([_array(each) for each in x])]
+    native = planned("pipeline", _pipelines, plan).ready().native
+    return [torch.from_numpy(found) for found in native.run([array(each) for each in x])]
 
 
 @torch.library.register_fake("sbkit::pipeline", lib=LIBRARY)
 def _shapes_of(x: list[Tensor], plan: str) -> list[Tensor]:
-    return [x[0].new_empty(shape, dtype=dtype) for shape, dtype in _pipeline(plan).results]
-
-
-def _pipeline(name: str) -> Pipeline:
-    if (found := _pipelines.get(name)) is None:
-        raise RuntimeError(
-            f"operator sbkit::pipeline has no plan {name}: a graph that calls it lasts as long as the network it was "
-            "exported from, in one process; allowed: to export it again from that network"
-        )
-    return found
+    return [x[0].new_empty(shape, dtype=dtype) for shape, dtype in planned("pipeline", _pipelines, plan).results]
 
 
 def make_pipelines(traced: fx.GraphModule) -> None:
@@ -141,10 +127,9 @@ def _join(traced: fx.GraphModule, run: list[fx.Node]) -> None:
     inputs = list(dict.fromkeys(arg for node in run for arg in node.args if arg is not None and arg not in run))
     tensors = [*inputs, *run]
     links = [Link(node.target, *(tensors.index(arg) for arg in node.args if arg is not None)) for node in run]
+    modules = [module_of(traced, node) for node in run]
     made = [node for node in run if any(user not in run for user in node.users)]
-    pipeline = Pipeline(
-        links, [module_of(traced, node) for node in run], len(inputs), [tensors.index(node) for node in made]
-    )
+    pipeline = Pipeline(links, modules, len(inputs), [tensors.index(node) for node in made])
     name = f"pipeline_{run[0].name}"
     traced.add_submodule(name, pipeline)
     with traced.graph.inserting_before(run[-1].next):

@@ -45,8 +45,7 @@ def put_on_kernels(
         if type(module := graph.module_of(traced, node)) is not QuantConv2d:
             continue
         name, weight = node.target, weights[node.target]
-        factor, bias = norms.get(name) or Affine(np.ones(len(weight.codes)), np.zeros(len(weight.codes)))
-        bias = bias if module.bias is None else factor * module.bias.double().numpy() + bias
+        factor, bias = _affine(module, norms.get(name))
         try:
             (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), weight.codes.shape
             shape = ConvShape(C, H, W, K, R, S, module.stride, module.padding, N, name)
@@ -60,6 +59,13 @@ def put_on_kernels(
         _between_integers(traced, node, norms.get(node.target), {key: options[key] for key in ("isa", "threads")})
     integers.drop_relus(traced)
     integers.settle(traced, options["isa"])
+
+
+def _affine(module: nn.Module, norm: Affine | None) -> Affine:
+    """What happens to the bare sums of a convolution: its bias, and then the norm."""
+    K = len(module.weight)
+    factor, bias = norm or Affine(np.ones(K), np.zeros(K))
+    return Affine(factor, bias if module.bias is None else factor * module.bias.double().numpy() + bias)
 
 
 def _on_floats(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
@@ -114,8 +120,7 @@ def _between_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None
     if step is None or not plain or not square or (source and source.zero):
         return
     weight, target = module.weight.double().numpy(), grid(step)
-    factor, bias = norm or Affine(np.ones(len(weight)), np.zeros(len(weight)))
-    bias = bias if module.bias is None else factor * module.bias.double().numpy() + bias
+    factor, bias = _affine(module, norm)
     weight = weight * (factor * (source.step if source else 1.0) / target.step)[:, None, None, None]
     (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), weight.shape
     shape = ConvShape(C, H, W, K, R, S, module.stride[0], module.padding[0], N, node.target)
