@@ -198,6 +198,26 @@ def test_released_block_is_the_stated_formula():
     torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_released_block_has_the_same_values_and_gradients_in_channels_last():
+    """There it has its own gradients; in the default layout autograd derives those of the formula."""
+    model = build_model("resnet8", block="released", quantizer=QuantizerConfig(), width=4, seed=3).double()
+    generator, results = torch.Generator().manual_seed(0), []
+    x = 3 * torch.randn(5, 4, 7, 6, generator=generator, dtype=torch.float64)
+    for name, parameter in model.named_parameters():
+        if "before" in name or "act" in name:
+            torch.nn.init.normal_(parameter, generator=generator)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        stages = copy.deepcopy(model.layer1), copy.deepcopy(model.layer2)  # with and without a change of shape
+        y = start = x.clone(memory_format=layout).requires_grad_()
+        for stage in stages:
+            y = stage.to(memory_format=layout)(y)
+        (y.sin() * torch.arange(y.numel()).view_as(y).cos()).sum().backward()
+        results.append([y.detach(), start.grad, *(p.grad for stage in stages for p in stage.parameters())])
+    assert "Activated" in y.grad_fn.name()
+    for plain, own in zip(*results, strict=True):
+        torch.testing.assert_close(own, plain, check_stride=False)
+
+
 @pytest.mark.parametrize(("bits", "steps"), [(8, 2), (4, 3)])
 def test_integer_activations_are_few_levels_wherever_they_meet_quantized_layers(bits, steps):
     """Per block: conv1's, if not the stream's own, conv2's, and the stream after it; one shortcut changes shape."""
