@@ -47,6 +47,7 @@ def test_sizes_are_the_stated_ones(name):
         ("resnet20", 32, NETWORK_SHAPES["resnet20"]),
         ("resnet32", 32, NETWORK_SHAPES["resnet32"]),
         ("resnet34", 224, NETWORK_SHAPES["resnet34"]),
+        ("vgg_small", 32, NETWORK_SHAPES["vgg_small"]),
     ],
 )
 def test_shapes_are_those_of_the_table(name, size, expected):
