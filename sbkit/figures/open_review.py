@@ -47,7 +47,7 @@ def robustness_table(train: DataFrame) -> DataFrame:
     if tests.empty:
         return tests
     plain = train.loc[train["main"].astype(bool) & train["design"].isin(list(SCHEMES)), "label"]
-    keys = ["label", "quantizer", "kind", "test", "strength"]
+    keys = ["label", "quantizer", "kind", "test", "strength", "images"]
     table = summary(tests, keys, "top1_percent")
     columns = {"top1_percent_mean": "top1_mean_percent", "top1_percent_half_width": "top1_half_width_percent"}
     table = table.rename(columns=columns).assign(plain=table["label"].isin(plain))
