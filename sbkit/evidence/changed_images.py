@@ -16,8 +16,9 @@ _RUN = ["label", "quantizer", "seed", "name"]
 def tests(train: DataFrame) -> DataFrame:
     """Every accuracy on changed images: one row per run, test and strength; empty where no run tested it.
 
-    Columns: label, quantizer, seed, name, kind (of KINDS), test, strength, images, top1_percent. The strength of a corruption
-    is a severity, of an attack epsilon over the range of a pixel; 0 stands for the same images as they are.
+    Columns: label, quantizer, seed, name, kind (of KINDS), test, strength, images (tested), top1_percent. The strength
+    of a corruption is a severity, of an attack epsilon over the range of a pixel; 0 stands for the same images as they
+    are.
     """
     rows = []
     for run in train.itertuples():
@@ -26,7 +27,8 @@ def tests(train: DataFrame) -> DataFrame:
         clean = [(kind, name, 0, found) for kind, name in dict.fromkeys(test[:2] for test in made)]
         for kind, test, strength, tested in [*clean, *made]:
             row = {"kind": kind, "test": test, "strength": strength, "images": found["images"]}
-            rows.append({column: getattr(run, column) for column in _RUN} | row | {"top1_percent": tested["top1_percent"]})
+            row["top1_percent"] = tested["top1_percent"]
+            rows.append({column: getattr(run, column) for column in _RUN} | row)
     return DataFrame(rows)
 
 
