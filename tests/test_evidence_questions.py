@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sbkit.evidence import questions
+from sbkit.evidence import questions, runs
 from sbkit.evidence.stats import Measured, MissingRecord
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -30,6 +30,22 @@ def test_the_committed_records_agree_with_every_answer(table):
     """An answer that fails here needs other words, or its number another sign."""
     wrong = table[~table["holds"].isin(["agrees", "-"])]
     assert wrong.empty, wrong[["id", "what", "ours", "sign", "lacks"]].to_string()
+
+
+def test_r10_compares_designs_at_the_best_rate_of_their_search(listed):
+    """By accuracy on validation images, among the four rates of review_rates; 0.01 is the recipe's."""
+    searched = runs.read(NOTEBOOKS.parent / "results/reference/review_rates")
+    (row,) = (row for row in listed if row["id"] == "R10")
+    compared = [number for number in row["numbers"] if number["profile"] == "review"]
+    for selector in [number[side] for number in compared for side in ("ours", "over")]:
+        own, design = selector.get("learning_rate", 0.01), {k: v for k, v in selector.items() if k != "learning_rate"}
+        tried = {
+            rate: runs.find(searched, **design, learning_rate="default" if rate == 0.01 else rate)
+            for rate in (0.005, 0.01, 0.02, 0.04)
+        }
+        top1 = {rate: found["top1_percent"].item() for rate, found in tried.items()}
+        assert top1[own] == max(top1.values()), (selector, top1)
+    assert len(searched) == 4 * len({str(number["over"]) for number in compared} | {"ours"})
 
 
 def test_answers_rely_on_signs(listed, table):

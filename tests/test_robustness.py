@@ -165,6 +165,7 @@ def test_images_are_drawn_from_the_whole_set():
     data = Dataset("sorted", "Sorted", x, y, x, y, tuple("abcd"), (0.5,), (0.2,))
     model = linear_model(16, classes=4)
     assert measure(model, data, images=50)["top1_percent"] == pytest.approx(25, abs=1)
+    assert measure(model, data)["images"] == 400, "all of a set that is not larger than 10,000"
 
 
 def test_a_seed_decides_the_report(digits, trained):
