@@ -81,6 +81,27 @@ inline void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* 
   }
 }
 
+// Look-ups in tables that are loaded, each four added to a sum, as in `Tile`: a table is loaded for two of them.
+void Lookups(const uint8_t* buffer, int64_t times, uint8_t* result) {
+  constexpr int kSums = 16;
+  const __m512i code0 = _mm512_loadu_si512(buffer), code1 = _mm512_loadu_si512(buffer + 64);
+  const __m512i sign = _mm512_set1_epi8(1);
+  __m512i sum[kSums] = {};
+  for (int64_t i = 0; i < times; i++) {
+#pragma GCC unroll 1
+    for (int j = 0; j < kPeakOperations; j += kSums) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kSums; v += 2) {
+        const __m512i entries = _mm512_loadu_si512(buffer + 64 * (j + v));
+        sum[v] = _mm512_dpbusd_epi32(sum[v], _mm512_permutexvar_epi8(code0, entries), sign);
+        sum[v + 1] = _mm512_dpbusd_epi32(sum[v + 1], _mm512_permutexvar_epi8(code1, entries), sign);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int v = 0; v < kSums; v++) _mm512_storeu_si512(result + 64 * v, sum[v]);
+}
+
 template <bool kSigns, int kPositions = kMostPositions>
 void AnyTile(int positions, const LookupJob& job, const LookupBlock& block, const uint8_t* table, int32_t* sums) {
   if (positions == kPositions) return Tile<kPositions, kSigns>(job, block, table, sums);
@@ -168,6 +189,6 @@ void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* tabl
 
 }  // namespace
 
-const LookupBody kLookupAvx512 = {LookupForm::kQuads, false, RunLookup};
+const LookupBody kLookupAvx512 = {LookupForm::kQuads, false, Lookups, RunLookup};
 
 }  // namespace sbkit
