@@ -18,7 +18,7 @@ from sbkit.bench.studies import DENSITIES, STEPS, STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.cpu import has_bf16
 from sbkit.quantizers.activations import LearnedStep
-from sbkit.way import PEERS, Way
+from sbkit.way import FLOAT_BITS, PEERS, Way
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 ON_RANDOM_CODES = [study for study in STUDIES if study != "trained"]  # that one has tests/test_bench_trained.py
@@ -60,12 +60,16 @@ def rows(measured):
 MORE = {"bound_adds", "bound_ms", "roofline_fraction", "on_threads", "processes"}
 """Columns of committed records that are not measured any more, as their `peaks` are not, or for several processes."""
 
+STAGES = {"tables_ms", "sums_ms", "finish_ms", "least_sums_ms"}
+"""Columns of our kernels on integers, which committed records may lack."""
+
 
 @pytest.mark.parametrize("study", ON_RANDOM_CODES)
 def test_a_study_has_the_ways_and_the_columns_of_the_committed_records(measured, study):
     found, committed = measured(study), records.load(REFERENCE / f"speed/records/bench/{study}.json").metrics
     assert found.keys() == committed.keys() - {"peaks"}
-    assert {frozenset(row) for row in found["timings"]} == {frozenset(row) - MORE for row in committed["timings"]}
+    timed = {frozenset(row) - STAGES for row in found["timings"]}
+    assert timed == {frozenset(row) - MORE - STAGES for row in committed["timings"]}
     listed = {*STUDIES[study].ways, *STUDIES[study].libraries(peers=True)}
     listed.update(way for way, _ in STUDIES[study].at_density)
     assert {Way.of(row["way"]) for row in committed["timings"]} == listed
@@ -278,6 +282,17 @@ def test_expected_sums_are_those_of_the_reference_kernel():
     x = np.random.default_rng(0).integers(0, 256, (1, 5, 7, 6)).astype(np.uint8)
     reference = kernels.conv2d(kernels.prepare("dense", weight, shape, activation_bits=8), x)
     assert (ours.exact_sums(weight, shape, x) == reference).all() and reference.any()
+
+
+def test_rows_of_integers_say_how_their_time_divides(rows):
+    for row in rows("integers"):
+        way = row["way"]
+        if way.activation_bits == FLOAT_BITS or way.algorithm == "torch":
+            assert not STAGES & row.keys()
+            continue
+        assert row.keys() >= STAGES and row["tables_ms"] > 0
+        if way.algorithm == "table":
+            assert 0 < row["least_sums_ms"] < row["min_ms"]
 
 
 @pytest.mark.parametrize("off", [0, 1, 2])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbkit import inference, kernels, repetition
+from sbkit import inference, integers, kernels, repetition
 from sbkit.bench.config import NETWORKS, BenchConfig
 from sbkit.bench.contender import Contender, check
 from sbkit.bench.studies import STUDIES
@@ -98,7 +98,7 @@ def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray) -> Iterator[C
             expected = rounding.apply(expected.astype(np.int32))
         prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=config.threads, **options)
         check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), expected, 0)
-        columns = _columns(config, way, prepared)
+        columns = _columns(config, way, prepared) | ({} if floats else _stages(prepared, inputs))
         yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), columns)
 
 
@@ -118,6 +118,14 @@ def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared) -> dict[
         counted = repetition.operations(weight, "table", group=repetition.best_group(weight, **coding), **coding)
         columns["best_reduction"] = 2 * shape.weights / counted.total
     return columns
+
+
+def _stages(prepared: kernels.Prepared, x: np.ndarray) -> dict[str, Any]:
+    """Milliseconds of a run's stages, and the least that its sums can take (None: not known)."""
+    native = kernels.native(prepared)
+    least = integers.least_summing_seconds(native, prepared.isa)
+    milliseconds = {f"{name}_ms": seconds * 1e3 for name, seconds in integers.stage_seconds(native, x).items()}
+    return milliseconds | {"least_sums_ms": least and least * 1e3 / prepared.threads}
 
 
 def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Iterator[Contender]:
