@@ -227,7 +227,7 @@ double IntegerLookup::cycles() const {
   const LookupJob& job = job_;
   const ConvShape& s = request_.shape;
   const bool quads = body_->form == LookupForm::kQuads;
-  const double table = quads ? 7 : 12, output = quads ? 0.8 : 1.5;
+  const double table = quads ? 7 : 12, output = quads ? 0.3 : 1.5;
   double lookups = 0;  // of one output position
   for (const LookupBlock& block : blocks_) {
     lookups += quads ? 2 * block.items * (job.has_signs ? kSignedLookup : kLookup)
