@@ -94,7 +94,7 @@ def measure(config: BenchConfig) -> dict[str, Any]:
     With `config.processes` above 1, each process draws codes with the next seed, plans, checks and times all by itself,
     one process after the other. A row then holds `processes`, and the rounds of all of them, those of the first process
     first; iqr_ms is the largest of a process, and flagged says that some process was noisy. What is counted and not
-    timed is that of the first process.
+    timed is that of the first process, and so are the stages of integers.
     """
     if STUDIES[config.study].subject == "operations":
         rows, skipped = list(ours.operations(config)), []
