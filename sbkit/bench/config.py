@@ -51,9 +51,7 @@ class BenchConfig:
     """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
 
     study: str = "layers"  # a key of studies.STUDIES
-    shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the network | resnet20: its three | tiny | sizes
-        "resnet18"  # a network's distinct stride-1 3x3 shapes, or the network | tiny | sizes: one varied at a time
-    )
+    shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the net | resnet20: its three | tiny | sizes
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
     algorithms: str = "sparse table dataflow lookup"  # of the kernels, on layers and at many densities
@@ -65,7 +63,7 @@ class BenchConfig:
     batch: int = 1  # images
     seed: int = 0  # of codes and activations, and of the contenders' order in each round
     isa: str = "auto"  # of the kernels; auto: the widest usable. avx2 and avx512 hold torch and OpenVINO as well
-    networks: str = ""  # in the studies trained and integer_codes, the folder of the profile whose runs are timed; else empty
+    networks: str = ""  # in the studies trained and integer_codes, the folder of a profile with runs; else empty
 
     def __post_init__(self):
         choice("study", self.study, STUDIES)

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from sbkit.designs import DESIGNS
 from sbkit.evidence.benchmarks import MAY_USE
@@ -43,28 +43,30 @@ def narrowest(table: DataFrame) -> DataFrame:
 def costs_table(sizes: DataFrame, costs: DataFrame) -> DataFrame:
     """The fastest way of each form at each value of each parameter, all others being those of the base layer.
 
-    `sizes` and `costs` are `narrowest` timings of the studies integer_sizes and integer_costs; the base layer is their
-    first. A row holds parameter, a key of PARAMETERS, its value, form, whether it is `ours`, ms, way, whether the value
-    is the base's, and `around`, the base. Libraries with any instructions are the fastest of all. They have dense
-    weights and activations of 8 bits whatever the codes are: a row of density 1 and of 8 bits. A parameter of a single
-    value is left out. Empty without timings of either study.
+    `sizes` and `costs` are `narrowest` timings of the studies integer_sizes and integer_costs; the base layer is the
+    first of costs, on its fewest images and threads. A row holds parameter, a key of PARAMETERS, its value, form,
+    whether it is `ours`, ms, way, whether the value is the base's, and `around`, the base. Libraries with any
+    instructions are the fastest of all. They have dense weights and activations of 8 bits whatever the codes are: a row
+    of density 1 and of 8 bits. A parameter of a single value is left out, as are C, K and positions without timings of
+    sizes. Empty without timings of costs.
 
     Raises ValueError where the two studies come from different CPUs or instructions.
     """
-    if sizes.empty or costs.empty:
+    if costs.empty:
         return DataFrame()
     for column in ("may_use", "provenance_cpu"):
-        if set(sizes[column]) != set(costs[column]):
-            values = ", ".join(sorted({*sizes[column], *costs[column]}))
+        found = {*costs[column], *(sizes[column] if len(sizes) else ())}
+        if len(found) > 1:
+            values = ", ".join(sorted(found))
             raise ValueError(f"the studies of sizes and costs do not compare; {column}: {values}; allowed: one of them")
-    rows, around = [], sizes["layer"].iloc[0]
+    rows, around = [], costs["layer"].iloc[0]
     for parameter, base, timings in _varied(sizes, costs):
         for (form, value), found in _contenders(timings).groupby(["form", parameter], sort=False):
             best = found.loc[found["min_ms"].idxmin()]
             rows.append(
                 {"may_use": best["may_use"], "around": around, "parameter": parameter, "value": value}
-                | {"base": value == base}
-                | {"form": form, "ours": bool(best["scheme"]), "scheme": best["scheme"], "regions": best["regions"]}
+                | {"base": value == base, "form": form, "ours": bool(best["scheme"])}
+                | {"scheme": best["scheme"], "regions": best["regions"]}
                 | {"ms": best["min_ms"], "n": len(best["round_ms"]), "way": best["label"]}
             )
     return DataFrame(rows)
@@ -80,21 +82,17 @@ def _contenders(timings: DataFrame) -> DataFrame:
 
 def _varied(sizes: DataFrame, costs: DataFrame) -> Iterator[tuple[str, Any, DataFrame]]:
     """A parameter that has several values, that of the base, and the timings that differ in it alone."""
-    sizes = sizes.assign(positions=sizes["H"] * sizes["W"])
-    base = sizes.iloc[0]
-    signed = (sizes["layer"] == base["layer"]) & (sizes["scheme"] == "signed_binary") & (sizes["regions"] == 0)
-    signed = sizes[signed].iloc[0]
-    ours = costs["scheme"] != ""
-    bits = ~ours | (costs["activation_bits"] == signed["activation_bits"])
-    # The codes of signed binary alone have several densities; those of the base are the same codes in both studies.
-    density = (costs["scheme"] != "signed_binary") | (costs["codebook_bits"] > 0)
-    density |= costs["density"] == signed["density"]
+    signed = costs[(costs["scheme"] == "signed_binary") & (costs["regions"] == 0)]
+    # The codes of signed binary alone have several densities, the base's first and with every number of bits.
+    first = signed.iloc[0]
+    base = {"activation_bits": signed["activation_bits"].mode()[0], "positions": first["H"] * first["W"]}
+    base |= {name: first[name] for name in ("C", "K", "density")}
+    base |= {name: costs[name].min() for name in ("batch", "threads")}
+    bits = (costs["scheme"] == "") | (costs["activation_bits"] == base["activation_bits"])
+    density = ~costs.index.isin(signed.index) | (costs["density"] == base["density"])
     one = {name: costs[name] == base[name] for name in ("batch", "threads")}
-    same = {name: sizes[name] == base[name] for name in ("C", "K", "positions")}
     parts = {
-        "C": sizes[same["K"] & same["positions"]],
-        "K": sizes[same["C"] & same["positions"]],
-        "positions": sizes[same["C"] & same["K"]],
+        **_sizes(sizes, base),
         "batch": costs[bits & density & one["threads"]],
         "activation_bits": costs[density & one["batch"] & one["threads"]],
         "density": costs[bits & one["batch"] & one["threads"]],
@@ -104,7 +102,19 @@ def _varied(sizes: DataFrame, costs: DataFrame) -> Iterator[tuple[str, Any, Data
         if parameter == "activation_bits":
             timings = timings.assign(activation_bits=timings["activation_bits"].where(timings["scheme"] != "", 8))
         if timings[parameter].nunique() > 1:
-            yield parameter, signed[parameter], timings
+            yield parameter, base[parameter], timings
+
+
+def _sizes(sizes: DataFrame, base: dict[str, Any]) -> dict[str, DataFrame]:
+    if sizes.empty:
+        return {}
+    sizes = sizes.assign(positions=sizes["H"] * sizes["W"])
+    same = {name: sizes[name] == base[name] for name in ("C", "K", "positions")}
+    return {
+        "C": sizes[same["K"] & same["positions"]],
+        "K": sizes[same["C"] & same["positions"]],
+        "positions": sizes[same["C"] & same["K"]],
+    }
 
 
 def costs_summary(table: DataFrame) -> DataFrame:
@@ -139,44 +149,51 @@ def fig_integer_costs(table: DataFrame) -> Figure:
     A grey line through the base layer of signed binary is what growth in proportion would be; in proportion to the
     inverse for threads. A form of one value, which does not depend on the parameter, is a marker, of libraries a line.
     """
-    parameters = list(dict.fromkeys(table["parameter"]))
+    parameters, looks = list(dict.fromkeys(table["parameter"])), _looks(table)
     columns = min(4, len(parameters) + 1)
     rows = -(-(len(parameters) + 1) // columns)  # the last cell is the legend's
     size = (style.PAGE, 1.75 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
     for axis, parameter in zip(axes.flat, parameters, strict=False):
-        _panel(axis, table[table["parameter"] == parameter], table["ms"])
+        _panel(axis, table[table["parameter"] == parameter], looks, table["ms"])
         axis.set_xlabel(PARAMETERS[parameter])
     for axis in axes.flat[len(parameters) :]:
         axis.axis("off")
-    forms = table.drop_duplicates("form").sort_values("ours", ascending=False, kind="stable")
-    handles = [layout.handle(row["form"].replace(", ", ",\n"), **_look(row)) for _, row in forms.iterrows()]
-    axes.flat[-1].legend(
-        handles=[*handles, layout.handle("in proportion", **_GUIDE)], loc="center left", handlelength=1.6
-    )
+    handles = [layout.handle(form.replace(", ", ",\n"), **look) for form, look in looks.items()]
+    handles.append(layout.handle("in proportion", **_GUIDE))
+    axes.flat[-1].legend(handles=handles, loc="center left", handlelength=1.6)
     figure.supylabel("milliseconds of a layer", fontsize=8)
     around, may_use = table[["around", "may_use"]].iloc[0]
-    layout.head(figure, f"How the time of a layer of integers grows when one thing varies around {around} ({may_use})")
+    layout.head(figure, f"How the time of integers grows when one thing varies around {around} ({may_use})")
     return figure
 
 
 _GUIDE: dict[str, Any] = {"color": "0.75", "linestyle": "-", "linewidth": 0.8, "zorder": 0}
 
 
-def _look(row: Any) -> dict[str, Any]:
-    """Of a row of `costs_table`."""
-    if not row["ours"]:
-        held = "same" in row["form"]
-        return {"color": "black", "linestyle": "--" if held else ":", "linewidth": 0.9, "marker": "."}
-    own = style.LOOKS[row["scheme"]]
-    marker = "D" if row["regions"] else own.marker
-    return {"color": own.color, "linestyle": "-", "linewidth": 1.0, "marker": marker, "markersize": 3.5}
+def _looks(table: DataFrame) -> dict[str, dict[str, Any]]:
+    """By form, ours first."""
+    looks, lines = {}, iter(("--", ":"))  # of libraries with the same instructions, and of those with any
+    for row in table.drop_duplicates("form").sort_values("ours", ascending=False, kind="stable").itertuples():
+        if row.ours:
+            own = style.LOOKS[row.scheme]
+            marker = "D" if row.regions else own.marker
+            looks[row.form] = {
+                "color": own.color,
+                "marker": marker,
+                "markersize": 3.5,
+                "linewidth": 1.0,
+                "linestyle": "-",
+            }
+        else:
+            looks[row.form] = {"color": "black", "marker": ".", "linewidth": 0.9, "linestyle": next(lines)}
+    return looks
 
 
-def _panel(axis: Axes, found: DataFrame, ms: Any) -> None:
+def _panel(axis: Axes, found: DataFrame, looks: dict[str, dict[str, Any]], ms: Series) -> None:
     axis.set(xscale="log", yscale="log")
-    for _, line in found.groupby("form", sort=False):
-        look = _look(line.iloc[0])
+    for form, line in found.groupby("form", sort=False):
+        look = looks[form]
         if len(line) == 1 and not line["ours"].iloc[0]:
             axis.axhline(line["ms"].iloc[0], **look | {"marker": ""})
         else:
