@@ -14,7 +14,7 @@ from sbkit.bench.config import NETWORKS, BenchConfig
 from sbkit.bench.contender import Contender, Subject, layer, skip
 from sbkit.bench.studies import CODES, STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight, load_weights
-from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS
+from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS, Design
 from sbkit.records import Record
 
 Trained = tuple[Record, dict[str, QuantizedWeight]]
@@ -29,7 +29,7 @@ def codes(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     "random", the `design`, and `run`, the id of the training record. Random codes have the density of the trained ones,
     those of a codebook that of its patterns. Designs without such a run are skipped. Raises ValueError if all are.
     """
-    runs = {design: _first(config, design) for design in CODES}
+    runs = {design: first(config, design) for design in CODES}
     for design in (design for design, run in runs.items() if run is None):
         skip(f"{design}: {config.networks} holds no codes of seed {config.seed} in the shapes {config.shapes}", skipped)
     if not any(runs.values()):
@@ -40,8 +40,8 @@ def codes(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
         yield layer(shape, [each for design, run in runs.items() if run for each in _both(config, shape, design, *run)])
 
 
-def _first(config: BenchConfig, design: str) -> Trained | None:
-    """The first run of a design, and its codes."""
+def first(config: BenchConfig, design: str) -> Trained | None:
+    """The first run of a design below `config.networks`, as `codes` says, and its codes by layer."""
     found = []
     for path in sorted(Path(config.networks, "weights").glob("*.npz")):
         record = records.load(path.parents[1] / "records" / "train" / f"{path.stem}.json")
@@ -51,6 +51,12 @@ def _first(config: BenchConfig, design: str) -> Trained | None:
             if all(_fits(weights, shape) for shape in NETWORKS[config.shapes].shapes):
                 found.append((record, weights))
     return min(found, key=lambda run: run[0].provenance["started_utc"], default=None)
+
+
+def form(design: Design) -> tuple[str, int, int]:
+    """Scheme, regions and codebook_bits of the ways of a design."""
+    options = design.options
+    return options.get("quantizer", "signed_binary"), options.get("region_channels", 0), options.get("codebook_bits", 0)
 
 
 def _fits(weights: dict[str, QuantizedWeight], shape: ConvShape) -> bool:
@@ -63,10 +69,8 @@ def _both(
     """The design's ways on trained and on random codes, all of scale 1."""
     trained = replace(weights[shape.name], scale=None, negative_scale=None)
     x = np.random.default_rng(config.seed).integers(0, 256, (shape.N, shape.C, shape.H, shape.W), np.uint8)
-    options = DESIGNS[design].options
-    form = options.get("quantizer", "signed_binary"), options.get("region_channels", 0), options.get("codebook_bits", 0)
     for way, _ in STUDIES[config.study].kernels(config.algorithms):
-        if (way.scheme, way.regions, way.codebook_bits) == form:
+        if (way.scheme, way.regions, way.codebook_bits) == form(DESIGNS[design]):
             inputs = ours.inputs_of(way, x)
             random = ours.random_codes(config, shape, way, trained.density)
             for kind, weight in (("trained", trained), ("random", random)):

@@ -74,10 +74,10 @@ def costs_table(sizes: DataFrame, costs: DataFrame) -> DataFrame:
 
 def _contenders(timings: DataFrame) -> DataFrame:
     """The timings, and once more those of libraries held to fewer instructions, among those that may use any."""
-    libraries = timings["scheme"] == ""
-    unheld = timings.loc[libraries & (timings["isa"] == ""), "form"]
-    held = timings[libraries & (timings["isa"] != "")]
-    return pd.concat([timings, held.assign(form=unheld.iloc[0])]) if len(unheld) and len(held) else timings
+    libraries = timings[timings["scheme"] == ""]
+    held = libraries[libraries["isa"] != ""]
+    others = set(libraries["form"]) - set(held["form"])
+    return pd.concat([timings, *(held.assign(form=form) for form in others)], ignore_index=True)
 
 
 def _varied(sizes: DataFrame, costs: DataFrame) -> Iterator[tuple[str, Any, DataFrame]]:
