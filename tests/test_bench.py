@@ -407,7 +407,7 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, network, network_int"),
+        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, integer_s"),
         ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny, sizes"),
         ({"study": "network", "shapes": "sizes"}, "shapes = 'sizes'; allowed: resnet18, resnet20, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
