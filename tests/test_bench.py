@@ -408,8 +408,8 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
     ("options", "message"),
     [
         ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, integer_s"),
-        ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny, sizes"),
-        ({"study": "network", "shapes": "sizes"}, "shapes = 'sizes'; allowed: resnet18, resnet20, tiny"),
+        ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, vgg_small, tiny, sizes"),
+        ({"study": "network", "shapes": "sizes"}, "shapes = 'sizes'; allowed: resnet18, resnet20, vgg_small, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),

@@ -82,7 +82,7 @@ def test_a_folder_without_such_codes(profile, options):
     ("options", "message"),
     [
         ({"networks": ""}, "networks = '' in the study integer_codes; allowed: the folder of a profile"),
-        ({"shapes": "sizes"}, "shapes = 'sizes'; allowed: resnet18, resnet20, tiny"),
+        ({"shapes": "sizes"}, "shapes = 'sizes'; allowed: resnet18, resnet20, vgg_small, tiny"),
     ],
 )
 def test_options_that_do_not_fit(options, message):

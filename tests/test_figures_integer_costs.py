@@ -112,7 +112,7 @@ def test_the_fewest_instructions_are_taken(costs):
 
 def test_trained_codes_are_compared_within_a_round():
     rounds = [("random", [2.0, 4.0]), ("random", [9.0, 9.0]), ("trained", [3.0, 4.0]), ("trained", [8.0, 8.0])]
-    place = {"layer": "one", "design": "random_signs"}
+    place = {"shapes": "resnet20", "layer": "one", "design": "random_signs"}
     rows = [place | {"codes": codes, "density": len(codes), "round_ms": ms, "min_ms": min(ms)} for codes, ms in rounds]
     [row] = integer_costs.codes_table(DataFrame(rows)).to_dict("records")
     assert (row["least"], row["rounds"], row["n"]) == (3 / 2, np.mean([3 / 2, 4 / 4]), 2)

@@ -40,6 +40,7 @@ _SIZES = (
 NETWORKS: dict[str, Network] = {
     "resnet18": Network("resnet18", 224, {"classes": 1000}, NETWORK_SHAPES["resnet18"]),
     "resnet20": Network("resnet20", 32, {}, NETWORK_SHAPES["resnet20"]),
+    "vgg_small": Network("vgg_small", 32, {}, NETWORK_SHAPES["vgg_small"]),
     "tiny": Network("resnet8", 8, {"width": 8}, (ConvShape(8, 8, 8, 8), ConvShape(16, 4, 4, 16))),
     "sizes": Network("", 0, {}, _SIZES),
 }
@@ -51,7 +52,7 @@ class BenchConfig:
     """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
 
     study: str = "layers"  # a key of studies.STUDIES
-    shapes: str = "resnet18"  # resnet18: its four stride-1 3x3 shapes, or the net | resnet20: its three | tiny | sizes
+    shapes: str = "resnet18"  # resnet18 | resnet20 | vgg_small | tiny: its stride-1 3x3 shapes, or the network | sizes
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
     algorithms: str = "sparse table dataflow lookup"  # of the kernels, on layers and at many densities

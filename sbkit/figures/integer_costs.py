@@ -215,19 +215,19 @@ def _panel(axis: Axes, found: DataFrame, looks: dict[str, dict[str, Any]], ms: S
 
 
 def codes_table(timings: DataFrame) -> DataFrame:
-    """The fastest way on trained and on random codes, from `benchmarks.find(bench, "integer_codes")`.
+    """The fastest way on trained and on random codes, from `narrowest` timings of the study integer_codes.
 
-    A row for each layer and design: the density of both codes, the least microseconds of both, and `least`, how many
-    times as long the trained codes take. `rounds` is the same by the medians of n rounds, each round's ratio taken
+    A row for each network, layer and design: the density of both codes, the least microseconds of both, and `least`,
+    how many times as long the trained codes take. `rounds` is the same by the medians of n rounds, each round's ratio taken
     within the round, with its 95 % half width.
     """
     rows = []
-    for (layer, design), found in timings.groupby(["layer", "design"], sort=False):
+    for (network, layer, design), found in timings.groupby(["shapes", "layer", "design"], sort=False):
         best = {kind: each.loc[each["min_ms"].idxmin()] for kind, each in found.groupby("codes")}
         trained, random = best["trained"], best["random"]
         mean, half_width = interval(np.array(trained["round_ms"]) / np.array(random["round_ms"]))
         rows.append(
-            {"layer": layer, "codes": DESIGNS[design].label}
+            {"network": network, "layer": layer, "codes": DESIGNS[design].label}
             | {f"density_{kind}": row["density"] for kind, row in best.items()}
             | {f"us_{kind}": 1e3 * row["min_ms"] for kind, row in best.items()}
             | {"least": trained["min_ms"] / random["min_ms"], "n": len(trained["round_ms"])}
@@ -239,7 +239,7 @@ def codes_table(timings: DataFrame) -> DataFrame:
 def codes_summary(table: DataFrame) -> DataFrame:
     """`codes_table` for people."""
     texts = [f"{row.least:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}" for row in table.itertuples()]
-    columns = {"layer": table["layer"], "codes": table["codes"]}
+    columns = {name: table[name] for name in ("network", "layer", "codes")}
     columns |= {f"density, {kind}": [f"{x:.2f}" for x in table[f"density_{kind}"]] for kind in ("random", "trained")}
     columns |= {f"µs, {kind}": [f"{x:.1f}" for x in table[f"us_{kind}"]] for kind in ("random", "trained")}
     return DataFrame(columns | {"trained over random": texts})
