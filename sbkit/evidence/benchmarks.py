@@ -57,7 +57,8 @@ def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
     """The timings of the newest benchmark of a study on one thread; empty where there is none.
 
     `shapes` asks for one network's shapes, empty for any. A network, its operations or its codes are benchmarks of
-    their own for each network and batch, so the newest of each counts; of studies in ON_THREADS, that on several threads as well.
+    their own for each network and batch, so the newest of each counts; of studies in ON_THREADS, that on several
+    threads as well.
     Raises ValueError where timings come from several CPUs or instruction sets.
     """
     if bench.empty:

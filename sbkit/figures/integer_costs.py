@@ -218,8 +218,8 @@ def codes_table(timings: DataFrame) -> DataFrame:
     """The fastest way on trained and on random codes, from `narrowest` timings of the study integer_codes.
 
     A row for each network, layer and design: the density of both codes, the least microseconds of both, and `least`,
-    how many times as long the trained codes take. `rounds` is the same by the medians of n rounds, each round's ratio taken
-    within the round, with its 95 % half width.
+    how many times as long the trained codes take. `rounds` is the same by the medians of n rounds, each round's ratio
+    taken within the round, with its 95 % half width.
     """
     rows = []
     for (network, layer, design), found in timings.groupby(["shapes", "layer", "design"], sort=False):
