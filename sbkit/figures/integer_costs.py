@@ -128,12 +128,7 @@ def costs_summary(table: DataFrame) -> DataFrame:
         if parameter == "density":  # that of the form which has several
             several = found[found.duplicated("form", keep=False)]
             low, high = several["value"].min(), several["value"].max()
-        row = {
-            "parameter": PARAMETERS[parameter],
-            "from": f"{low:.3g}",
-            "to": f"{high:.4g}",
-            "factor": f"{high / low:.3g}",
-        }
+        row = {"parameter": f"{PARAMETERS[parameter]}: {round(low, 2):g} to {round(high, 2):g}", "factor": f"{high / low:.3g}"}
         ms = found.set_index(["form", "value"])["ms"]
         for form in table["form"].drop_duplicates():
             ends = [ms.get((form, end)) for end in (low, high)]
@@ -229,7 +224,7 @@ def codes_table(timings: DataFrame) -> DataFrame:
         rows.append(
             {"network": network, "layer": layer, "codes": DESIGNS[design].label}
             | {f"density_{kind}": row["density"] for kind, row in best.items()}
-            | {f"us_{kind}": 1e3 * row["min_ms"] for kind, row in best.items()}
+            | {f"µs_{kind}": 1e3 * row["min_ms"] for kind, row in best.items()}
             | {"least": trained["min_ms"] / random["min_ms"], "n": len(trained["round_ms"])}
             | {"rounds": mean, "rounds_half_width": half_width}
         )
@@ -240,6 +235,7 @@ def codes_summary(table: DataFrame) -> DataFrame:
     """`codes_table` for people."""
     texts = [f"{row.least:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}" for row in table.itertuples()]
     columns = {name: table[name] for name in ("network", "layer", "codes")}
-    columns |= {f"density, {kind}": [f"{x:.2f}" for x in table[f"density_{kind}"]] for kind in ("random", "trained")}
-    columns |= {f"µs, {kind}": [f"{x:.1f}" for x in table[f"us_{kind}"]] for kind in ("random", "trained")}
+    for name, form in (("density", "{:.2f}"), ("µs", "{:.1f}")):
+        pairs = zip(table[f"{name}_random"], table[f"{name}_trained"], strict=True)
+        columns[f"{name}: random; trained"] = ["; ".join(map(form.format, pair)) for pair in pairs]
     return DataFrame(columns | {"trained over random": texts})
