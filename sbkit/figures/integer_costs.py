@@ -128,7 +128,10 @@ def costs_summary(table: DataFrame) -> DataFrame:
         if parameter == "density":  # that of the form which has several
             several = found[found.duplicated("form", keep=False)]
             low, high = several["value"].min(), several["value"].max()
-        row = {"parameter": f"{PARAMETERS[parameter]}: {round(low, 2):g} to {round(high, 2):g}", "factor": f"{high / low:.3g}"}
+        row = {
+            "parameter": f"{PARAMETERS[parameter]}: {round(low, 2):g} to {round(high, 2):g}",
+            "factor": f"{high / low:.3g}",
+        }
         ms = found.set_index(["form", "value"])["ms"]
         for form in table["form"].drop_duplicates():
             ends = [ms.get((form, end)) for end in (low, high)]
