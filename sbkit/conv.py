@@ -84,6 +84,13 @@ NETWORK_SHAPES: dict[str, tuple[ConvShape, ...]] = {
     "resnet34": _resnet(56, (64, 128, 256, 512), (3, 4, 6, 3)),  # at 224x224: 21,086,208 weights
     "resnet20": _resnet(32, (16, 32, 64), (3, 3, 3)),  # the CIFAR network at 32x32: 267,264 weights
     "resnet32": _resnet(32, (16, 32, 64), (5, 5, 5)),  # the CIFAR network at 32x32: 460,800 weights
+    "vgg_small": (  # at 32x32: 4,571,136 weights
+        ConvShape(128, 32, 32, 128, name="3"),
+        ConvShape(128, 16, 16, 256, name="7"),
+        ConvShape(256, 16, 16, 256, name="10"),
+        ConvShape(256, 8, 8, 512, name="14"),
+        ConvShape(512, 8, 8, 512, name="17"),
+    ),
 }
 """By the name of a network, the shapes of its quantized 3x3 convolutions, in the order they run."""
 

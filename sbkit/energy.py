@@ -1,8 +1,8 @@
 """An analytic accelerator: energy, latency and throughput of ResNet-18 under assumptions that are all written down.
 
-Torch-free. The paper simulates energy and throughput on hardware that it does not describe. This model has every term
-that such a simulation must have, each with a source or marked as an assumption, so that one can see which of them the
-paper's ratios hang on. It knows nothing of a circuit: ratios between schemes mean more than its absolute numbers.
+Torch-free. The paper's authors state an energy and a throughput, and not for which hardware. This model has every term
+that a simulation of both must have, each with a source or marked as an assumption, so that one can see which of them
+the paper's ratios hang on. It knows nothing of a circuit: ratios between schemes mean more than its absolute numbers.
 
 The machine is an output-stationary array. A tile of outputs, some filters at some output positions, stays in the
 partial-sum registers of the units; weights and activations stream past, an activation serving all filters of the tile
@@ -60,8 +60,8 @@ FULL_PRECISION_SHAPES = (
 class Accelerator:
     """What is assumed of the machine and of what it is asked to do. Defaults: the paper's setting where it states one.
 
-    The paper states 1-bit weights, activations in full precision, and that only effectual weights are worked on. All
-    else is open; `ASSUMPTIONS` lists what is tried instead.
+    Known are 1-bit weights and activations in full precision (released configuration). That only effectual weights are
+    worked on is inferred: the throughput is 1 / density. All else is open; `ASSUMPTIONS` lists what is tried instead.
     """
 
     variant: str = "sparse"  # dense | sparse: only effectual weights | repetition: the additions of data-flow graphs
@@ -275,7 +275,7 @@ def compare(ours: Codes, over: Codes, accelerator: Accelerator) -> Ratios:
 
 
 class Assumption(NamedTuple):
-    """Something the paper leaves open: what it is called, and what is tried in place of the default."""
+    """Something unknown of the paper's hardware: what it is called, and what is tried in place of the default."""
 
     name: str  # a field of Accelerator, or "density: <scheme>"
     label: str

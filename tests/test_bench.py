@@ -12,6 +12,7 @@ import torch
 
 from sbkit import kernels, records
 from sbkit.bench import BenchConfig, benchmark, libraries, measure, ours, run, subjects
+from sbkit.bench.config import NETWORKS
 from sbkit.bench.contender import Contender, Subject, Unusable, Work
 from sbkit.bench.libraries import open_vino, pytorch
 from sbkit.bench.studies import DENSITIES, STEPS, STUDIES
@@ -21,7 +22,8 @@ from sbkit.quantizers.activations import LearnedStep
 from sbkit.way import FLOAT_BITS, PEERS, Way
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-ON_RANDOM_CODES = [study for study in STUDIES if study != "trained"]  # that one has tests/test_bench_trained.py
+OF_RUNS = {"trained": "tests/test_bench_trained.py", "integer_codes": "tests/test_bench_codes.py"}
+ON_RANDOM_CODES = [study for study in STUDIES if study not in OF_RUNS]
 TINY = BenchConfig(shapes="tiny", peers=False, rounds=2, min_run_ms=0.1)
 
 
@@ -84,6 +86,7 @@ def test_every_way_is_timed_once_on_every_subject(rows, study):
         "network_integers": ["network"],
         "training": ["training step"],
         "density": ["16→16 @4"],
+        "integer_costs": ["8→8 @8"],
     }
     ways = {way for way, _ in STUDIES[study].kernels(TINY.algorithms)} | {*STUDIES[study].ways, *STUDIES[study].torch}
     ways = {way for way in ways if way.precision != "bf16"}
@@ -102,6 +105,29 @@ def test_timings_are_consistent(rows, study):
             assert row["gmacs"] == pytest.approx(row["K"] * row["C"] * 9 * row["H"] ** 2 / row["median_ms"] / 1e6)
             # What is executed has padded borders, too, and its channels per table are chosen for speed.
             assert row["best_reduction"] >= row["reduction"]
+
+
+def test_shapes_vary_one_at_a_time_around_the_first():
+    base, *others = NETWORKS["sizes"].layers
+    assert (base.C, base.H, base.K, base.R, base.stride) == (128, 28, 128, 3, 1)
+    varied = {"C": {base.C}, "K": {base.K}, "H": {base.H}}
+    for shape in others:
+        [name] = [name for name in varied if getattr(shape, name) != getattr(base, name)]
+        varied[name].add(getattr(shape, name))
+        assert shape == replace(base, **{name: getattr(shape, name)} | ({"W": shape.H} if name == "H" else {}))
+    sizes = {32, 64, 128, 256, 512}
+    assert varied == {"C": sizes, "K": sizes, "H": {7, 14, 28, 56}} and len(others) == 11
+
+
+def test_bits_and_densities_vary_one_at_a_time(rows):
+    found = {(row["way"].activation_bits, round(row["density"], 1)) for row in rows("integer_costs") if signed(row)}
+    usual = TINY.density
+    assert {bits for bits, density in found if abs(density - usual) < 0.06} >= {2, 4, 6, 8}
+    assert len({density for bits, density in found}) == 5 and {b for b, d in found if abs(d - usual) > 0.06} == {6}
+
+
+def signed(row):
+    return row["way"].scheme == "signed_binary" and not row["way"].codebook_bits
 
 
 def test_each_round_has_an_order_of_its_own(monkeypatch):
@@ -396,8 +422,9 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, network, network_int"),
-        ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
+        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, integer_s"),
+        ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, vgg_small, tiny, sizes"),
+        ({"study": "network", "shapes": "sizes"}, "shapes = 'sizes'; allowed: resnet18, resnet20, vgg_small, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),

@@ -30,7 +30,13 @@ def test_output_size_and_counts():
 
 @pytest.mark.parametrize(
     "network, layers, weights",
-    [("resnet18", 16, 10_985_472), ("resnet34", 32, 21_086_208), ("resnet20", 18, 267_264), ("resnet32", 30, 460_800)],
+    [
+        ("resnet18", 16, 10_985_472),
+        ("resnet34", 32, 21_086_208),
+        ("resnet20", 18, 267_264),
+        ("resnet32", 30, 460_800),
+        ("vgg_small", 5, 9 * (128 * 128 + 128 * 256 + 256 * 256 + 256 * 512 + 512 * 512)),
+    ],
 )
 def test_the_table_holds_the_quantized_layers_of_the_networks(network, layers, weights):
     shapes = NETWORK_SHAPES[network]

@@ -145,8 +145,9 @@ def test_each_cpu_has_its_row(listed, committed):
     table = claims.cpus_table(listed, {name: committed(name)._evidence.bench for name in ("review", "speed", "cifar")})
     rows = table[table["id"] == "C1-signed"]
     assert rows["profile"].tolist() == ["review", "speed"], "cifar has no benchmark"
-    assert rows["cpu"].tolist() == ["Intel(R) Xeon(R) Processor", "AMD EPYC"] and set(rows["of"]) == {"rounds"}
-    assert rows["ours"].tolist() == ["1.04 ± 0.08 (n=7)", "1.10 ± 0.05 (n=7)"]
+    assert rows["cpu"].tolist() == ["Intel(R) Xeon(R) Processor", "AMD EPYC"]
+    assert rows["of"].tolist() == ["processes", "rounds"]
+    assert rows["ours"].tolist() == ["1.08 ± 0.05 (n=5)", "1.10 ± 0.05 (n=7)"]
 
 
 def test_effects_are_tested_together_and_pairs_across_cpus_are_counted():

@@ -47,6 +47,7 @@ def test_sizes_are_the_stated_ones(name):
         ("resnet20", 32, NETWORK_SHAPES["resnet20"]),
         ("resnet32", 32, NETWORK_SHAPES["resnet32"]),
         ("resnet34", 224, NETWORK_SHAPES["resnet34"]),
+        ("vgg_small", 32, NETWORK_SHAPES["vgg_small"]),
     ],
 )
 def test_shapes_are_those_of_the_table(name, size, expected):
@@ -196,6 +197,26 @@ def test_released_block_is_the_stated_formula():
     between = prelu(conv(block.conv1, x + b10, 2) + around + b11, block.act1[1].weight) + b12
     expected = prelu(conv(block.conv2, between + b20, 1) + between + b21, block.act2[1].weight) + b22
     torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_released_block_has_the_same_values_and_gradients_in_channels_last():
+    """There it has its own gradients; in the default layout autograd derives those of the formula."""
+    model = build_model("resnet8", block="released", quantizer=QuantizerConfig(), width=4, seed=3).double()
+    generator, results = torch.Generator().manual_seed(0), []
+    x = 3 * torch.randn(5, 4, 7, 6, generator=generator, dtype=torch.float64)
+    for name, parameter in model.named_parameters():
+        if "before" in name or "act" in name:
+            torch.nn.init.normal_(parameter, generator=generator)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        stages = copy.deepcopy(model.layer1), copy.deepcopy(model.layer2)  # with and without a change of shape
+        y = start = x.clone(memory_format=layout).requires_grad_()
+        for stage in stages:
+            y = stage.to(memory_format=layout)(y)
+        (y.sin() * torch.arange(y.numel()).view_as(y).cos()).sum().backward()
+        results.append([y.detach(), start.grad, *(p.grad for stage in stages for p in stage.parameters())])
+    assert "Activated" in y.grad_fn.name()
+    for plain, own in zip(*results, strict=True):
+        torch.testing.assert_close(own, plain, check_stride=False)
 
 
 @pytest.mark.parametrize(("bits", "steps"), [(8, 2), (4, 3)])

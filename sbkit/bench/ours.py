@@ -83,23 +83,34 @@ def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray) -> Iterator[C
     """
     known: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
     for way, density in STUDIES[config.study].kernels(config.algorithms):
-        bits = way.activation_bits
-        floats = bits == FLOAT_BITS
-        inputs = x if floats else x.astype(np.uint8) >> (8 - bits)
-        key = way.scheme, density, way.regions, way.codebook_bits, bits
+        inputs = inputs_of(way, x)
+        key = way.scheme, density, way.regions, way.codebook_bits, way.activation_bits
         if key not in known:
             weight = random_codes(config, shape, way, density)
             known[key] = weight, exact_sums(weight, shape, inputs)
-        weight, expected = known[key]
-        options = {"encoding": way.encoding, "skip_zeros": way.skip_zeros, "group": way.group, "tune": floats}
-        if not floats:
-            rounding = rounding_of(expected, bits)
-            options |= {"activation_bits": bits, "rounding": rounding}
-            expected = rounding.apply(expected.astype(np.int32))
-        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=config.threads, **options)
-        check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), expected, 0)
-        columns = _columns(config, way, prepared) | ({} if floats else _stages(prepared, inputs))
-        yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), columns)
+        yield on_codes(config, way, shape, inputs, *known[key])
+
+
+def inputs_of(way: Way, x: np.ndarray) -> np.ndarray:
+    """What a way reads of x: all of it, or the highest bits of integers from 0 to 255."""
+    bits = way.activation_bits
+    return x if bits == FLOAT_BITS else x.astype(np.uint8) >> (8 - bits)
+
+
+def on_codes(
+    config: BenchConfig, way: Way, shape: ConvShape, inputs: np.ndarray, weight: QuantizedWeight, sums: np.ndarray
+) -> Contender:
+    """A way on these inputs and codes, whose `exact_sums` are given. Raises AssertionError unless it equals them."""
+    bits, floats = way.activation_bits, way.activation_bits == FLOAT_BITS
+    options = {"encoding": way.encoding, "skip_zeros": way.skip_zeros, "group": way.group, "tune": floats}
+    if not floats:
+        rounding = rounding_of(sums, bits)
+        options |= {"activation_bits": bits, "rounding": rounding}
+        sums = rounding.apply(sums.astype(np.int32))
+    prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=config.threads, **options)
+    check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), sums, 0)
+    columns = _columns(config, way, prepared) | ({} if floats else _stages(prepared, inputs))
+    return Contender(way, functools.partial(kernels.conv2d, prepared, inputs), columns)
 
 
 def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared) -> dict[str, Any]:

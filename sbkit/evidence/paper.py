@@ -1,7 +1,8 @@
 """The paper's numbers, each once: claims, figures and the accelerator model ask here.
 
-Source: Kuhar, Jain, Tumanov, arXiv 2312.01581 (revised version), and the authors' replies in its open review (ICLR
-2024, forum 1dY11GyZdp). A ratio is of signed binary to binary unless its key names another.
+Source: Kuhar, Jain, Tumanov, arXiv 2312.01581: its abstracts, the authors' replies in its open review (ICLR 2024, forum
+1dY11GyZdp), and a radar figure on the authors' pages. Figures and sections are named as the replies name them; the full
+text was not read. A ratio is of signed binary to binary unless its key names another.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 
 PAPER: dict[str, float] = {
-    # speed on an Intel CPU: abstract, Fig. 7, Section 6.2
+    # speed on a CPU: abstract, reply to reviewer 1
     "speedup_over_binary": 1.26,
     "speedup_over_ternary": 1.75,
     "latency": 0.78,  # Fig. 2
@@ -17,7 +18,7 @@ PAPER: dict[str, float] = {
     "row_ternary": 0.54,
     "layer_512_signed_binary": 1.25,  # a [3, 3, 512, 512] layer, reply to reviewer 2
     "layer_512_zero_one": 1.29,
-    # simulated hardware: abstract, Fig. 2
+    # hardware that is not described: abstract, reply to reviewer 2
     "energy": 0.51,
     "throughput": 2.86,
     "energy_on_asic": 0.5,

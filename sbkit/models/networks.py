@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sbkit.models.layers import Layers
+from sbkit.models.released import ReleasedBlock
 
 PATCHES = 7  # of the transformer's image, a side
 HEADS = 4  # of its attention
@@ -52,44 +53,6 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(self.act1(self.conv1(x))))
         return self.stream(self.act2(y + self.shortcut(x)))
-
-
-class LearnedBias(nn.Module):
-    """Adds a learned bias (C, 1, 1), at first 0, to x (N, C, H, W)."""
-
-    def __init__(self, C: int):
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(C, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias
-
-
-class ReleasedBlock(nn.Module):
-    """The block of the paper's released code: two shortcuts, PReLU, learned biases, clamped inputs of convolutions.
-
-        half(x) = PReLU(norm(conv(clamp(x + b0, -2, 2))) + shortcut(x) + b1) + b2
-
-    twice. The first shortcut is average pooling, a 1x1 convolution and a batch norm where the shape changes, else the
-    identity, as the second always is. Each convolution there also has a bias, which the batch norm after it takes out
-    again: it is left out here. Reference: sachitkuhar/PLUM, quant/models/resnet.py, XnorBasicBlock.
-    """
-
-    def __init__(self, layers: Layers, C: int, K: int, stride: int):
-        super().__init__()
-        self.clamp = nn.Hardtanh(-2.0, 2.0)
-        self.conv1, self.conv2 = layers.conv3x3(C, K, stride), layers.conv3x3(K, K)
-        self.norm1, self.norm2 = nn.BatchNorm2d(K), nn.BatchNorm2d(K)
-        self.shortcut = nn.Identity()
-        if stride != 1 or C != K:
-            pool = nn.AvgPool2d(2, stride, ceil_mode=True)  # as high and wide as the convolution, for odd images too
-            self.shortcut = nn.Sequential(pool, nn.Conv2d(C, K, 1, bias=False), nn.BatchNorm2d(K))
-        self.before1, self.before2 = LearnedBias(C), LearnedBias(K)
-        self.act1, self.act2 = (nn.Sequential(LearnedBias(K), nn.PReLU(K), LearnedBias(K)) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act1(self.norm1(self.conv1(self.clamp(self.before1(x)))) + self.shortcut(x))
-        return self.act2(self.norm2(self.conv2(self.clamp(self.before2(x)))) + x)
 
 
 BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "released": ReleasedBlock}

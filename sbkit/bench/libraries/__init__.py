@@ -38,8 +38,9 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 0.05, "int8": 0.05}
 WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 ONE_STEP = 1 / 255
 """The tolerance of integers, the largest of which is 255: libraries round a value midway either up or down."""
-IN_EACH_LAYER = 0.2
-"""The tolerance of a network in int8, whose layers round one after the other (measured: up to 0.13)."""
+IN_EACH_LAYER = 0.4
+"""The tolerance of a network in int8, whose layers round one after the other (measured with random weights: up to 0.13
+in residual networks, 0.33 in VGG-small; the logits of two unlike networks differ by more than the largest of them)."""
 
 HELD_TO = "ONEDNN_MAX_CPU_ISA"
 """The environment variable that oneDNN reads once."""

@@ -2,7 +2,7 @@
 
 The model's numbers do not vary with the seed in any way that matters. What makes them uncertain is what the paper
 leaves open, so their range is the one that single changes of an assumption give. That only effectual weights cost work
-is the paper's own setting, and is not changed.
+is inferred from the paper's throughput, 1 / density, and is not changed.
 """
 
 from __future__ import annotations
