@@ -360,10 +360,10 @@ def test_the_least_time_of_sums_is_that_of_what_takes_longer(isa, monkeypatch):
 
 @isas
 def test_peaks_are_rates_of_this_cpu(isa):
-    peaks = dict(integers.peaks(isa))
+    peaks = integers.peaks(isa)
     lookups = peaks.pop("lookups")
     assert all(1e7 < rate < 1e12 for rate in peaks.values()) and (lookups > 0) == (isa in ("avx2", "avx512"))
-    assert integers.peaks(isa)["bytes"] == peaks["bytes"], "measured once"
+    assert integers.peaks(isa)["bytes"] >= peaks["bytes"], "the best so far"
 
 
 @isas
