@@ -1,12 +1,13 @@
 """The share of the CPU's bound and the parts of a run's time, done by hand on two ways of two layers."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from pandas import DataFrame
 
 from sbkit.figures import integer_bounds
 
-PLACE = {"may_use": "AVX2 alone", "form": "binary", "activation_bits": 6}
+PLACE = {"may_use": "AVX2 alone", "form": "signed binary", "activation_bits": 6}
 LIBRARY = PLACE | {"layer": "one", "form": "best int8", "algorithm": "onnxruntime", "min_ms": 1.0}
 
 
@@ -37,6 +38,13 @@ def test_people_see_a_column_for_each_layer(bounds):
     found = integer_bounds.bounds_summary(bounds)
     assert list(found) == ["may_use", "form", "bits", "one", "two"]
     assert found.iloc[0].tolist() == [*PLACE.values(), "table 75\u00a0% (20 + 60 + 20)", "lookup ? (25 + 50 + 25)"]
+
+
+def test_people_see_neither_other_forms_nor_all_instructions_beside_those_of_avx512(bounds):
+    others = [bounds.assign(may_use=use) for use in ("all instructions", "AVX-512 without AMX")]
+    found = integer_bounds.bounds_summary(pd.concat([bounds, bounds.assign(form="binary"), *others]))
+    assert found["may_use"].tolist() == ["AVX2 alone", "AVX-512 without AMX"]
+    assert len(integer_bounds.bounds_summary(others[0])) == 1
 
 
 def test_older_records_have_no_table():
