@@ -55,7 +55,8 @@ def crate(run: Run) -> str:
         if any(name.startswith(kind) for name in found):
             _act(crate, run, Path(notebook).stem, [], [files[name] for name in files if name.startswith(kinds)])
     _readers(crate, run, files)
-    for path in [*sorted(run.folder.glob("executed/*.*")), run.folder / "index.html"]:
+    executed = (path for path in run.folder.glob("executed/*") if path.suffix in (".html", ".ipynb"))
+    for path in [*sorted(executed), run.folder / "index.html"]:  # JupyterLab leaves files of its own beside them
         _file(crate, run, path)
     return json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False)
 
