@@ -1,5 +1,6 @@
-// What bounds the summing of `table`: loops that do nothing but add vectors, included by each ISA file behind
-// integer_table-inl.h. So many sums are independent of each other that no addition waits for the one before.
+// What bounds summing: loops that do nothing but add vectors, included by each ISA file behind integer_table-inl.h. The
+// loops of look-ups stand beside `lookup`, in integer_lookup_avx2.cpp and integer_lookup_avx512.cpp. Each has so many
+// sums that an addition seldom waits for another.
 
 constexpr int kPeakSums = 8;
 

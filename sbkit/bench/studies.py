@@ -93,15 +93,18 @@ CODEBOOKS = (
 # Any mask may occur in a region: what codebooks compare with, at the density that a threshold of mean|w| gives.
 ANY_MASK = (Way("table", "signed_binary", regions=4, group=4), 0.21)
 
-# Binary in both encodings that integers have. A sum of `lookup` has 8 bits, so with activations of 8 bits only masks of
-# single channels fit: one weight a look-up, which is slow and left out.
+# Ways of integer layers; binary has both encodings that integers have.
 SIGNED_BINARY, FINE_SIGNS = Way("table", "signed_binary"), Way("table", "signed_binary", regions=4)
 BINARY_IN_INTEGERS = (Way("table", "binary"), Way("table", "binary", "rewritten"))
 MASKS = Way("table", "signed_binary", regions=8, codebook_bits=4)
 
 
 def in_integers(ways: tuple[Way, ...], *bits: int) -> tuple[Way, ...]:
-    """These ways by each algorithm that integer activations of so many bits have."""
+    """These ways by each algorithm that integer activations of so many bits have.
+
+    An entry of a table of `lookup` has 8 bits. With activations of 8 bits only masks of single channels fit: one weight
+    a look-up, which is slow and left out.
+    """
     return tuple(
         replace(way, algorithm=algorithm, activation_bits=a)
         for a in bits
@@ -114,9 +117,9 @@ INTEGERS = in_integers((SIGNED_BINARY, *BINARY_IN_INTEGERS, Way("table", "ternar
 COSTS = (SIGNED_BINARY, *BINARY_IN_INTEGERS, MASKS)
 # Each layer has the faster algorithm.
 INTEGER_NETWORKS = tuple(
-    replace(way, algorithm=AUTO)
-    for way in INTEGERS
-    if way.algorithm == "table" and way.activation_bits > 4 and way.scheme != "ternary_twn"
+    replace(way, algorithm=AUTO, activation_bits=bits)
+    for bits in (6, 8)
+    for way in (SIGNED_BINARY, *BINARY_IN_INTEGERS, FINE_SIGNS, MASKS)
 )
 TORCH_INT8 = tuple(Way("torch", precision="int8", variant=engine) for engine in ("onednn", "fbgemm"))
 
