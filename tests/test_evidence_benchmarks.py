@@ -103,7 +103,8 @@ def test_rounds_add_up_over_layers():
 @pytest.mark.parametrize("profile", ["quick", "review", "speed"])
 def test_committed_benchmarks_have_one_timing_of_each_way(profile):
     bench = benchmarks.read(REFERENCE / profile)
-    place = ["name", "layer", "batch", "density", "way"]
+    codes = [column for column in ("codes", "design") if column in bench]  # where trained ones stand beside random ones
+    place = ["name", "layer", "batch", "density", "way", *codes]
     assert len(bench) and not bench.duplicated(place).any()
     ways = bench.drop_duplicates("way")
     assert ways["label"].is_unique, "a figure tells all contenders apart"
