@@ -5,6 +5,7 @@
 #include "integer.h"
 #include "integer_kernels.h"
 #include "limits.h"
+#include "peaks.h"
 #include "step.h"
 
 namespace sbkit {
@@ -61,7 +62,7 @@ class IntegerConvolution : public Step {
     }
   }
 
-  py::array run(const py::array& x, const std::optional<py::array>& residual) {
+  py::array run(const py::array& x, const std::optional<py::array>& residual, bool sums, bool finish) {
     const std::vector<int64_t> out{shape_.N, shape_.K, shape_.P(), shape_.Q()};
     const uint8_t* from = checked<uint8_t>(x, "x", {shape_.N, shape_.C, shape_.H, shape_.W});
     const uint8_t* added = residual ? checked<uint8_t>(*residual, "residual", out) : nullptr;
@@ -72,7 +73,7 @@ class IntegerConvolution : public Step {
     py::array y = rounds_ ? py::array(py::array_t<uint8_t>(out)) : py::array(py::array_t<int32_t>(out));
     void* to = y.mutable_data();
     py::gil_scoped_release unlocked;
-    layer_->run(from, added, to);
+    layer_->run(from, added, to, (sums ? kSums : 0) | (finish ? kFinish : 0));
     return y;
   }
 
@@ -82,7 +83,7 @@ class IntegerConvolution : public Step {
     return {{s.N, s.C, s.H, s.W}, {s.N, s.K, s.P(), s.Q()}, false, true};
   }
   void run_step(const void* x, const uint8_t* residual, void* y) override {
-    layer_->run(static_cast<const uint8_t*>(x), residual, y);
+    layer_->run(static_cast<const uint8_t*>(x), residual, y, kAllStages);
   }
 
   const IntegerFacts& facts() const { return layer_->facts(); }
@@ -113,18 +114,34 @@ void bind_integer(py::module_& m) {
         return names;
       },
       "The ISAs in which this CPU can run integer kernels, the widest last.");
+  m.def(
+      "integer_peaks",
+      [](const std::string& isa) {
+        const IntegerKernel& kernel = integer_kernel_named(isa);
+        py::gil_scoped_release unlocked;
+        const Peaks peaks = measure_peaks(kernel);
+        py::gil_scoped_acquire locked;
+        return py::dict(py::arg("additions") = peaks.additions, py::arg("bytes") = peaks.bytes,
+                        py::arg("words") = peaks.words, py::arg("lookups") = peaks.lookups);
+      },
+      py::arg("isa"), "Operations a second, by kind, that this ISA sums at most with (peaks.h).");
   py::class_<IntegerConvolution, Step, std::shared_ptr<IntegerConvolution>>(m, "IntegerConvolution")
       .def(py::init<const std::string&, const py::array&, const std::vector<int64_t>&, int, const std::string&, int,
                     int, bool, int, const std::optional<std::tuple<py::array, py::array, float, int>>&>(),
            py::arg("algorithm"), py::arg("codes"), py::arg("dims"), py::arg("activation_bits"), py::arg("isa"),
            py::arg("lane_bits"), py::arg("group"), py::arg("rewritten"), py::arg("threads"), py::arg("rounding"))
-      .def("run", &IntegerConvolution::run, py::arg("x"), py::arg("residual"))
+      .def("run", &IntegerConvolution::run, py::arg("x"), py::arg("residual"), py::arg("sums") = true,
+           py::arg("finish") = true)
       .def_property_readonly("group", [](const IntegerConvolution& c) { return c.facts().group; })
       .def_property_readonly("lane_bits", [](const IntegerConvolution& c) { return c.facts().lane_bits; })
       .def_property_readonly("cost", [](const IntegerConvolution& c) { return c.facts().cost; })
       .def_property_readonly("weight_bytes", [](const IntegerConvolution& c) { return c.facts().weight_bytes; })
       .def_property_readonly("geometry", [](const IntegerConvolution& c) { return c.facts().geometry; })
-      .def_property_readonly("operations", [](const IntegerConvolution& c) { return counted(c.facts().operations); });
+      .def_property_readonly("operations", [](const IntegerConvolution& c) { return counted(c.facts().operations); })
+      .def_property_readonly("sum_work", [](const IntegerConvolution& c) {
+        const SumWork& work = c.facts().sum_work;
+        return py::dict(py::arg("entries") = work.entries, py::arg("instructions") = work.instructions);
+      });
 }
 
 }  // namespace sbkit

@@ -38,20 +38,28 @@ struct IntegerRequest {
   int most() const { return (1 << activation_bits) - 1; }
 };
 
+// What summing executes for one batch, counted from the plan's lists.
+struct SumWork {
+  int64_t entries = 0;       // vectors that are loaded from a table and added, or look-ups
+  int64_t instructions = 0;  // vector instructions that these take, and those that widen chains; no loads, no moves
+};
+
 struct IntegerFacts {
   int group = 0, lane_bits = 0;
   double cost = 0;           // estimated cycles
   int64_t weight_bytes = 0;  // what the online side reads instead of the weights
   std::string geometry;
   Operations operations;
+  SumWork sum_work;  // zeros: not counted, as of `dense`
 };
 
 class IntegerLayer {
  public:
   virtual ~IntegerLayer() = default;
   // x [N][C][H][W] -> y [N][K][P][Q], int32_t, or uint8_t with a rounding; residual is null or uint8_t of y's shape.
-  // Calls on one layer take turns, because it owns the buffers.
-  virtual void run(const uint8_t* x, const uint8_t* residual, void* y) = 0;
+  // Calls on one layer take turns, because it owns the buffers. `stages` are those of Stage to execute, to time them: y is
+  // right with all of them alone. `dense` has none and always runs whole.
+  virtual void run(const uint8_t* x, const uint8_t* residual, void* y, int stages) = 0;
   const IntegerFacts& facts() const { return facts_; }
 
  protected:

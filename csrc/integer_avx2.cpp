@@ -38,6 +38,7 @@ struct Bytes {
 };
 
 #include "integer_table-inl.h"
+#include "integer_peaks-inl.h"
 
 struct Floats {
   static constexpr int kLanes = 8, kVectors = 3;
@@ -65,6 +66,9 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     integer_avx2::lookup,
                                     integer_avx2::RunFull,
                                     integer_avx2::Regrid,
-                                    integer_avx2::Linear};
+                                    integer_avx2::Linear,
+                                    integer_avx2::Additions,
+                                    integer_avx2::LoadedAdditions<integer_avx2::U8>,
+                                    integer_avx2::LoadedAdditions<integer_avx2::U16>};
 
 }  // namespace sbkit

@@ -41,6 +41,7 @@ struct Bytes {
 };
 
 #include "integer_table-inl.h"
+#include "integer_peaks-inl.h"
 
 struct Floats {
   static constexpr int kLanes = 16, kVectors = 6;
@@ -75,6 +76,9 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       integer_avx512::lookup,
                                       integer_avx512::RunFull,
                                       integer_avx512::Regrid,
-                                      integer_avx512::Linear};
+                                      integer_avx512::Linear,
+                                      integer_avx512::Additions,
+                                      integer_avx512::LoadedAdditions<integer_avx512::U8>,
+                                      integer_avx512::LoadedAdditions<integer_avx512::U16>};
 
 }  // namespace sbkit

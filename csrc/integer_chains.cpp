@@ -38,7 +38,7 @@ std::vector<Chain> chains_of(const std::vector<ChainItem>& items, size_t length)
 
 }  // namespace
 
-double chain_instructions(int length, bool has_signs) { return length * (has_signs ? 3 : 2) + 2; }
+int chain_instructions(int length, bool has_signs) { return length * (has_signs ? 3 : 2) + 2; }
 
 Chained chained(const std::vector<ChainItem>& items, bool has_signs) {
   std::vector<Chain> best;

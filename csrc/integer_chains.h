@@ -25,7 +25,7 @@ Chained chained(const std::vector<ChainItem>& items, bool has_signs);
 // The first items of parts whose 16-bit sums hold, in each lane.
 std::vector<int> parts_of(const Chained& chained);
 
-// Estimated instructions of a chain at one position.
-double chain_instructions(int length, bool has_signs);
+// Vector instructions of a chain at one position, loads left out.
+int chain_instructions(int length, bool has_signs);
 
 }  // namespace sbkit

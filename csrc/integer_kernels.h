@@ -30,6 +30,9 @@
 
 namespace sbkit {
 
+// What a run does once its tables are made: take the sums from them, and round and store these.
+enum Stage { kSums = 1, kFinish = 2, kAllStages = 3 };
+
 struct IntegerUnit {
   int64_t from;       // of its first row's first column in the padded activations, channel 0
   int64_t to;         // of its first position in y, filter 0
@@ -70,6 +73,7 @@ struct IntegerBlock {  // consecutive filters with lists of their own, so that t
 struct IntegerJob {
   int64_t N, C, H, W, K, P, Q;
   int32_t stride, padding;
+  int32_t stages;  // of Stage, those to execute
   // Padded activations [N][C][padded_h][pitch], columns sorted by their remainder modulo the stride
   int64_t padded_h, pitch, phase_columns;
   // Geometry
@@ -134,6 +138,7 @@ struct LookupBlock {  // 32 filters, or one of its parts, which follow one anoth
 struct LookupJob {
   int64_t N, C, H, W, K, P, Q;
   int32_t stride, padding, window_h, window_w, threads;
+  int32_t stages;                       // of Stage, those to execute
   int32_t group, quads, most_channels;  // most channels of a mask
   int32_t rows_of_chunk;                // output rows whose tables are made at once
   int32_t rows_at_once;                 // of these, rows whose sums are finished at once, from the first-level cache
@@ -157,9 +162,15 @@ struct LookupJob {
   int64_t last_stride, table_stride, sums_stride, totals_stride;  // bytes
 };
 
+// Executes `times` * kPeakOperations operations of one kind, as fast as the CPU can, on the first kPeakOperations vectors
+// of a buffer, which the first-level cache holds. What it leaves in `result` keeps the compiler from leaving it out.
+using PeakLoop = void (*)(const uint8_t* buffer, int64_t times, uint8_t* result);
+constexpr int kPeakOperations = 256, kMostVectorBytes = 64;
+
 struct LookupBody {
   LookupForm form;
   bool slow;
+  PeakLoop lookups;  // each added to a sum; null: not known
   void (*run)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
 };
 
@@ -194,6 +205,7 @@ struct IntegerKernel {
   void (*regrid)(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y);
   // y[k] = bias[k] + sum over c of weight[c][k] * x[c].
   void (*linear)(const float* x, int64_t C, const float* weight, const float* bias, int64_t K, float* y);
+  PeakLoop additions, bytes, words;  // of vectors in registers; of vectors of bytes or words as they are loaded
 };
 
 // Plain C++, for CPUs without the instructions that `lookup` is for; AVX2; AVX-512 with VBMI and VNNI.

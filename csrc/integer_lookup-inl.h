@@ -106,7 +106,8 @@ inline void RunChunk(const LookupJob& job, int64_t n, int64_t p0, int64_t thread
   for (int b = 0; b < job.blocks; b += job.block[b].parts) {
     for (int64_t p = 0; p < rows; p += job.rows_at_once) {
       const int64_t count = Min(job.rows_at_once, rows - p);
-      SumRows(job, job.block + b, table + p * job.stride * job.row_bytes, count, sums);
+      if (job.stages & kSums) SumRows(job, job.block + b, table + p * job.stride * job.row_bytes, count, sums);
+      if (!(job.stages & kFinish)) continue;
       FinishRows(job, job.block[b], n, (p0 + p) * job.Q, count * job.Q, sums, totals + p * job.Q, residual, y);
     }
   }

@@ -45,8 +45,9 @@ class IntegerLookup : public IntegerLayer {
     describe();
   }
 
-  void run(const uint8_t* x, const uint8_t* residual, void* y) override {
+  void run(const uint8_t* x, const uint8_t* residual, void* y, int stages) override {
     std::lock_guard<std::mutex> lock(mutex_);
+    job_.stages = stages;
     body_->run(job_, x, residual, y);
   }
 
@@ -226,7 +227,7 @@ double IntegerLookup::cycles() const {
   const LookupJob& job = job_;
   const ConvShape& s = request_.shape;
   const bool quads = body_->form == LookupForm::kQuads;
-  const double table = quads ? 7 : 12, output = quads ? 0.8 : 1.5;
+  const double table = quads ? 7 : 12, output = quads ? 0.3 : 1.5;
   double lookups = 0;  // of one output position
   for (const LookupBlock& block : blocks_) {
     lookups += quads ? 2 * block.items * (job.has_signs ? kSignedLookup : kLookup)
@@ -251,6 +252,13 @@ void IntegerLookup::describe() {
   for (const LookupBlock& block : blocks_) chain = std::max(chain, block.chain), parts = std::max(parts, block.parts);
   if (body_->form == LookupForm::kChains)
     facts_.geometry += ", chains of " + std::to_string(chain) + " in parts: " + std::to_string(parts);
+  for (const LookupBlock& block : blocks_) {
+    const int64_t positions = job.N * job.P * job.Q, chains = block.items / block.chain;
+    const bool quads = body_->form == LookupForm::kQuads;
+    facts_.sum_work.entries += positions * block.items * (quads ? 2 : 1);
+    facts_.sum_work.instructions +=
+        positions * (quads ? 4 * block.items : chains * chain_instructions(block.chain, job.has_signs));
+  }
   int64_t table_adds = 0, entries = 0;
   for (uint32_t mask : occurring_) table_adds += std::max(0, __builtin_popcount(mask) - 1);
   for (uint32_t mask : masks_.all()) entries += mask != 0;

@@ -116,6 +116,26 @@ void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* const* 
     Widen<kHalves>(_mm256_sub_epi16(total[p], _mm256_slli_epi16(odd[p], 8)), odd[p], first, sums + 32 * p);
 }
 
+// Look-ups in tables that are loaded, as they are in `Tile`, each added to a sum.
+void Lookups(const uint8_t* buffer, int64_t times, uint8_t* result) {
+  constexpr int kSums = 8;
+  const __m256i codes = Load(buffer);
+  __m256i sum[kSums] = {};
+  for (int64_t i = 0; i < times; i++) {
+#pragma GCC unroll 1
+    for (int j = 0; j < kPeakOperations; j += kSums) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kSums; v++) {
+        const __m256i entries = _mm256_broadcastsi128_si256(Load16(buffer + 32 * (j + v)));
+        sum[v] = _mm256_add_epi8(sum[v], _mm256_shuffle_epi8(entries, codes));
+        Keep(sum[v]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kSums; v++) Store(result + 32 * v, sum[v]);
+}
+
 using TileFunction = void (*)(const LookupJob&, const LookupBlock&, const uint8_t* const*, bool, int32_t*);
 
 template <bool kSigns, bool kHalves>
@@ -256,6 +276,6 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
 
 }  // namespace
 
-const LookupBody kLookupAvx2 = {LookupForm::kChains, false, RunLookup};
+const LookupBody kLookupAvx2 = {LookupForm::kChains, false, Lookups, RunLookup};
 
 }  // namespace sbkit

@@ -62,8 +62,9 @@ void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* resid
       for (int64_t k = 0; k < job.K; k++) {
         for (int64_t q = 0; q < job.Q; q++) {
           const int64_t at = ((n * job.K + k) * job.P + p) * job.Q + q;
-          int32_t sum = sum_of(job, job.table + q * job.stride * job.quads * 64, k);
+          int32_t sum = !(job.stages & kSums) ? 0 : sum_of(job, job.table + q * job.stride * job.quads * 64, k);
           if (job.shared) sum = 2 * sum - total_of(job, x + n * job.C * job.H * job.W, p, q);
+          if (!(job.stages & kFinish)) continue;
           if (job.scale) {
             static_cast<uint8_t*>(y)[at] = rounded(rounding, k, sum, residual ? residual + at : nullptr);
           } else {
@@ -77,6 +78,6 @@ void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* resid
 
 }  // namespace
 
-const LookupBody kLookupPlain = {LookupForm::kQuads, true, RunLookupPlain};
+const LookupBody kLookupPlain = {LookupForm::kQuads, true, nullptr, RunLookupPlain};
 
 }  // namespace sbkit

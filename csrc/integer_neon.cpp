@@ -11,6 +11,7 @@ namespace integer_neon {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
+#include "integer_peaks-inl.h"
 #include "integer_full-inl.h"
 
 bool supported() { return true; }
@@ -30,6 +31,9 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       integer_neon::lookup,
                                     integer_neon::RunFull,
                                     integer_neon::Regrid,
-                                    integer_neon::Linear};
+                                    integer_neon::Linear,
+                                    integer_neon::Additions,
+                                    integer_neon::LoadedAdditions<integer_neon::U8>,
+                                    integer_neon::LoadedAdditions<integer_neon::U16>};
 
 }  // namespace sbkit

@@ -20,7 +20,7 @@ class IntegerDense : public IntegerLayer {
     facts_.lane_bits = 32;
   }
 
-  void run(const uint8_t* x, const uint8_t* residual, void* y) override {
+  void run(const uint8_t* x, const uint8_t* residual, void* y, int) override {
     const ConvShape& s = request_.shape;
     const int64_t P = s.P(), Q = s.Q();
     const bool rounds = !request_.rounding.scale.empty();

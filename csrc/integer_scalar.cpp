@@ -11,6 +11,7 @@ namespace integer_scalar {
 
 #include "integer_portable.h"
 #include "integer_table-inl.h"
+#include "integer_peaks-inl.h"
 #include "integer_full-inl.h"
 
 bool supported() { return true; }
@@ -30,6 +31,9 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       integer_scalar::lookup,
                                       integer_scalar::RunFull,
                                       integer_scalar::Regrid,
-                                      integer_scalar::Linear};
+                                      integer_scalar::Linear,
+                                      integer_scalar::Additions,
+                                      integer_scalar::LoadedAdditions<integer_scalar::U8>,
+                                      integer_scalar::LoadedAdditions<integer_scalar::U16>};
 
 }  // namespace sbkit

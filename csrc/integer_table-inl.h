@@ -361,8 +361,8 @@ void RunTile(const IntegerJob& job, const IntegerBlock& block, int64_t tile, int
   for (int p = 0; p < job.passes; p++) {
     const IntegerPass& pass = job.pass[block.first_pass + p];
     if (pass.fill) Fill<kLaneBits>(job, pass, units, rows, table);
-    accumulate(job, block, pass, table, sums);
-    if (!pass.flush) continue;
+    if (job.stages & kSums) accumulate(job, block, pass, table, sums);
+    if (!pass.flush || !(job.stages & kFinish)) continue;
     flush(job, block, pass, finish, rows, first, p == job.passes - 1, sums, wide, y);
     first = false;
   }

@@ -35,8 +35,9 @@ class IntegerTable : public IntegerLayer {
     describe();
   }
 
-  void run(const uint8_t* x, const uint8_t* residual, void* y) override {
+  void run(const uint8_t* x, const uint8_t* residual, void* y, int stages) override {
     std::lock_guard<std::mutex> lock(mutex_);
+    job_.stages = stages;
     request_.kernel->run_table(job_, x, residual, y);
   }
 
@@ -267,6 +268,11 @@ void IntegerTable::describe() {
                     text(geometry_.rows) + " rows, " + text(table_.slots()) + " slots, " +
                     text(geometry_.groups_per_pass) + " groups a pass, chains of " + text(geometry_.chain) +
                     (geometry_.blocks > 1 ? ", " + text(geometry_.blocks) + " filter blocks" : "");
+  int64_t fours = 0, rows = 0;  // of entries, in all lists; executed by all tiles
+  for (const IntegerRow& row : rows_) fours += row.adds + row.subtracts;
+  for (int32_t tile : tiles_.rows) rows += tile;
+  facts_.sum_work.entries = 4 * fours * rows;
+  facts_.sum_work.instructions = facts_.sum_work.entries + (geometry_.lane_bits == 8 ? 4 * fours / geometry_.chain * rows : 0);
   facts_.operations.table_adds = int64_t{job_.steps} * masks_.groups * ((job_.P - 1) * s.stride + s.R) *
                                  ((job_.Q - 1) * s.stride + s.S);
   facts_.operations.entry_adds = table_.entries() * job_.P * job_.Q;

@@ -56,8 +56,10 @@ def parser() -> argparse.ArgumentParser:
     _add_threads(door)
     door = command(bench, "time a study and write its record", "network --shapes resnet20 --folder results/trial")
     door.add_argument("study", metavar="STUDY", help="layers, density, integers, network or another one")
-    door.add_argument("--shapes", default="resnet18", help="resnet18, resnet20 or tiny (default: resnet18)")
-    door.add_argument("--networks", default="", help="of the study trained: the profile's folder, as results/frontier")
+    door.add_argument("--shapes", default="resnet18", help="resnet18, resnet20, tiny or sizes (default: resnet18)")
+    door.add_argument(
+        "--networks", default="", help="of runs that are timed: the profile's folder, as results/frontier"
+    )
     door.add_argument("--folder", required=True, help="the record goes to records/bench in it")
     _add_threads(door)
     door = command(compare, "show the verdicts of two folders of results beside each other", "quick reference/quick")

@@ -111,3 +111,55 @@ def seconds(native: Any, shape: ConvShape) -> float:
         native.run(x, None)
         found.append(time.perf_counter() - started)
     return min(found)
+
+
+_KINDS = {8: "bytes", 16: "words", 32: "lookups"}  # by bits of a sum's lane, what `peaks` counts
+
+
+_peaks: dict[str, dict[str, float]] = {}  # by ISA, the best so far
+
+
+def peaks(isa: str) -> dict[str, float]:
+    """Operations a second that one thread reaches with nothing else to do, by kind:
+
+    additions       of vectors in registers
+    bytes, words    vectors of 8-bit or 16-bit lanes that are loaded from the first-level cache and added
+    lookups         look-ups in a vector that is loaded, each added to a sum; 0 where the ISA has no instructions for it
+
+    Each call measures them for some tens of milliseconds, the first ten times as long, and returns the best so far of
+    this process, for other programs can only lower them.
+    """
+    for _ in range(1 if isa in _peaks else 10):
+        found = importlib.import_module("sbkit._kernels").integer_peaks(isa)
+        _peaks[isa] = {kind: max(rate, _peaks.get(isa, found)[kind]) for kind, rate in found.items()}
+    return dict(_peaks[isa])
+
+
+def least_summing_seconds(native: Any, isa: str) -> float | None:
+    """A bound on the time of summing: what the extension's layer executes for that, at the rates of `peaks`.
+
+    The larger of two times: of its loads with an addition, or look-ups, and of all vector instructions that these and
+    the widening of chains take. Tables, rounding, moves of sums and lanes that the image leaves idle are no part of it.
+    None where a rate is not known, and for `dense`.
+    """
+    work, rates = native.sum_work, peaks(isa)
+    rate = rates[_KINDS[native.lane_bits]] if work["entries"] else 0
+    return max(work["entries"] / rate, work["instructions"] / rates["additions"]) if rate else None
+
+
+def stage_seconds(native: Any, x: np.ndarray, repeats: int = 20) -> dict[str, float]:
+    """How a run's time divides into "tables", "sums" and "finish", by runs that leave out the last stages.
+
+    "tables" is the least time of a run that only makes tables, which includes copying the activations; "finish" is what
+    rounding and storing add to that, and "sums" what summing adds to both. So no clock runs within a stage, and the
+    three add up to the least time of a whole run.
+    """
+    runs = {"tables": (False, False), "tables and finish": (False, True), "all": (True, True)}  # sums, finish
+    least = dict.fromkeys(runs, float("inf"))
+    for _ in range(repeats):
+        for name, (sums, finish) in runs.items():
+            started = time.perf_counter()
+            native.run(x, None, sums=sums, finish=finish)
+            least[name] = min(least[name], time.perf_counter() - started)
+    tables, finished = least["tables"], least["tables and finish"]
+    return {"tables": tables, "sums": least["all"] - finished, "finish": finished - tables}

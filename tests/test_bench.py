@@ -12,16 +12,18 @@ import torch
 
 from sbkit import kernels, records
 from sbkit.bench import BenchConfig, benchmark, libraries, measure, ours, run, subjects
+from sbkit.bench.config import NETWORKS
 from sbkit.bench.contender import Contender, Subject, Unusable, Work
 from sbkit.bench.libraries import open_vino, pytorch
 from sbkit.bench.studies import DENSITIES, STEPS, STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.cpu import has_bf16
 from sbkit.quantizers.activations import LearnedStep
-from sbkit.way import PEERS, Way
+from sbkit.way import FLOAT_BITS, PEERS, Way
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-ON_RANDOM_CODES = [study for study in STUDIES if study != "trained"]  # that one has tests/test_bench_trained.py
+OF_RUNS = {"trained": "tests/test_bench_trained.py", "integer_codes": "tests/test_bench_codes.py"}
+ON_RANDOM_CODES = [study for study in STUDIES if study not in OF_RUNS]
 TINY = BenchConfig(shapes="tiny", peers=False, rounds=2, min_run_ms=0.1)
 
 
@@ -60,12 +62,16 @@ def rows(measured):
 MORE = {"bound_adds", "bound_ms", "roofline_fraction", "on_threads", "processes"}
 """Columns of committed records that are not measured any more, as their `peaks` are not, or for several processes."""
 
+STAGES = {"tables_ms", "sums_ms", "finish_ms", "least_sums_ms"}
+"""Columns of our kernels on integers, which committed records may lack."""
+
 
 @pytest.mark.parametrize("study", ON_RANDOM_CODES)
 def test_a_study_has_the_ways_and_the_columns_of_the_committed_records(measured, study):
     found, committed = measured(study), records.load(REFERENCE / f"speed/records/bench/{study}.json").metrics
     assert found.keys() == committed.keys() - {"peaks"}
-    assert {frozenset(row) for row in found["timings"]} == {frozenset(row) - MORE for row in committed["timings"]}
+    timed = {frozenset(row) - STAGES for row in found["timings"]}
+    assert timed == {frozenset(row) - MORE - STAGES for row in committed["timings"]}
     listed = {*STUDIES[study].ways, *STUDIES[study].libraries(peers=True)}
     listed.update(way for way, _ in STUDIES[study].at_density)
     assert {Way.of(row["way"]) for row in committed["timings"]} == listed
@@ -80,6 +86,7 @@ def test_every_way_is_timed_once_on_every_subject(rows, study):
         "network_integers": ["network"],
         "training": ["training step"],
         "density": ["16→16 @4"],
+        "integer_costs": ["8→8 @8"],
     }
     ways = {way for way, _ in STUDIES[study].kernels(TINY.algorithms)} | {*STUDIES[study].ways, *STUDIES[study].torch}
     ways = {way for way in ways if way.precision != "bf16"}
@@ -98,6 +105,29 @@ def test_timings_are_consistent(rows, study):
             assert row["gmacs"] == pytest.approx(row["K"] * row["C"] * 9 * row["H"] ** 2 / row["median_ms"] / 1e6)
             # What is executed has padded borders, too, and its channels per table are chosen for speed.
             assert row["best_reduction"] >= row["reduction"]
+
+
+def test_shapes_vary_one_at_a_time_around_the_first():
+    base, *others = NETWORKS["sizes"].layers
+    assert (base.C, base.H, base.K, base.R, base.stride) == (128, 28, 128, 3, 1)
+    varied = {"C": {base.C}, "K": {base.K}, "H": {base.H}}
+    for shape in others:
+        [name] = [name for name in varied if getattr(shape, name) != getattr(base, name)]
+        varied[name].add(getattr(shape, name))
+        assert shape == replace(base, **{name: getattr(shape, name)} | ({"W": shape.H} if name == "H" else {}))
+    sizes = {32, 64, 128, 256, 512}
+    assert varied == {"C": sizes, "K": sizes, "H": {7, 14, 28, 56}} and len(others) == 11
+
+
+def test_bits_and_densities_vary_one_at_a_time(rows):
+    found = {(row["way"].activation_bits, round(row["density"], 1)) for row in rows("integer_costs") if signed(row)}
+    usual = TINY.density
+    assert {bits for bits, density in found if abs(density - usual) < 0.06} >= {2, 4, 6, 8}
+    assert len({density for bits, density in found}) == 5 and {b for b, d in found if abs(d - usual) > 0.06} == {6}
+
+
+def signed(row):
+    return row["way"].scheme == "signed_binary" and not row["way"].codebook_bits
 
 
 def test_each_round_has_an_order_of_its_own(monkeypatch):
@@ -280,6 +310,17 @@ def test_expected_sums_are_those_of_the_reference_kernel():
     assert (ours.exact_sums(weight, shape, x) == reference).all() and reference.any()
 
 
+def test_rows_of_integers_say_how_their_time_divides(rows):
+    for row in rows("integers"):
+        way = row["way"]
+        if way.activation_bits == FLOAT_BITS or way.algorithm == "torch":
+            assert not STAGES & row.keys()
+            continue
+        assert row.keys() >= STAGES and row["tables_ms"] > 0
+        if way.algorithm == "table":
+            assert 0 < row["least_sums_ms"] < row["min_ms"]
+
+
 @pytest.mark.parametrize("off", [0, 1, 2])
 def test_a_library_of_integers_may_be_off_by_one_step(monkeypatch, peers, off):
     (subject,) = itertools.islice(subjects.integers(replace(TINY, study="integers", algorithms="sparse"), []), 1)
@@ -381,8 +422,9 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, network, network_int"),
-        ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, tiny"),
+        ({"study": "energy"}, "study = 'energy'; allowed: layers, density, codebooks, integers, integer_s"),
+        ({"shapes": "vgg"}, "shapes = 'vgg'; allowed: resnet18, resnet20, vgg_small, tiny, sizes"),
+        ({"study": "network", "shapes": "sizes"}, "shapes = 'sizes'; allowed: resnet18, resnet20, vgg_small, tiny"),
         ({"density": 0.0}, r"density = 0\.0; allowed: a number from 0.001 to 1"),
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),

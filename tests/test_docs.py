@@ -85,6 +85,16 @@ def test_gallery_refuses_an_item_of_another_form(tmp_path, text, message):
         gallery.load(tmp_path)
 
 
+@pytest.mark.parametrize("columns, last", [("", "| faster | 1.26 |"), (": ours", "| 1.26 |")])
+def test_a_mark_is_filled(tmp_path, columns, last):
+    (tmp_path / "claims.csv").write_text("claim,ours\nfaster,1.26\n")
+    begins, ends = f"a\n<!-- table: claims.csv{columns} -->\n", "<!-- end of table -->\nb"
+    assert gallery.fill(f"{begins}old\n{ends}", tmp_path).splitlines()[-3] == last
+    for text in (begins, begins.replace(".csv", "") + ends):
+        with pytest.raises(ValueError, match=r"1 marks begin a table and 0 are whole; allowed: <!-- table: FILE"):
+            gallery.fill(text, tmp_path)
+
+
 def test_a_table_names_a_missing_column(tmp_path):
     path = tmp_path / "claims.csv"
     path.write_text("claim,ours\nfaster,1.26 ± 0.03\n")

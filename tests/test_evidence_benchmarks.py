@@ -47,13 +47,21 @@ def test_the_newest_benchmark_of_a_study_counts():
     assert benchmarks.find(bench, "density").empty and benchmarks.find(DataFrame(), "layers").empty
 
 
-@pytest.mark.parametrize("study", ["network", "operations"])
+@pytest.mark.parametrize("study", ["network", "operations", "integer_codes", "integer_costs"])
 def test_each_network_and_batch_has_a_benchmark_of_its_own(study):
     rows = [("a", 1, "resnet18"), ("b", 8, "resnet18"), ("c", 1, "resnet20")]
     bench = timed(*(row(name=name, study=study, batch=batch, shapes=shapes) for name, batch, shapes in rows))
     newer = timed(row(name="d", study=study, batch=8, provenance_started_utc="2026-01-02"))
     found = benchmarks.find(DataFrame([*bench.to_dict("records"), *newer.to_dict("records")]), study)
     assert list(found["name"]) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "study, names", [("network_integers", ["a", "b"]), ("integer_costs", ["a", "b"]), ("network", ["a"])]
+)
+def test_threads_are_compared_in_some_studies(study, names):
+    bench = timed(row(study=study), row(name="b", study=study, threads=2))
+    assert list(benchmarks.find(bench, study)["name"]) == names
 
 
 @pytest.mark.parametrize("column", ["provenance_cpu", "provenance_isa"])
@@ -95,7 +103,8 @@ def test_rounds_add_up_over_layers():
 @pytest.mark.parametrize("profile", ["quick", "review", "speed"])
 def test_committed_benchmarks_have_one_timing_of_each_way(profile):
     bench = benchmarks.read(REFERENCE / profile)
-    place = ["name", "layer", "batch", "density", "way"]
+    codes = [column for column in ("codes", "design") if column in bench]  # where trained ones stand beside random ones
+    place = ["name", "layer", "batch", "density", "way", *codes]
     assert len(bench) and not bench.duplicated(place).any()
     ways = bench.drop_duplicates("way")
     assert ways["label"].is_unique, "a figure tells all contenders apart"

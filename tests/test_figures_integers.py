@@ -99,6 +99,11 @@ def test_whole_networks_are_held_against_the_best_int8_network():
     summary = integers.networks_summary(found)
     assert summary["form"][1] == f"{ALIKE}: {ONEDNN.label()}"
     assert summary["times"][2] == "1.00; 1.50 ± 6.35 (n=2)"
+    overview = integers.networks_overview(found)
+    assert list(overview) == ["network", "may_use", "int8", "signed binary", "binary"]
+    assert overview["may_use"].tolist() == ["all instructions", "AVX2 alone"]
+    assert overview["signed binary"][0] == "1.50 ± 6.35 (n=2)"
+    assert overview["int8"][0] == f"{rows.loc[('all instructions', ALIKE), 'ms']:.3g} ms, torch onednn"
     assert integers.networks_table(DataFrame()).empty
 
 

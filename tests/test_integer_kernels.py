@@ -1,5 +1,7 @@
 """Every integer kernel against an independent convolution with `==`, at the bounds of its sums and beyond them."""
 
+import re
+
 import layers
 import numpy as np
 import pytest
@@ -217,6 +219,9 @@ def test_rounds_like_the_formula(algorithm, lane_bits, isa, shape):
             weight = weight_of("signed_binary", shape)
             options = {"algorithm": algorithm, "lane_bits": lane_bits, "isa": isa, "threads": threads}
             assert_exact(weight, shape, 6, residual=added, rounding=rounding, **options)
+            for encoding in integers.ENCODINGS_OF[algorithm]:
+                more = options | {"encoding": encoding, "rounding": rounding, "residual": added}
+                assert_exact(weight_of("binary", shape), shape, 6, **more)
 
 
 @isas
@@ -259,6 +264,106 @@ def test_operations_are_an_independent_count(scheme, algorithm, encoding):
     built = {"table": 11, "lookup": 6 * 1 + 4 * 2 + 3}[algorithm]
     assert prepared.adds == {"table": 2 * built * padded, "node": 0, "entry": entries * positions, "combine": combined}
     assert prepared.operations == (sum(prepared.adds.values()), 0)
+
+
+VECTOR_BYTES = {"scalar": 16, "neon": 16, "avx2": 32, "avx512": 64}
+
+
+def rows_of_tiles(prepared: kernels.Prepared, shape: ConvShape, lane_bits: int) -> int:
+    """Vectors that a table's plan has, side by side and below one another, for all positions."""
+    positions, rows = (int(re.search(rf"(\d+) {word}", prepared.geometry)[1]) for word in ("positions", "rows"))
+    blocks = -(-shape.P // rows)
+    heights = [shape.P * (b + 1) // blocks - shape.P * b // blocks for b in range(blocks)]
+    units = sorted(heights * -(-shape.Q // positions) * shape.N, reverse=True)
+    return sum(units[:: VECTOR_BYTES[prepared.isa] // lane_bits])
+
+
+@isas
+@pytest.mark.parametrize("bits,lane_bits,group", [(2, 8, 4), (4, 8, 4), (5, 8, 2), (8, 16, 4)])
+@pytest.mark.parametrize("scheme,encoding", [("random_signs", "two_group"), ("binary", "rewritten")])
+def test_sums_of_table_are_an_independent_count(scheme, encoding, bits, lane_bits, group, isa):
+    """A pass's list of a filter is filled up to fours; chains of so few bits never run over: only the last is short."""
+    shape = ConvShape(8, 11, 15, 10, N=2)
+    weight = weight_of(scheme, shape)
+    options = {"activation_bits": bits, "lane_bits": lane_bits, "group": group, "encoding": encoding, "isa": isa}
+    prepared = kernels.prepare("table", weight, shape, **options)
+    per_pass, chain = map(int, re.search(r"(\d+) groups a pass, chains of (\d)", prepared.geometry).groups())
+    codes = weight.codes
+    if encoding == "rewritten":
+        codes = np.concatenate([codes == 1, np.ones((1, 8, 3, 3), bool)])  # and the sum that all filters share
+    groups = codes.reshape(len(codes), 8 // group, group, 9)
+    fours = 0
+    for first in range(0, 8 // group, per_pass):
+        for sign in (1, -1):
+            entries = (groups[:, first : first + per_pass] == sign).any(axis=2).sum(axis=(1, 2))
+            fours += int(np.ceil(entries / 4).sum())
+    entries = 4 * fours * rows_of_tiles(prepared, shape, lane_bits)
+    again = entries // chain if lane_bits == 8 else 0
+    assert kernels.native(prepared).sum_work == {"entries": entries, "instructions": entries + again}
+
+
+@isas
+@pytest.mark.parametrize("scheme", ("zero_one", "random_signs"))
+def test_sums_of_lookup_are_an_independent_count(scheme, isa):
+    """A tap is left out for 32 filters where none of them has a mask there: four groups at once, or a group alone."""
+    shape = ConvShape(32, 9, 7, 64, N=2)
+    weight = weight_of(scheme, shape)
+    codes = weight.codes.copy()
+    codes[:32, :16, 1, 1] = codes[32:, 4:8, 0, 2] = 0
+    prepared = kernels.prepare("lookup", QuantizedWeight(codes), shape, activation_bits=2, group=4, isa=isa)
+    positions, taps = 2 * 9 * 7, codes.reshape(2, 32, 8, 4, 9).any(axis=(1, 3))  # (blocks, groups, taps)
+    if "chains" not in prepared.geometry:
+        lookups = 2 * positions * int(taps.reshape(2, 2, 4, 9).any(axis=2).sum())
+        assert kernels.native(prepared).sum_work == {"entries": lookups, "instructions": 2 * lookups}
+        return
+    work = {"entries": 0, "instructions": 0}
+    for items in taps.sum(axis=(1, 2)):  # 68 and 71
+        found = []
+        # Of the cheapest length: two additions and a shift widen a chain, whose first look-up is added to nothing.
+        for length in (1, 2, 3, 4, 6, 8):
+            chains = -(-int(items) // length)
+            found.append((chains * (length * (3 if scheme == "random_signs" else 2) + 2), chains * length))
+        instructions, entries = min(found, key=lambda each: each[0])
+        work = {"entries": work["entries"] + entries, "instructions": work["instructions"] + instructions}
+    assert kernels.native(prepared).sum_work == {name: count * positions for name, count in work.items()}
+
+
+@isas
+@ways
+def test_stages_left_out_leave_a_layer_as_it_was(algorithm, lane_bits, isa):
+    shape = ConvShape(16, 9, 8, 20)
+    weight, x = weight_of("random_signs", shape), activations(shape, 4)
+    prepared = kernels.prepare(algorithm, weight, shape, activation_bits=4, lane_bits=lane_bits, isa=isa, threads=2)
+    native, expected = kernels.native(prepared), convolve(weight, x, shape)
+    native.run(x, None, sums=False, finish=False)
+    assert (native.run(x, None, sums=False) == expected).all() == (algorithm == "dense")
+    for _ in range(2):
+        assert (native.run(x, None) == expected).all()
+        native.run(x, None, sums=False)
+    seconds = integers.stage_seconds(native, x, 3)
+    assert list(seconds) == ["tables", "sums", "finish"] and seconds["tables"] > 0 and seconds["sums"] < 1
+
+
+@isas
+def test_the_least_time_of_sums_is_that_of_what_takes_longer(isa, monkeypatch):
+    monkeypatch.setattr(integers, "peaks", lambda _: {"additions": 1e9, "bytes": 2e9, "words": 4e9, "lookups": 0})
+    shape = ConvShape(8, 9, 8, 20)
+    for lane_bits, rate in ((8, 2e9), (16, 4e9)):
+        options = {"activation_bits": 4, "lane_bits": lane_bits, "isa": isa}
+        native = kernels.native(kernels.prepare("table", weight_of("binary", shape), shape, **options))
+        entries, instructions = native.sum_work.values()
+        assert integers.least_summing_seconds(native, isa) == max(entries / rate, instructions / 1e9) > 0
+    for algorithm in ("lookup", "dense"):
+        prepared = kernels.prepare(algorithm, weight_of("binary", shape), shape, activation_bits=4, isa=isa)
+        assert integers.least_summing_seconds(kernels.native(prepared), isa) is None
+
+
+@isas
+def test_peaks_are_rates_of_this_cpu(isa):
+    peaks = integers.peaks(isa)
+    lookups = peaks.pop("lookups")
+    assert all(1e7 < rate < 1e12 for rate in peaks.values()) and (lookups > 0) == (isa in ("avx2", "avx512"))
+    assert integers.peaks(isa)["bytes"] >= peaks["bytes"], "the best so far"
 
 
 @isas

@@ -240,6 +240,9 @@ def test_drawn_beside_several_designs_or_variants_of_a_scheme(root):
         ({"design": "signed_binary", "variant": "signed_binary"}, [plain, binary], False),
         ({"design": "signed_binary", "variant": "signed_binary"}, [plain, learned], True),
         ({"design": "signed_binary", "variant": "signed_binary"}, [learned], False),
+        ({"study": "integers", "column": "sums_ms"}, [{"study": "integers"}], True),  # planned
+        ({"study": "integers", "column": "sums_ms"}, [{"study": "integers", "columns": ["min_ms"]}], False),
+        ({"study": "integers", "column": "sums_ms"}, [{"study": "integers", "columns": ["sums_ms"]}], True),
     ]:
         catalogue = load_catalogue()
         catalogue["figures/curve"]["needs"] = needs

@@ -265,6 +265,12 @@ def test_crate_is_read_back(written, drawn_profile):
     assert "figures/latency.pdf" in {file.id for file in actions["08_speed"]["result"]}
 
 
+def test_what_jupyterlab_leaves_beside_notebooks_is_no_part_of_the_crate(written, copied):
+    (copied.folder / "executed" / ".ipynb_checkpoints").mkdir()
+    (copied.folder / "executed" / ".~00_overview.ipynb.lock").write_text("")
+    assert crate.crate(copied) == crate.crate(Run("quick", name="", save=True, configs=(), root=written.parents[1]))
+
+
 # In a browser
 
 

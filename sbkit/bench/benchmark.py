@@ -85,12 +85,16 @@ def measure(config: BenchConfig) -> dict[str, Any]:
       reduction, best_reduction         dense operations over these; the same per output position with the table's G of
                                         fewest operations, where G here is chosen for speed
 
+    and of our kernels on integers, in the study of layers,
+      tables_ms, sums_ms, finish_ms     stages of a run, `integers.stage_seconds`
+      least_sums_ms                     the least time of the sums, `integers.least_summing_seconds`; None: not known
+
     A row of the study of trained networks has the columns that `trained` lists, without gmacs and reduction.
 
     With `config.processes` above 1, each process draws codes with the next seed, plans, checks and times all by itself,
     one process after the other. A row then holds `processes`, and the rounds of all of them, those of the first process
     first; iqr_ms is the largest of a process, and flagged says that some process was noisy. What is counted and not
-    timed is that of the first process.
+    timed is that of the first process, and so are the stages of integers.
     """
     if STUDIES[config.study].subject == "operations":
         rows, skipped = list(ours.operations(config)), []

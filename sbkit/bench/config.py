@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sbkit import kernels
@@ -16,7 +16,7 @@ from sbkit.way import KERNELS
 class Network(NamedTuple):
     """A network, and the shapes of its quantized layers; those of "tiny" are quicker than its network's."""
 
-    model: str  # for `sbkit.models.build_model`, as are the options
+    model: str  # for `sbkit.models.build_model`, as are the options; "": layers without a network
     image_size: int  # pixels, of a square image
     options: dict[str, int]
     shapes: tuple[ConvShape, ...]
@@ -27,11 +27,22 @@ class Network(NamedTuple):
         return tuple({(s.C, s.H, s.K): s for s in self.shapes if s.stride == 1}.values())
 
 
+BASE = ConvShape(128, 28, 28, 128)
+"""The layer around which the shapes of "sizes" vary one at a time: C, then K, then the image."""
+
+_SIZES = (
+    BASE,
+    *(replace(BASE, C=C) for C in (32, 64, 256, 512)),
+    *(replace(BASE, K=K) for K in (32, 64, 256, 512)),
+    *(replace(BASE, H=H, W=H) for H in (7, 14, 56)),
+)
+
 NETWORKS: dict[str, Network] = {
     "resnet18": Network("resnet18", 224, {"classes": 1000}, NETWORK_SHAPES["resnet18"]),
     "resnet20": Network("resnet20", 32, {}, NETWORK_SHAPES["resnet20"]),
     "vgg_small": Network("vgg_small", 32, {}, NETWORK_SHAPES["vgg_small"]),
     "tiny": Network("resnet8", 8, {"width": 8}, (ConvShape(8, 8, 8, 8), ConvShape(16, 4, 4, 16))),
+    "sizes": Network("", 0, {}, _SIZES),
 }
 """By the value of the option `shapes`."""
 
@@ -41,7 +52,7 @@ class BenchConfig:
     """What to time. Raises ValueError naming a wrong option, its value and what is allowed."""
 
     study: str = "layers"  # a key of studies.STUDIES
-    shapes: str = "resnet18"  # resnet18 | resnet20 | vgg_small | tiny: its distinct stride-1 3x3 shapes, or the network
+    shapes: str = "resnet18"  # resnet18 | resnet20 | vgg_small | tiny: its stride-1 3x3 shapes, or the network | sizes
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
     algorithms: str = "sparse table dataflow lookup"  # of the kernels, on layers and at many densities
@@ -53,11 +64,13 @@ class BenchConfig:
     batch: int = 1  # images
     seed: int = 0  # of codes and activations, and of the contenders' order in each round
     isa: str = "auto"  # of the kernels; auto: the widest usable. avx2 and avx512 hold torch and OpenVINO as well
-    networks: str = ""  # in the study trained, the folder of the profile whose finished runs are timed; else empty
+    networks: str = ""  # in the studies trained and integer_codes, the folder of a profile with runs; else empty
 
     def __post_init__(self):
         choice("study", self.study, STUDIES)
-        choice("shapes", self.shapes, NETWORKS)
+        subject = STUDIES[self.study].subject
+        whole_network = subject in ("network", "training", "trained", "codes")
+        choice("shapes", self.shapes, [name for name, row in NETWORKS.items() if row.model or not whole_network])
         for name in ("density", "ternary_density"):
             number(name, getattr(self, name), 0.001, 1)
         for algorithm in self.algorithms.split() or [""]:
@@ -66,13 +79,13 @@ class BenchConfig:
         number("min_run_ms", self.min_run_ms, 0.001)
         for name in ("rounds", "processes", "threads", "batch"):
             whole(name, getattr(self, name), 1)
-        if STUDIES[self.study].subject == "operations":
+        if subject == "operations":
             whole("in the study operations, which times nothing, processes", self.processes, 1, 1)
-        trained = STUDIES[self.study].subject == "trained"
-        if trained != bool(self.networks):
-            allowed = "the folder of a profile, such as results/frontier" if trained else "an empty text"
+        of_runs = subject in ("trained", "codes")
+        if of_runs != bool(self.networks):
+            allowed = "the folder of a profile, such as results/frontier" if of_runs else "an empty text"
             raise ValueError(f"networks = {self.networks!r} in the study {self.study}; allowed: {allowed}")
-        if trained:
+        if subject == "trained":
             whole("in the study trained, batch", self.batch, 1, 1)
         whole("seed", self.seed, 0)
         choice("isa", self.isa, ("auto", *kernels.isas()))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sbkit.conv import ConvShape
 from sbkit.way import Way
 
 
@@ -27,6 +28,19 @@ class Subject(NamedTuple):
     columns: dict[str, Any]  # of every row: layer, C, H, W, K, batch, and the dense weight_bytes, adds, multiplies
     macs: int  # multiply-accumulates of the whole batch, dense; 0: each contender has its own, and no row tells gmacs
     contenders: list[Contender]
+
+
+def layer(shape: ConvShape, contenders: list[Contender]) -> Subject:
+    """The subject of one layer."""
+    place = {"layer": f"{shape.C}→{shape.K} @{shape.H}", "C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K}
+    return Subject(place | dense([shape], shape.N), shape.macs, contenders)
+
+
+def dense(shapes: list[ConvShape], batch: int) -> dict[str, Any]:
+    """Columns of what these layers need in float32 and without a plan."""
+    macs = sum(shape.macs // shape.N for shape in shapes)
+    weight_bytes = 4 * sum(shape.weights for shape in shapes)
+    return {"batch": batch, "weight_bytes": weight_bytes, "adds": macs, "multiplies": macs}
 
 
 @dataclass(frozen=True, eq=False)

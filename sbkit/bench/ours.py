@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbkit import inference, kernels, repetition
+from sbkit import inference, integers, kernels, repetition
 from sbkit.bench.config import NETWORKS, BenchConfig
 from sbkit.bench.contender import Contender, check
 from sbkit.bench.studies import STUDIES
@@ -83,23 +83,34 @@ def on_layer(config: BenchConfig, shape: ConvShape, x: np.ndarray) -> Iterator[C
     """
     known: dict[tuple, tuple[QuantizedWeight, np.ndarray]] = {}
     for way, density in STUDIES[config.study].kernels(config.algorithms):
-        bits = way.activation_bits
-        floats = bits == FLOAT_BITS
-        inputs = x if floats else x.astype(np.uint8) >> (8 - bits)
-        key = way.scheme, density, way.regions, way.codebook_bits, bits
+        inputs = inputs_of(way, x)
+        key = way.scheme, density, way.regions, way.codebook_bits, way.activation_bits
         if key not in known:
             weight = random_codes(config, shape, way, density)
             known[key] = weight, exact_sums(weight, shape, inputs)
-        weight, expected = known[key]
-        options = {"encoding": way.encoding, "skip_zeros": way.skip_zeros, "group": way.group, "tune": floats}
-        if not floats:
-            rounding = rounding_of(expected, bits)
-            options |= {"activation_bits": bits, "rounding": rounding}
-            expected = rounding.apply(expected.astype(np.int32))
-        prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=config.threads, **options)
-        check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), expected, 0)
-        columns = _columns(config, way, prepared)
-        yield Contender(way, functools.partial(kernels.conv2d, prepared, inputs), columns)
+        yield on_codes(config, way, shape, inputs, *known[key])
+
+
+def inputs_of(way: Way, x: np.ndarray) -> np.ndarray:
+    """What a way reads of x: all of it, or the highest bits of integers from 0 to 255."""
+    bits = way.activation_bits
+    return x if bits == FLOAT_BITS else x.astype(np.uint8) >> (8 - bits)
+
+
+def on_codes(
+    config: BenchConfig, way: Way, shape: ConvShape, inputs: np.ndarray, weight: QuantizedWeight, sums: np.ndarray
+) -> Contender:
+    """A way on these inputs and codes, whose `exact_sums` are given. Raises AssertionError unless it equals them."""
+    bits, floats = way.activation_bits, way.activation_bits == FLOAT_BITS
+    options = {"encoding": way.encoding, "skip_zeros": way.skip_zeros, "group": way.group, "tune": floats}
+    if not floats:
+        rounding = rounding_of(sums, bits)
+        options |= {"activation_bits": bits, "rounding": rounding}
+        sums = rounding.apply(sums.astype(np.int32))
+    prepared = kernels.prepare(way.algorithm, weight, shape, isa=config.isa, threads=config.threads, **options)
+    check(f"{way.label()} on {shape}", kernels.conv2d(prepared, inputs), sums, 0)
+    columns = _columns(config, way, prepared) | ({} if floats else _stages(prepared, inputs))
+    return Contender(way, functools.partial(kernels.conv2d, prepared, inputs), columns)
 
 
 def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared) -> dict[str, Any]:
@@ -118,6 +129,14 @@ def _columns(config: BenchConfig, way: Way, prepared: kernels.Prepared) -> dict[
         counted = repetition.operations(weight, "table", group=repetition.best_group(weight, **coding), **coding)
         columns["best_reduction"] = 2 * shape.weights / counted.total
     return columns
+
+
+def _stages(prepared: kernels.Prepared, x: np.ndarray) -> dict[str, Any]:
+    """Milliseconds of a run's stages, and the least that its sums can take (None: not known)."""
+    native = kernels.native(prepared)
+    least = integers.least_summing_seconds(native, prepared.isa)
+    milliseconds = {f"{name}_ms": seconds * 1e3 for name, seconds in integers.stage_seconds(native, x).items()}
+    return milliseconds | {"least_sums_ms": least and least * 1e3 / prepared.threads}
 
 
 def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Iterator[Contender]:

@@ -93,28 +93,38 @@ CODEBOOKS = (
 # Any mask may occur in a region: what codebooks compare with, at the density that a threshold of mean|w| gives.
 ANY_MASK = (Way("table", "signed_binary", regions=4, group=4), 0.21)
 
-# Binary in both encodings that integers have. A sum of `lookup` has 8 bits, so with activations of 8 bits only masks of
-# single channels fit: one weight a look-up, which is slow and left out.
-INTEGERS = tuple(
-    replace(way, algorithm=algorithm, activation_bits=bits)
-    for bits in (4, 6, 8)
-    for way in (
-        Way("table", "signed_binary"),
-        Way("table", "binary"),
-        Way("table", "binary", "rewritten"),
-        Way("table", "ternary_twn"),
-        Way("table", "signed_binary", regions=4),
-        Way("table", "signed_binary", regions=8, codebook_bits=4),
+# Ways of integer layers; binary has both encodings that integers have.
+SIGNED_BINARY, FINE_SIGNS = Way("table", "signed_binary"), Way("table", "signed_binary", regions=4)
+BINARY_IN_INTEGERS = (Way("table", "binary"), Way("table", "binary", "rewritten"))
+MASKS = Way("table", "signed_binary", regions=8, codebook_bits=4)
+
+
+def in_integers(ways: tuple[Way, ...], *bits: int) -> tuple[Way, ...]:
+    """These ways by each algorithm that integer activations of so many bits have.
+
+    An entry of a table of `lookup` has 8 bits. With activations of 8 bits only masks of single channels fit: one weight
+    a look-up, which is slow and left out.
+    """
+    return tuple(
+        replace(way, algorithm=algorithm, activation_bits=a)
+        for a in bits
+        for way in ways
+        for algorithm in (("table", "lookup") if a < 8 else ("table",))
     )
-    for algorithm in (("table", "lookup") if bits < 8 else ("table",))
-)
+
+
+INTEGERS = in_integers((SIGNED_BINARY, *BINARY_IN_INTEGERS, Way("table", "ternary_twn"), FINE_SIGNS, MASKS), 4, 6, 8)
+COSTS = (SIGNED_BINARY, *BINARY_IN_INTEGERS, MASKS)
 # Each layer has the faster algorithm.
 INTEGER_NETWORKS = tuple(
-    replace(way, algorithm=AUTO)
-    for way in INTEGERS
-    if way.algorithm == "table" and way.activation_bits > 4 and way.scheme != "ternary_twn"
+    replace(way, algorithm=AUTO, activation_bits=bits)
+    for bits in (6, 8)
+    for way in (SIGNED_BINARY, *BINARY_IN_INTEGERS, FINE_SIGNS, MASKS)
 )
 TORCH_INT8 = tuple(Way("torch", precision="int8", variant=engine) for engine in ("onednn", "fbgemm"))
+
+CODES = ("binary", "signed_binary", "random_signs", "learned_signs", "masks_16_of_8")
+"""Designs whose trained codes are timed, keys of DESIGNS."""
 
 STEPS = (
     "full_precision", "binary", "zero_one", "ternary_twn", "ternary_ttq", "signed_binary", "random_signs",
@@ -139,6 +149,20 @@ STUDIES: dict[str, Study] = {
         peers=("fp32", "int8"),
         best_group=False,
     ),
+    # how the time of a layer of integers grows with its channels, filters and image, by the shapes "sizes"
+    "integer_sizes": Study("integers", in_integers(COSTS, 6), torch=TORCH_INT8, peers=("int8",), best_group=False),
+    # how it grows with the bits of activations and the density of codes; batch and threads are the configuration's
+    "integer_costs": Study(
+        "integers",
+        in_integers(COSTS, 2, 4, 6, 8),
+        tuple((way, density) for density in (0.05, 0.2, 0.5, 0.8) for way in in_integers((SIGNED_BINARY,), 6)),
+        torch=TORCH_INT8,
+        peers=("int8",),
+        layers=slice(1),
+        best_group=False,
+    ),
+    # the codes that training left in a network's layers, beside random codes
+    "integer_codes": Study("codes", in_integers((*COSTS, FINE_SIGNS), 6), best_group=False),
     # a whole network, batch norms folded, through `sbkit.inference`
     "network": Study(
         "network",

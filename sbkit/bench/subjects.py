@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sbkit import inference
 from sbkit.bench import libraries, ours
+from sbkit.bench.codes import codes
 from sbkit.bench.config import NETWORKS, BenchConfig
-from sbkit.bench.contender import Contender, Subject, Work, skip
+from sbkit.bench.contender import Contender, Subject, Work, dense, layer, skip
 from sbkit.bench.studies import STUDIES
 from sbkit.bench.trained import trained
 from sbkit.conv import ConvShape
@@ -44,13 +45,14 @@ def layers(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
             *libraries.contenders(work, study.libraries(config.peers), skipped),
             *ours.on_layer(config, shape, x),
         ]
-        yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
+        yield layer(shape, contenders)
 
 
 def integers(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     """Single layers of a network on unsigned 8-bit integers; whatever computes in floats gets the same values."""
-    ways = STUDIES[config.study].libraries(config.peers)
-    for shape in NETWORKS[config.shapes].layers:
+    study = STUDIES[config.study]
+    ways = study.libraries(config.peers)
+    for shape in NETWORKS[config.shapes].layers[study.layers]:
         shape = shape.with_batch(config.batch)
         x = np.random.default_rng(config.seed).integers(0, 256, (shape.N, shape.C, shape.H, shape.W), np.uint8)
         binary = ours.random_codes(config, shape, Way("dense", "binary"))  # to a library all weights are alike
@@ -64,11 +66,7 @@ def integers(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
         for work, precision in ((of_floats, "fp32"), (of_integers, "int8")):
             contenders += libraries.contenders(work, [way for way in ways if way.precision == precision], skipped)
         contenders += ours.on_layer(config, shape, floats)
-        yield Subject(_place(shape) | _dense([shape], shape.N), shape.macs, contenders)
-
-
-def _place(shape: ConvShape) -> dict[str, Any]:
-    return {"layer": f"{shape.C}→{shape.K} @{shape.H}", "C": shape.C, "H": shape.H, "W": shape.W, "K": shape.K}
+        yield layer(shape, contenders)
 
 
 def convolution(shape: ConvShape, weight: np.ndarray) -> nn.Conv2d:
@@ -77,13 +75,6 @@ def convolution(shape: ConvShape, weight: np.ndarray) -> nn.Conv2d:
     module = nn.utils.skip_init(nn.Conv2d, shape.C, shape.K, window, shape.stride, shape.padding, bias=False)
     module.requires_grad_(False).weight.copy_(torch.from_numpy(weight))
     return module.eval()
-
-
-def _dense(shapes: list[ConvShape], batch: int) -> dict[str, Any]:
-    """Columns of what these layers need in float32 and without a plan."""
-    dense = sum(shape.macs // shape.N for shape in shapes)
-    weight_bytes = 4 * sum(shape.weights for shape in shapes)
-    return {"batch": batch, "weight_bytes": weight_bytes, "adds": dense, "multiplies": dense}
 
 
 def network(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
@@ -112,7 +103,7 @@ def _network(config: BenchConfig, design: str = "full_precision") -> tuple[nn.Mo
     model = ours.build(config, quantizer=QuantizerConfig(**DESIGNS[design].options))
     shapes = conv_shapes(model, 3, size)
     columns = {"model": name, "C": 3, "H": size, "W": size, "K": options.get("classes", 10)}
-    return model, shapes, columns | _dense(shapes, config.batch)
+    return model, shapes, columns | dense(shapes, config.batch)
 
 
 def training(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
@@ -148,6 +139,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tens
 SUBJECTS: dict[str, Callable[[BenchConfig, list[str]], Iterator[Subject]]] = {
     "layer": layers,
     "integers": integers,
+    "codes": codes,
     "network": network,
     "trained": trained,
     "training": training,

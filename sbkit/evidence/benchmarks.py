@@ -19,6 +19,9 @@ MAY_USE = {"auto": "all instructions", "avx512": "AVX-512 without AMX", "avx2": 
 Our kernels have none for a matrix unit. Libraries built on oneDNN are held to the same; the others are not.
 """
 
+ON_THREADS = ("network_integers", "integer_costs")
+"""Studies whose benchmarks on several threads are compared with those on one."""
+
 PLACE = ["name", "layer", "model", "batch"]
 """The columns that all contenders of one comparison share."""
 
@@ -53,17 +56,18 @@ def timed(bench: DataFrame) -> DataFrame:
 def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
     """The timings of the newest benchmark of a study on one thread; empty where there is none.
 
-    `shapes` asks for one network's shapes, empty for any. A network or its operations are benchmarks of their own for
-    each network and batch, so the newest of each counts; of networks of integers, that on several threads as well.
+    `shapes` asks for one network's shapes, empty for any. A network, its operations or its codes are benchmarks of
+    their own for each network and batch, so the newest of each counts; of studies in ON_THREADS, that on several
+    threads as well.
     Raises ValueError where timings come from several CPUs or instruction sets.
     """
     if bench.empty:
         return bench
     found = bench[bench["study"] == study]
-    found = found if study == "network_integers" else found[found["threads"] == 1]
+    found = found if study in ON_THREADS else found[found["threads"] == 1]
     found = found[found["shapes"] == shapes] if shapes else found
     started = found["provenance_started_utc"]
-    if study in ("network", "network_integers", "operations"):
+    if study in ("network", "operations", "integer_codes", *ON_THREADS):
         started = started.groupby([found["shapes"], found["batch"], found["threads"]]).transform("max")
         return one_machine(found[found["provenance_started_utc"] == started])
     return one_machine(found[started == started.max()])

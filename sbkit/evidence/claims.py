@@ -113,7 +113,7 @@ def verdict(claim: Mapping[str, Any], measured: Measured) -> str:
         if paper - margin <= high and low <= paper + margin:
             return "no effect measured"
         return "stronger" if (low > paper) == (claim["better"] == "higher") else "weaker"
-    neutral = -margin if kind == "as accurate" else claim["neutral"]
+    neutral = _neutral(claim)
     upwards = kind == "as accurate" or paper > neutral  # the paper's side
     if low <= neutral <= high:
         return "no effect measured"
@@ -124,12 +124,17 @@ def verdict(claim: Mapping[str, Any], measured: Measured) -> str:
     return "stronger" if (measured.value > paper) == upwards else "weaker"
 
 
+def _neutral(claim: Mapping[str, Any]) -> float:
+    """The value on whose two sides a claim holds and does not: "no effect", or the margin below equal accuracy."""
+    return -claim["margin"] if claim.get("kind") == "as accurate" else claim.get("neutral", math.nan)
+
+
 def claims_table(claims: Iterable[Mapping[str, Any]], evidence: Evidence) -> DataFrame:
     """One row per claim: the paper's value, ours, the margin, the verdict, and the records that it rests on.
 
     Columns: id, claim, restates, paper, ours (for people), value, half_width, low, high, n, of (what n counts),
-    neutral, margin, unit, verdict, notebook, setting, source, how, cpu (of the records), records, lacks (what is
-    missing), command.
+    neutral (what means no effect, or the least that is as accurate), margin, unit, verdict, notebook, setting, source,
+    how, cpu (of the records), records, lacks (what is missing), command.
     """
     measurer, rows = Measurer(evidence), []
     cpus = _cpus(evidence)
@@ -147,7 +152,7 @@ def claims_table(claims: Iterable[Mapping[str, Any]], evidence: Evidence) -> Dat
             {"id": claim["id"], "claim": claim["text"], "restates": ", ".join(claim.get("restates", ()))}
             | {"paper": PAPER.get(claim["paper"], math.nan)}
             | numbers(found)
-            | {"neutral": claim.get("neutral", math.nan), "margin": claim["margin"]}
+            | {"neutral": _neutral(claim), "margin": claim["margin"]}
             | {"unit": MEASURES[claim["measure"]].unit if claim["measure"] else "-"}
             | {"verdict": verdict(claim, found) if found else absent}
             | {key: claim[key] for key in ("notebook", "setting", "source", "how")}
@@ -177,9 +182,9 @@ def tests_table(table: DataFrame, evidence: Evidence) -> DataFrame:
     """One row per effect of `claims_table` that several seeds or rounds measure, the surest first: does it stand when
     all of them are tested at once?
 
-    Columns: id, ours, p (two-sided, of Student's t against "no effect"), holm (p corrected for the number of rows, Holm
-    1979), stands ("yes" where that is at most 0.05), across_cpus (how many seeds have runs from more than one CPU; "-"
-    where rounds are counted).
+    Columns: id, ours, p (two-sided, of Student's t against the column `neutral`), holm (p corrected for the number of
+    rows, Holm 1979), stands ("yes" where that is at most 0.05), across_cpus (how many seeds have runs from more than
+    one CPU; "-" where rounds are counted).
     """
     effects = table[table["neutral"].notna() & (table["half_width"] > 0)]
     p = [

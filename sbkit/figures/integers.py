@@ -168,14 +168,32 @@ def networks_summary(networks: DataFrame) -> DataFrame:
     texts = [f"{row.times:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}" for row in networks.itertuples()]
     libraries = networks["form"].isin([ALIKE, ANY])
     form = networks["form"].where(~libraries, networks["form"] + ": " + networks["label"])
-    network = [
-        row.network + f", batch {row.batch}" * (row.batch > 1) + f", {row.threads} threads" * (row.threads > 1)
-        for row in networks.itertuples()
-    ]
-    columns = {"network": network, "may_use": networks["may_use"], "form": form, "bits": networks["bits"]}
+    columns = {"network": _names(networks), "may_use": networks["may_use"], "form": form, "bits": networks["bits"]}
     milliseconds = [f"{ms:.3g}" for ms in networks["ms"]]
     kilobytes = [f"{kilobytes:.0f}" for kilobytes in networks["kilobytes"]]
     return DataFrame(columns | {"ms": milliseconds, "times": texts, "kilobytes": kilobytes})
+
+
+def networks_overview(networks: DataFrame, bits: int = 6) -> DataFrame:
+    """`networks_table` in a row for each network and `may_use`: the milliseconds of the best int8 network with the same
+    instructions, and how many times as fast each form of ours with so many bits is, mean ± 95 % interval over rounds.
+    """
+    named = networks.assign(network=_names(networks))
+    place = ["network", "may_use"]
+    int8 = named[named["form"] == ALIKE].set_index(place)
+    ours = named[(named["bits"] == bits) & named["form"].isin(FORMS.values())]
+    texts = [shown(row.rounds, row.rounds_half_width, row.n) for row in ours.itertuples()]
+    wide = ours.assign(text=texts).pivot(index=place, columns="form", values="text").loc[int8.index]
+    best = [f"{row.ms:.3g} ms, {row.label.removesuffix(' int8')}" for row in int8.itertuples()]
+    forms = [form for form in FORMS.values() if form in wide]
+    return wide[forms].assign(int8=best)[["int8", *forms]].reset_index().rename_axis(columns=None)
+
+
+def _names(networks: DataFrame) -> list[str]:
+    return [
+        row.network + f", batch {row.batch}" * (row.batch > 1) + f", {row.threads} threads" * (row.threads > 1)
+        for row in networks.itertuples()
+    ]
 
 
 @style.drawn

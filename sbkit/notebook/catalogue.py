@@ -25,7 +25,8 @@ def load_catalogue(root: Path | None = None) -> dict[str, dict[str, Any]]:
     Keys of an entry: notebook (the stem of its file), paper (which of the paper's figures and tables it answers, or
     empty), caption, reads (of READS), needs (options that a run of the profile must have, and `design`, whose options
     it must have, or a list of designs, each of which some run must have; `variant`: a scheme of which some run must
-    have another form than the plain one).
+    have another form than the plain one; `column`: one that the timings of such a run must have, as older records may
+    lack it).
     Raises ValueError naming the entry and what is wrong with it.
     """
     catalogue = toml((root or find_root()) / "notebooks" / "catalogue.toml")
@@ -48,9 +49,9 @@ def drawn(
     """The entries of a catalogue that a profile draws.
 
     `kinds` are the READS that the profile has, `runs` the options of its runs that differ from their defaults, and a
-    training run's quantizer and a benchmark's study in any case. An entry is drawn if there is any of the kinds that it
-    reads and, where it needs options or a design, a run with them. One that reads nothing is drawn beside the others of
-    its notebook.
+    training run's quantizer and a benchmark's study in any case; `columns`, where a run gives them, are those of its
+    timings. An entry is drawn if there is any of the kinds that it reads and, where it needs options or a design, a run
+    with them. One that reads nothing is drawn beside the others of its notebook.
     """
     kinds, runs = set(kinds), list(runs)
     readers = {entry["notebook"] for entry in catalogue.values() if kinds.intersection(entry["reads"])}
@@ -70,11 +71,12 @@ def _designs(needs: Mapping[str, Any]) -> list[Any]:
 
 def _met(needs: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> bool:
     """Whether some run has the options, some run each of the designs, and some run a variant of the scheme."""
-    options = {name: value for name, value in needs.items() if name not in ("design", "variant")}
+    options = {name: value for name, value in needs.items() if name not in ("design", "variant", "column")}
+    column = needs.get("column")
     forms = [{name: value for name, value in run.items() if name in QUANTIZER_OPTIONS} for run in runs]
     scheme = needs.get("variant")
     return (
-        (not options or any(options.items() <= run.items() for run in runs))
+        (not options or any(options.items() <= run.items() and column in run.get("columns", [column]) for run in runs))
         and all(DEFAULTS["train"] | DESIGNS[design].options in forms for design in _designs(needs))
         and (not scheme or any(form.get("quantizer") == scheme and len(form) > 1 for form in forms))
     )

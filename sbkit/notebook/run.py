@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 import random
 import re
@@ -201,7 +202,11 @@ class Run:
         kinds = [kind for kind, pattern in patterns.items() if any(self.folder.glob(pattern))]
         found = [records.load(path) for path in self.folder.glob("records/*/*.json")]
         runs = [
-            DEFAULTS[record.kind] | record.config | {"robustness": "robustness" in record.history} for record in found
+            DEFAULTS[record.kind]
+            | record.config
+            | {"robustness": "robustness" in record.history}
+            | {"columns": [None, *itertools.chain(*record.metrics.get("timings", []))]}
+            for record in found
         ]
         return drawn(self.catalogue, kinds, runs)
 

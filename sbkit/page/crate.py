@@ -51,11 +51,13 @@ def crate(run: Run) -> str:
     for path in sorted(run.folder.glob("weights/*.npz")):
         files[f"weights/{path.stem}"] = _file(crate, run, path)
     for kind, notebook in NOTEBOOKS.items():
-        kinds = (kind, "weights") if kind == "train" else (kind,)
-        if any(name.startswith(kind) for name in found):
+        kinds = ("train/", "weights/") if kind == "train" else (f"{kind}/",)
+        if any(name.startswith(f"{kind}/") for name in found):
             _act(crate, run, Path(notebook).stem, [], [files[name] for name in files if name.startswith(kinds)])
     _readers(crate, run, files)
-    for path in [*sorted(run.folder.glob("executed/*.*")), run.folder / "index.html"]:
+    # JupyterLab leaves files of its own beside executed notebooks.
+    executed = (path for path in run.folder.glob("executed/*") if path.suffix in (".html", ".ipynb"))
+    for path in [*sorted(executed), run.folder / "index.html"]:
         _file(crate, run, path)
     return json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False)
 
@@ -68,7 +70,7 @@ def _readers(crate: Any, run: Run, files: dict[str, Any]) -> None:
         paths = [run.folder / f"{name}.{suffix}" for suffix in FORMATS[name.partition("/")[0]]]
         drawn = [_file(crate, run, path, description=entry["caption"]) for path in paths if path.exists()]
         made.setdefault(entry["notebook"], []).extend(drawn)
-        kinds = tuple(entry["reads"])
+        kinds = tuple(f"{kind}/" for kind in entry["reads"])
         read.setdefault(entry["notebook"], {}).update({key: files[key] for key in files if key.startswith(kinds)})
     for notebook in made:
         _act(crate, run, notebook, list(read[notebook].values()), made[notebook])

@@ -1,7 +1,7 @@
 """The committed results for people: results/reference/README.md, and the tables that README.md and docs/ show.
 
 notebooks/gallery.toml lists what the gallery shows and the sentence beside it, written by hand. A page that shows a
-table of the committed results marks its place, and `fill` puts the table in:
+table of the committed results marks its place, and `fill` puts the columns in that the mark names, or all of them:
 
     <!-- table: results/reference/quick/tables/claims_headline.csv: claim, paper, ours, verdict -->
     <!-- end of table -->
@@ -19,7 +19,7 @@ from sbkit.records import write_atomic
 from sbkit.tables import cell, markdown
 
 FOLDER = Path("results", "reference")
-_MARK = re.compile(r"(<!-- table: (\S+\.csv): ([^>]*?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_MARK = re.compile(r"(<!-- table: (\S+\.csv)(?:: ([^>]*?))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
 _FORMS = {"profile": str, "title": str, "text": str}
 
 
@@ -40,12 +40,13 @@ def load(root: Path) -> list[dict[str, Any]]:
 
 
 def markdown_table(path: Path, columns: list[str]) -> str:
-    """Some columns of a committed CSV as a Markdown table, for a page that GitHub renders.
+    """Some columns of a committed CSV, or all where none is named, as a Markdown table, for a page that GitHub renders.
 
     Raises ValueError naming a column that the file lacks.
     """
     with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), columns or list(reader.fieldnames or ())
     if missing := [column for column in columns if not rows or column not in rows[0]]:
         allowed = ", ".join(rows[0]) if rows else "none, the table is empty"
         raise ValueError(f"{path.name} has no column {', '.join(missing)}; allowed: {allowed}")
@@ -57,13 +58,19 @@ def _cell(text: str) -> str:
 
 
 def fill(text: str, root: Path) -> str:
-    """A page with every marked table as its file holds it now."""
+    """A page with every marked table as its file holds it now. Raises ValueError for a mark that is none."""
 
     def filled(mark: re.Match) -> str:
-        columns = [column.strip() for column in mark[3].split(",")]
+        columns = [column.strip() for column in mark[3].split(",")] if mark[3] else []
         return f"{mark[1]}{markdown_table(root / mark[2], columns)}\n{mark[4]}"
 
-    return _MARK.sub(filled, text)
+    page, found = _MARK.subn(filled, text)
+    if found != text.count("\n<!-- table:"):
+        raise ValueError(
+            f"{text.count(chr(10) + '<!-- table:')} marks begin a table and {found} are whole; "
+            "allowed: <!-- table: FILE.csv --> or <!-- table: FILE.csv: column, column -->, and <!-- end of table -->"
+        )
+    return page
 
 
 def gallery(root: Path) -> str:
