@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     _add_threads(door)
     door = command(bench, "time a study and write its record", "network --shapes resnet20 --folder results/trial")
     door.add_argument("study", metavar="STUDY", help="layers, density, integers, network or another one")
-    door.add_argument("--shapes", default="resnet18", help="resnet18, resnet20, tiny or sizes (default: resnet18)")
+    door.add_argument(
+        "--shapes", default="resnet18", help="resnet18, resnet20, vgg_small, tiny or sizes (default: resnet18)"
+    )
     door.add_argument(
         "--networks", default="", help="of runs that are timed: the profile's folder, as results/frontier"
     )

@@ -15,6 +15,7 @@ from sbkit.bench.contender import Contender, Subject, layer, skip
 from sbkit.bench.studies import CODES, STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight, load_weights
 from sbkit.designs import DESIGNS, QUANTIZER_OPTIONS, Design
+from sbkit.quantizers import QuantizerConfig
 from sbkit.records import Record
 
 Trained = tuple[Record, dict[str, QuantizedWeight]]
@@ -55,8 +56,8 @@ def first(config: BenchConfig, design: str) -> Trained | None:
 
 def form(design: Design) -> tuple[str, int, int]:
     """Scheme, regions and codebook_bits of the ways of a design."""
-    options = design.options
-    return options.get("quantizer", "signed_binary"), options.get("region_channels", 0), options.get("codebook_bits", 0)
+    config = QuantizerConfig(**design.options)
+    return config.quantizer, config.region_channels, config.codebook_bits
 
 
 def _fits(weights: dict[str, QuantizedWeight], shape: ConvShape) -> bool:

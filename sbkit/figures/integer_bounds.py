@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pandas import DataFrame
 
+from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import MAY_USE
 
 STAGES = ("tables", "sums", "finish")
@@ -22,7 +23,7 @@ def bounds_table(table: DataFrame) -> DataFrame:
         return DataFrame()
     ours = table[table["sums_ms"].notna()]
     place = ["may_use", "layer", "form", "activation_bits"]
-    fastest = ours.loc[ours.groupby(place, sort=False)["min_ms"].idxmin()]
+    fastest = benchmarks.fastest(ours, "min_ms", place)
     whole = sum(fastest[f"{stage}_ms"] for stage in STAGES)
     parts = {stage: 100 * fastest[f"{stage}_ms"] / whole for stage in STAGES}
     share = 100 * fastest["least_sums_ms"].astype(float) / fastest["min_ms"]

@@ -7,6 +7,7 @@ on a CPU that they load, medians also measure how much that load slows each cont
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,12 @@ def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
             **{key: row[key] for key in ("batch", "threads", "may_use")},
             "network": row["model"],
             **{"form": row["form"] or FLOATS, "bits": 8 if row["precision"] == "int8" else row["activation_bits"]},
-            **{"label": row["label"], "ms": row["min_ms"], "times": reference["min_ms"] / row["min_ms"]},
+            **{
+                "way": row["way"],
+                "label": row["label"],
+                "ms": row["min_ms"],
+                "times": reference["min_ms"] / row["min_ms"],
+            },
             **{"rounds": mean, "rounds_half_width": half_width, "n": len(row["round_ms"])},
             "kilobytes": row["weight_bytes"] / 1e3,
         }
@@ -184,7 +190,7 @@ def networks_overview(networks: DataFrame, bits: int = 6) -> DataFrame:
     ours = named[(named["bits"] == bits) & named["form"].isin(FORMS.values())]
     texts = [shown(row.rounds, row.rounds_half_width, row.n) for row in ours.itertuples()]
     wide = ours.assign(text=texts).pivot(index=place, columns="form", values="text").loc[int8.index]
-    best = [f"{row.ms:.3g} ms, {row.label.removesuffix(' int8')}" for row in int8.itertuples()]
+    best = [f"{row.ms:.3g} ms, {replace(row.way, precision='fp32').label()}" for row in int8.itertuples()]
     forms = [form for form in FORMS.values() if form in wide]
     return wide[forms].assign(int8=best)[["int8", *forms]].reset_index().rename_axis(columns=None)
 

@@ -72,11 +72,14 @@ def _designs(needs: Mapping[str, Any]) -> list[Any]:
 def _met(needs: Mapping[str, Any], runs: list[Mapping[str, Any]]) -> bool:
     """Whether some run has the options, some run each of the designs, and some run a variant of the scheme."""
     options = {name: value for name, value in needs.items() if name not in ("design", "variant", "column")}
-    column = needs.get("column")
+    columns = {needs["column"]} if "column" in needs else set()
     forms = [{name: value for name, value in run.items() if name in QUANTIZER_OPTIONS} for run in runs]
     scheme = needs.get("variant")
     return (
-        (not options or any(options.items() <= run.items() and column in run.get("columns", [column]) for run in runs))
+        (
+            not options
+            or any(options.items() <= run.items() and columns.issubset(run.get("columns", columns)) for run in runs)
+        )
         and all(DEFAULTS["train"] | DESIGNS[design].options in forms for design in _designs(needs))
         and (not scheme or any(form.get("quantizer") == scheme and len(form) > 1 for form in forms))
     )

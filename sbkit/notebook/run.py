@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import itertools
 import os
 import random
 import re
@@ -205,7 +204,7 @@ class Run:
             DEFAULTS[record.kind]
             | record.config
             | {"robustness": "robustness" in record.history}
-            | {"columns": [None, *itertools.chain(*record.metrics.get("timings", []))]}
+            | {"columns": set().union(*record.metrics.get("timings", []))}
             for record in found
         ]
         return drawn(self.catalogue, kinds, runs)
