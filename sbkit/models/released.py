@@ -37,7 +37,8 @@ class ReleasedBlock(nn.Module):
     identity, as the second always is. Each convolution there also has a bias, which the batch norm after it takes out
     again: it is left out here. Reference: sachitkuhar/PLUM, quant/models/resnet.py, XnorBasicBlock.
 
-    In training with channels last, `_Clamped` and `_Activated` compute the same with their own gradients.
+    In training with channels last, `_Clamped` and `_Activated` compute the same with their own gradients; torch.compile
+    fuses the plain passes itself.
     """
 
     def __init__(self, layers: Layers, C: int, K: int, stride: int):
@@ -57,18 +58,19 @@ class ReleasedBlock(nn.Module):
         return self._act(self.act2, self.norm2(self.conv2(self._before(self.before2, x))), x)
 
     def _before(self, bias: LearnedBias, x: Tensor) -> Tensor:
-        if self.training and _is_wide(x):
+        if self.training and _is_slow(x):
             return _Clamped.apply(x, bias.bias)
         return self.clamp(bias(x))
 
     def _act(self, act: nn.Sequential, y: Tensor, shortcut: Tensor) -> Tensor:
-        if self.training and _is_wide(y) and _is_wide(shortcut):
+        if self.training and _is_slow(y) and _is_slow(shortcut):
             return _Activated.apply(y, shortcut, act[0].bias, act[1].weight, act[2].bias)
         return act(y + shortcut)
 
 
-def _is_wide(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
+def _is_slow(x: Tensor) -> bool:
+    """Whether torch's own passes over x are slow: channels last, and not fused by torch.compile."""
+    return not torch.compiler.is_compiling() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _wide(x: Tensor) -> Tensor:

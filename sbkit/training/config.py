@@ -41,6 +41,7 @@ class TrainConfig:
     schedule: str = "one_cycle"  # one_cycle | cosine | linear
     precision: str = "fp32"  # fp32 | bf16 (autocast)
     channels_last: bool = True  # memory layout of activations and weights; faster on CPUs
+    compile: bool = False  # torch.compile the network: shorter steps after a minute or two; needs a C++ compiler
     distill_from: str = ""  # checkpoint of a full-precision run, the teacher; empty: labels alone
     start_from: str = ""  # checkpoint of a run whose latent weights, and all else that fits, to start from; empty: none
     robustness: bool = False  # test on corrupted and adversarial images, too

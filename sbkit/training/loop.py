@@ -93,6 +93,8 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
     model, config = setup.model, setup.config
     rank, processes = group()
     network = DistributedDataParallel(model) if processes > 1 else model
+    if config.compile:
+        network = torch.compile(network)
     codes, tested = codes_of(model), None
     with bar(shown, epochs=config.epochs, steps=setup.steps, done=len(setup.epochs)) as steps:
         for epoch in range(len(setup.epochs), config.epochs):

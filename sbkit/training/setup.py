@@ -96,6 +96,8 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
     here = device()
     if config.precision == "bf16" and here.type == "cpu" and (trouble := bf16_trouble()):
         raise ValueError(f"precision = 'bf16': {trouble}; allowed here: fp32")
+    if config.compile:
+        _check_compiler()
     torch.backends.cudnn.deterministic = True
     data = load_data(config)
     _, processes = group()
@@ -114,6 +116,15 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
         checkpoints[CHECKPOINTS["start_from"]] = start_from(config.start_from, model, config, here)
     order = torch.Generator().manual_seed(config.seed)
     return Setup(config, quantizer, data, model, teacher, _optimizer(config, model), order, checkpoints)
+
+
+def _check_compiler() -> None:
+    """Raises ValueError unless torch.compile works on this machine: it calls a C++ compiler, with CUDA also Triton."""
+    try:
+        torch.compile(torch.neg)(torch.ones(1, device=device()))
+    except Exception as error:  # of a dozen kinds, by what is missing
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise ValueError(f"compile = True: torch.compile does not work here ({reason}); allowed here: False") from error
 
 
 def layout(x: Tensor, config: TrainConfig) -> Tensor:
