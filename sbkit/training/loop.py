@@ -94,7 +94,7 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
     rank, processes = group()
     network = DistributedDataParallel(model) if processes > 1 else model
     if config.compile:
-        network = torch.compile(network)
+        network = torch.compile(network, fullgraph=True)
     codes, tested = codes_of(model), None
     with bar(shown, epochs=config.epochs, steps=setup.steps, done=len(setup.epochs)) as steps:
         for epoch in range(len(setup.epochs), config.epochs):
