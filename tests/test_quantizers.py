@@ -97,6 +97,20 @@ def test_codes_and_scales_give_the_forward_value_in_training_and_evaluation(conf
     assert trained.requires_grad and not evaluated.requires_grad and torch.equal(trained, evaluated)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile itself calls
+@pytest.mark.parametrize("config", CONFIGS, ids=_id)
+def test_torch_compile_traces_every_quantizer_as_one_graph_of_the_same_values(config):
+    quantizer, upstream, results = _make(config, (6, 16, 3, 3)), _latent((6, 16, 3, 3), 1), []
+    quantizer.set_progress(0.3)
+    torch.compiler.reset()  # it would refuse the ninth configuration
+    for traced in (quantizer, torch.compile(quantizer, backend="aot_eager", fullgraph=True)):
+        w = _latent((6, 16, 3, 3)).contiguous(memory_format=torch.channels_last).requires_grad_()
+        value = traced(w)
+        value.backward(upstream)
+        results.append((value, w.grad))
+    assert all(map(torch.equal, *results))
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("config", [c for c in CONFIGS if c.quantizer != "ternary_ttq"], ids=_id)
 def test_values_and_gradients_are_exactly_those_of_the_plain_formulas(config, layout):

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import zipfile
 from dataclasses import fields, replace
@@ -177,6 +178,7 @@ def test_a_diverging_run_says_so():
         ({"seed": 2**32}, "seed = 4294967296; allowed: an integer from 0 to 4294967295"),
         ({"dataset": 5}, "dataset = 5; allowed: a name or path"),
         ({"start_from": None}, "start_from = None; allowed: a name or path"),
+        ({"compile": True, "activation_bits": 6}, "compile = True with activation_bits = 6.*allowed: .* = 32"),
     ],
 )
 def test_a_wrong_recipe_is_refused_at_construction(options, message):
@@ -708,6 +710,29 @@ def test_bf16_is_refused_where_it_would_take_forever_or_kill_the_process(tmp_pat
     with pytest.raises(ValueError, match=f"precision = 'bf16': {trouble}; allowed here: fp32"):
         run(replace(TINY, precision="bf16"), SIGNED, tmp_path, **QUIET)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile itself calls
+def test_a_compiled_network_trains_as_the_plain_one_does(monkeypatch):
+    """Traced by torch.compile, but run by torch's own operators: to compile them takes a minute."""
+    calls, compiler = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **o: calls.append(model) or compiler(model, backend="aot_eager", **o)
+    )
+    config = replace(TINY, block="released", train_images=128)
+    plain, compiled = (train(replace(config, compile=compile), SIGNED, **QUIET) for compile in (False, True))
+    losses = [result.history["epochs"][0]["train_loss"] for result in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert compiled.model is calls[-1]
+
+
+def test_compile_is_refused_where_there_is_no_compiler(tmp_path):
+    arguments = [*SMALL, "--compile", f"--folder={tmp_path}"]
+    program = f"import sys; sys.argv[1:] = {arguments}; from sbkit.training.__main__ import main; sys.exit(main())"
+    environment = os.environ | {"CXX": "absent", "PATH": "", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode and "compile = True: torch.compile does not work here (" in done.stderr
+    assert "allowed here: False" in done.stderr and not (tmp_path / "records").exists()
 
 
 @pytest.mark.skipif(not cpu.has_bf16(), reason="torch has no convolutions in bf16 for this CPU")

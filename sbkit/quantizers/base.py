@@ -194,8 +194,7 @@ def standardized(w: Tensor) -> Tensor:
     Reference: IR-Net (Qin et al., 2020), "balanced and standardized" weights; the deviation is the population's.
     """
     largest = w.detach().abs().amax(tuple(range(1, w.ndim)), keepdim=True)
-    if (largest > 2.0**40).any():
-        w = w * torch.where(largest > 2.0**40, torch.exp2(40.0 - largest.frexp().exponent), 1.0)
+    w = w * torch.where(largest > 2.0**40, torch.exp2(40.0 - largest.frexp().exponent), 1.0)
     return F.layer_norm(w, w.shape[1:], eps=1e-12)  # the name of that operation when it normalises activations
 
 

@@ -120,9 +120,8 @@ class SignedBinary(Quantizer):
         if self.config.assignment != "learned":
             return self.regions.spread(self.regions.laid_out(self.beta), w)
         delta = self._delta(w) if delta is None else delta
-        within = torch.maximum(w, -delta)
-        torch.minimum(within, delta, out=within)  # both several times faster than `clamp` with tensors
-        excess = self.regions.split(torch.sub(w, within, out=within)).sum(3)
+        within = torch.minimum(torch.maximum(w, -delta), delta)  # several times faster than `clamp` with tensors
+        excess = self.regions.split(w - within).sum(3)
         return self.regions.spread(torch.ones_like(excess).copysign_(excess), w)
 
     def _magnitude(self, w: Tensor) -> Tensor:
@@ -132,7 +131,7 @@ class SignedBinary(Quantizer):
             parts = self.regions.split(w.abs())
             return parts.mean(3) if mean else parts.amax(3)
         if mean:  # summed in the order of the dimensions, however w lies in memory
-            rows = torch.abs(w, out=w.new_empty(w.shape)).reshape(1 if axis == "layer" else len(w), -1)
+            rows = w.abs().contiguous().reshape(1 if axis == "layer" else len(w), -1)
             return rows.mean(1).reshape(-1, 1, 1)
         return w.abs().amax(tuple(range(axis == "filter", w.ndim))).reshape(-1, 1, 1)
 

@@ -27,9 +27,7 @@ class _TrainedTernary(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, w, positive_scale, negative_scale, delta):
-        positive, negative = (torch.empty_like(w) for _ in range(2))
-        torch.gt(w, delta, out=positive)
-        torch.lt(w, -delta, out=negative)
+        positive, negative = w.gt(delta).to(w.dtype), w.lt(-delta).to(w.dtype)
         ctx.save_for_backward(positive, negative, positive_scale, negative_scale)
         return (positive_scale * positive).sub_(negative_scale * negative)
 

@@ -66,6 +66,11 @@ class TrainConfig:
                 raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: a name or path, as a str")
         for name, least in {"learning_rate": 1e-12, "weight_decay": 0, "l1": 0}.items():
             number(name, getattr(self, name), least)
+        if self.compile and self.activation_bits < FLOAT_BITS:
+            raise ValueError(
+                f"compile = True with activation_bits = {self.activation_bits}, whose learned steps torch.compile does "
+                f"not trace; allowed: activation_bits = {FLOAT_BITS}"
+            )
 
 
 def schedule_lr(config: TrainConfig, step: int, total: int) -> float:
