@@ -90,9 +90,25 @@ def test_a_mark_is_filled(tmp_path, columns, last):
     (tmp_path / "claims.csv").write_text("claim,ours\nfaster,1.26\n")
     begins, ends = f"a\n<!-- table: claims.csv{columns} -->\n", "<!-- end of table -->\nb"
     assert gallery.fill(f"{begins}old\n{ends}", tmp_path).splitlines()[-3] == last
-    for text in (begins, begins.replace(".csv", "") + ends):
+    for text in (begins, begins.replace(".csv", "") + ends, "<!-- claims: quick -->\n" + ends):
         with pytest.raises(ValueError, match=r"1 marks begin a table and 0 are whole; allowed: <!-- table: FILE"):
             gallery.fill(text, tmp_path)
+
+
+def test_a_mark_of_claims_sets_profiles_side_by_side(tmp_path):
+    rows = {"large": "-1.5 (n=1),no record", "small": "-1.50 ± 0.21 (n=3),opposite"}
+    for profile, row in rows.items():
+        path = tmp_path / gallery.FOLDER / profile / "tables" / "claims_headline.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"id,claim,paper,ours,verdict\nC1,fast,1.26,-,no record\nC15,as accurate,0.0,{row}\n")
+    begins, ends = "<!-- claims: large, small: C15 -->\n", "<!-- end of table -->\n"
+    assert gallery.fill(begins + ends, tmp_path).splitlines()[1:-1] == [
+        "| claim | paper | large | small |",
+        "| --- | --- | --- | --- |",
+        "| as accurate | 0.0 | -1.5\u00a0(n=1) | -1.50\u00a0±\u00a00.21\u00a0(n=3), opposite |",
+    ]
+    with pytest.raises(ValueError, match="claim = 'C9'; allowed: C1, C15"):
+        gallery.fill(begins.replace("C15", "C9") + ends, tmp_path)
 
 
 def test_a_table_names_a_missing_column(tmp_path):
@@ -101,3 +117,6 @@ def test_a_table_names_a_missing_column(tmp_path):
     assert gallery.markdown_table(path, ["claim", "ours"]).splitlines()[-1] == "| faster | 1.26\u00a0±\u00a00.03 |"
     with pytest.raises(ValueError, match=r"claims\.csv has no column verdict; allowed: claim, ours"):
         gallery.markdown_table(path, ["claim", "verdict"])
+    path.write_text("claim,ours\n")
+    with pytest.raises(ValueError, match=r"claims\.csv has no rows"):
+        gallery.markdown_table(path, [])

@@ -3,7 +3,12 @@
 notebooks/gallery.toml lists what the gallery shows and the sentence beside it, written by hand. A page that shows a
 table of the committed results marks its place, and `fill` puts the columns in that the mark names, or all of them:
 
-    <!-- table: results/reference/quick/tables/claims_headline.csv: claim, paper, ours, verdict -->
+    <!-- table: results/reference/quick/tables/accuracy.csv: label, top1, density -->
+    <!-- end of table -->
+
+Headline claims as several profiles judge them, one column a profile, are marked by profiles and by ids of claims:
+
+    <!-- claims: cifar_block, cifar: C12, C14 -->
     <!-- end of table -->
 """
 
@@ -14,12 +19,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sbkit.checks import tables
+from sbkit.checks import choice, tables
 from sbkit.records import write_atomic
 from sbkit.tables import cell, markdown
 
 FOLDER = Path("results", "reference")
-_MARK = re.compile(r"(<!-- table: (\S+\.csv)(?:: ([^>]*?))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table: (\S+\.csv)(?:: ([^>]*?))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_CLAIMS = re.compile(r"(<!-- claims: ([\w, ]+): ([\w, -]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 _FORMS = {"profile": str, "title": str, "text": str}
 
 
@@ -42,15 +48,41 @@ def load(root: Path) -> list[dict[str, Any]]:
 def markdown_table(path: Path, columns: list[str]) -> str:
     """Some columns of a committed CSV, or all where none is named, as a Markdown table, for a page that GitHub renders.
 
-    Raises ValueError naming a column that the file lacks.
+    Raises ValueError for a file without rows, and naming a column that it lacks.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows, columns = list(reader), columns or list(reader.fieldnames or ())
-    if missing := [column for column in columns if not rows or column not in rows[0]]:
-        allowed = ", ".join(rows[0]) if rows else "none, the table is empty"
-        raise ValueError(f"{path.name} has no column {', '.join(missing)}; allowed: {allowed}")
+    if not (rows := _rows(path)):
+        raise ValueError(f"{path.name} has no rows; allowed: one or more")
+    columns = columns or list(rows[0])
+    if missing := [column for column in columns if column not in rows[0]]:
+        raise ValueError(f"{path.name} has no column {', '.join(missing)}; allowed: {', '.join(rows[0])}")
     return markdown(columns, ([_cell(row[column]) for column in columns] for row in rows))
+
+
+def claims_table(root: Path, profiles: list[str], ids: list[str]) -> str:
+    """The headline claims of these ids, what the paper says of them, and what the records of each profile say.
+
+    Raises ValueError naming an id that no headline claim has.
+    """
+    paths = {profile: root / FOLDER / profile / "tables" / "claims_headline.csv" for profile in profiles}
+    judged = {profile: {row["id"]: row for row in _rows(path)} for profile, path in paths.items()}
+    known = judged[profiles[0]]
+    for name in ids:
+        choice("claim", name, known)
+    found = [
+        [known[name]["claim"], _cell(known[name]["paper"]), *(_judged(judged[profile][name]) for profile in profiles)]
+        for name in ids
+    ]
+    return markdown(["claim", "paper", *profiles], found)
+
+
+def _judged(row: dict[str, str]) -> str:
+    """Our number and its verdict; one seed alone has none."""
+    return _cell(row["ours"]) + ("" if row["verdict"] == "no record" else f", {row['verdict']}")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _cell(text: str) -> str:
@@ -58,17 +90,19 @@ def _cell(text: str) -> str:
 
 
 def fill(text: str, root: Path) -> str:
-    """A page with every marked table as its file holds it now. Raises ValueError for a mark that is none."""
+    """A page with every marked table as its files hold it now. Raises ValueError for a mark that is none."""
 
-    def filled(mark: re.Match) -> str:
-        columns = [column.strip() for column in mark[3].split(",")] if mark[3] else []
-        return f"{mark[1]}{markdown_table(root / mark[2], columns)}\n{mark[4]}"
+    def names(listed: str | None) -> list[str]:
+        return [name.strip() for name in listed.split(",")] if listed else []
 
-    page, found = _MARK.subn(filled, text)
-    if found != text.count("\n<!-- table:"):
+    page, tables = _TABLE.subn(lambda m: f"{m[1]}{markdown_table(root / m[2], names(m[3]))}\n{m[4]}", text)
+    page, claims = _CLAIMS.subn(lambda m: f"{m[1]}{claims_table(root, names(m[2]), names(m[3]))}\n{m[4]}", page)
+    begun = len(re.findall(r"^<!-- (?:table|claims):", text, re.MULTILINE))
+    if tables + claims != begun:
         raise ValueError(
-            f"{text.count(chr(10) + '<!-- table:')} marks begin a table and {found} are whole; "
-            "allowed: <!-- table: FILE.csv --> or <!-- table: FILE.csv: column, column -->, and <!-- end of table -->"
+            f"{begun} marks begin a table and {tables + claims} are whole; allowed: <!-- table: FILE.csv -->, "
+            "<!-- table: FILE.csv: column, column --> or <!-- claims: profile, profile: id, id -->, "
+            "and <!-- end of table -->"
         )
     return page
 
