@@ -630,10 +630,13 @@ def test_full_precision_has_no_codes_and_regions_divide_the_channels():
 # Activations
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile itself calls
+@pytest.mark.parametrize("fused", [False, True], ids=["", "fused"])
 @pytest.mark.parametrize(("bits", "signed"), [(2, False), (4, False), (8, False), (8, True)])
-def test_a_learned_step_is_the_published_formula(bits, signed):
+def test_a_learned_step_is_the_published_formula(bits, signed, fused):
     """Gradients by differences of the step's formula with rounding held fixed, in float64, of a step no x ties at."""
     layer, x = LearnedStep(bits, signed=signed), 2 * _latent((6, 3, 5))
+    layer.fused = fused
     x = x if signed else x.relu()
     layer.fit(x)
     high = 2 ** (bits - signed) - 1
@@ -643,6 +646,7 @@ def test_a_learned_step_is_the_published_formula(bits, signed):
         layer.log_step.copy_(torch.log(0.5 * x.max() / high))
     x.requires_grad_(), (upstream := _latent((6, 3, 5), 1))
     y = layer(x)
+    assert ("Fused" in y.grad_fn.name()) == fused
     s, v = layer.step.item(), x.detach().double().numpy()
     q = np.clip(np.round(v / s), low, high)
     np.testing.assert_allclose(y.detach(), q * s, rtol=1e-6)

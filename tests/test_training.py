@@ -22,12 +22,13 @@ from PIL import Image
 from sbkit import cpu, data, models, records, training
 from sbkit.conv import load_weights
 from sbkit.quantizers import QuantizerConfig
+from sbkit.quantizers.activations import LearnedStep
 from sbkit.schemes import CODED, SCHEMES
 from sbkit.training import TrainConfig, diagnostics, loop, progress, run, schedule_lr, train
 from sbkit.training.__main__ import main
 from sbkit.training.checkpoint import load_state
 from sbkit.training.config import CHECKPOINTS
-from sbkit.training.setup import build, prepare
+from sbkit.training.setup import build, compiled, prepare
 
 TINY = TrainConfig(
     dataset="digits", width=4, image_size=0, train_images=256, batch_size=64, epochs=1, learning_rate=5e-3
@@ -178,7 +179,6 @@ def test_a_diverging_run_says_so():
         ({"seed": 2**32}, "seed = 4294967296; allowed: an integer from 0 to 4294967295"),
         ({"dataset": 5}, "dataset = 5; allowed: a name or path"),
         ({"start_from": None}, "start_from = None; allowed: a name or path"),
-        ({"compile": True, "activation_bits": 6}, "compile = True with activation_bits = 6.*allowed: .* = 32"),
     ],
 )
 def test_a_wrong_recipe_is_refused_at_construction(options, message):
@@ -720,10 +720,18 @@ def test_a_compiled_network_trains_as_the_plain_one_does(monkeypatch):
         torch, "compile", lambda model, **o: calls.append(model) or compiler(model, backend="aot_eager", **o)
     )
     config = replace(TINY, block="released", train_images=128)
-    plain, compiled = (train(replace(config, compile=compile), SIGNED, **QUIET) for compile in (False, True))
-    losses = [result.history["epochs"][0]["train_loss"] for result in (plain, compiled)]
+    plain, traced = (train(replace(config, compile=compile), SIGNED, **QUIET) for compile in (False, True))
+    losses = [result.history["epochs"][0]["train_loss"] for result in (plain, traced)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert compiled.model is calls[-1]
+    assert traced.model is calls[-1]
+
+
+def test_with_integer_activations_the_learned_steps_alone_are_compiled():
+    config = replace(TINY, activation_bits=6, compile=True)
+    network = build(config, SIGNED, data.load("digits"))
+    steps = [module for module in network.modules() if isinstance(module, LearnedStep)]
+    assert steps and not any(step.fused for step in steps)
+    assert compiled(network) is network and all(step.fused for step in steps)
 
 
 def test_compile_is_refused_where_there_is_no_compiler(tmp_path):

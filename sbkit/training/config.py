@@ -41,7 +41,7 @@ class TrainConfig:
     schedule: str = "one_cycle"  # one_cycle | cosine | linear
     precision: str = "fp32"  # fp32 | bf16 (autocast)
     channels_last: bool = True  # memory layout of activations and weights; faster on CPUs
-    compile: bool = False  # torch.compile the network: shorter steps after a minute or two; needs a C++ compiler
+    compile: bool = False  # by torch.compile: the network, or its learned steps alone; needs a C++ compiler
     distill_from: str = ""  # checkpoint of a full-precision run, the teacher; empty: labels alone
     start_from: str = ""  # checkpoint of a run whose latent weights, and all else that fits, to start from; empty: none
     robustness: bool = False  # test on corrupted and adversarial images, too
@@ -66,11 +66,6 @@ class TrainConfig:
                 raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: a name or path, as a str")
         for name, least in {"learning_rate": 1e-12, "weight_decay": 0, "l1": 0}.items():
             number(name, getattr(self, name), least)
-        if self.compile and self.activation_bits < FLOAT_BITS:
-            raise ValueError(
-                f"compile = True with activation_bits = {self.activation_bits}, whose learned steps torch.compile does "
-                f"not trace; allowed: activation_bits = {FLOAT_BITS}"
-            )
 
 
 def schedule_lr(config: TrainConfig, step: int, total: int) -> float:

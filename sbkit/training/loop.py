@@ -23,7 +23,7 @@ from sbkit.training.config import TrainConfig, schedule_lr
 from sbkit.training.diagnostics import codes_of, density, flip_fraction, latent_histograms, layer_table, weight_bits
 from sbkit.training.processes import add_up, group, share_buffers
 from sbkit.training.progress import PROGRESS, Interrupted, bar, chosen
-from sbkit.training.setup import Setup, layout, prepare
+from sbkit.training.setup import Setup, compiled, layout, prepare
 from sbkit.way import FLOAT_BITS
 
 STEPS_PER_CHECK = 20
@@ -94,7 +94,7 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
     rank, processes = group()
     network = DistributedDataParallel(model) if processes > 1 else model
     if config.compile:
-        network = torch.compile(network, fullgraph=True)
+        network = compiled(network)
     codes, tested = codes_of(model), None
     with bar(shown, epochs=config.epochs, steps=setup.steps, done=len(setup.epochs)) as steps:
         for epoch in range(len(setup.epochs), config.epochs):

@@ -14,7 +14,7 @@ from sbkit.cpu import bf16_trouble
 from sbkit.data import Dataset, batches, load
 from sbkit.models import build_model
 from sbkit.quantizers import QuantizerConfig
-from sbkit.quantizers.activations import calibrate
+from sbkit.quantizers.activations import LearnedStep, calibrate
 from sbkit.training.checkpoint import load_finished, load_state, save_state, start_from
 from sbkit.training.config import CHECKPOINTS, TrainConfig, configuration
 from sbkit.training.processes import device, group
@@ -125,6 +125,17 @@ def _check_compiler() -> None:
     except Exception as error:  # of a dozen kinds, by what is missing
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         raise ValueError(f"compile = True: torch.compile does not work here ({reason}); allowed here: False") from error
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network as torch.compile makes it: one graph; or, with integer activations, with fused learned steps.
+
+    The rest of such a network gains nothing, and its batch norms lose.
+    """
+    steps = [module for module in network.modules() if isinstance(module, LearnedStep)]
+    for step in steps:
+        step.fused = True
+    return network if steps else torch.compile(network, fullgraph=True)
 
 
 def layout(x: Tensor, config: TrainConfig) -> Tensor:
