@@ -19,7 +19,13 @@ def frame(*rows, **columns):
     """A frame like that of `records.read`: a row per (name, top1_percent, options that differ from their defaults)."""
     made = []
     for name, top1, config in rows:
-        scalars = {"density": 1.0, "effectual_weights": 100.0, "total_parameters": 200, "weight_bits": 1.0}
+        scalars = {
+            "density": 1.0,
+            "effectual_weights": 100.0,
+            "total_parameters": 200,
+            "quantized_weights": 100,
+            "weight_bits": 1.0,
+        }
         options = _DEFAULTS | scalars | columns | config
         made.append({"name": name, "path": f"{name}.json", "config": config, "top1_percent": top1} | options)
     return DataFrame(made)

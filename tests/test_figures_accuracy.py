@@ -66,6 +66,16 @@ def test_signed_binary_stands_beside_the_binary_of_each_equal_size(few):
     assert accuracy.sizes_table(few[few["quantizer"] == "binary"]).empty
 
 
+def test_a_design_of_half_a_bit_stands_beside_the_binary_of_as_many_bits(few):
+    signed = few["quantizer"] == "signed_binary"
+    bits = np.where(signed, 0.5, 1.0)
+    weights = np.where(few["width"] == 8, 45, 100)
+    table = accuracy.sizes_table(few.assign(weight_bits=bits, quantized_weights=weights)).set_index("size")
+    row = table.loc["bits"]
+    assert (row["rival"], row["n"], row["difference_mean_points"]) == ("binary, width = 8", 2, 0)
+    assert row["ratio"] == pytest.approx(50 / 45)
+
+
 def test_runs_made_by_hand_appear_whatever_their_names():
     mine = runs.grouped(frame(("my run 7", 80.0, {"epochs": 1}), ("ablate_x-s3", 81.0, BINARY | {"epochs": 1})))
     table = accuracy.accuracy_table(runs.compared(mine, everything=True))

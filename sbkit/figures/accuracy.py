@@ -123,13 +123,14 @@ def paired_table(train: DataFrame) -> DataFrame:
 
 
 def sizes_table(train: DataFrame) -> DataFrame:
-    """The designs of signed binary beside the binary network of nearest size: the paper's two comparisons.
+    """The designs of signed binary beside the binary network of nearest size: the paper's two comparisons, and bits.
 
-    One row per design and `size` that is held equal, all `total` parameters or the `effectual` weights. `rival` is the
-    plain binary group of the same model whose size is nearest (in ratio), `ratio` the design's size over its.
-    Empty where either is missing.
+    One row per design and `size` that is held equal, all `total` parameters, the `effectual` weights, or the stored
+    `bits` of quantized weights, for designs that take more or less than one a weight. `rival` is the plain binary group
+    of the same model whose size is nearest (in ratio), `ratio` the design's size over its. Empty where either is
+    missing.
     """
-    groups = runs.groups(train)
+    groups = runs.groups(train.assign(bits=train["quantized_weights"] * train["weight_bits"]))
     binary = [group for group in groups.values() if group["design"].iloc[0] == "binary"]
     found = []
     for label, group in groups.items():
@@ -137,7 +138,8 @@ def sizes_table(train: DataFrame) -> DataFrame:
         rivals = [rival for rival in binary if rival["model"].iloc[0] == first["model"]]
         if first["design"] == "" or first["quantizer"] != "signed_binary" or not rivals:
             continue
-        for size, column in _SIZES.items():
+        sizes = _SIZES if first["weight_bits"] == 1 else _SIZES | {"bits": "bits"}
+        for size, column in sizes.items():
             ratios = [group[column].mean() / rival[column].mean() for rival in rivals]
             ratio, rival = min(zip(ratios, rivals, strict=True), key=lambda pair: abs(math.log(pair[0])))
             if len(runs.paired_differences(group, rival)):
