@@ -208,18 +208,19 @@ def _scalars(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Started(NamedTuple):
-    """A run's start by two clocks, and how busy the machine was."""
+    """A run's start by two clocks, how busy the machine was, and the code: a checkout may move on before the end."""
 
     time: float  # seconds since the epoch
     monotonic: float  # seconds of a clock that nobody sets back
     load_average: float  # processes running or waiting, in the mean over a minute
+    code: dict[str, Any]  # commit of the checkout, and whether it was dirty
 
 
 def start() -> Started:
     """Call it before the work; `provenance(started=...)` takes it after the work."""
     import psutil
 
-    return Started(time.time(), time.monotonic(), psutil.getloadavg()[0])
+    return Started(time.time(), time.monotonic(), psutil.getloadavg()[0], _git())
 
 
 def provenance(
@@ -238,7 +239,7 @@ def provenance(
     """
     return {
         "status": "ok",
-        **_git(),
+        **started.code,
         "versions": _versions(),
         "build": _build_info(),
         "cpu": _cpu(),

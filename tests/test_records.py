@@ -275,8 +275,10 @@ def test_git_commit_is_that_of_this_checkout_alone(tmp_path, monkeypatch):
     assert records._git() == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
     (checkout / "notes.txt").write_text("not code")
     assert records._git()["dirty"] is False
+    started = records.start()
     module.write_text("x = 1\n")
     assert records._git()["dirty"] is True
+    assert records.provenance(threads=1, started=started)["dirty"] is False, "what ran is what was there at the start"
 
     installed = checkout / "venv" / "sbkit" / "records.py"
     monkeypatch.setattr(records, "__file__", str(installed))
