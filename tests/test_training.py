@@ -726,6 +726,13 @@ def test_a_compiled_network_trains_as_the_plain_one_does(monkeypatch):
     assert traced.model is calls[-1]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile itself calls
+def test_two_processes_train_a_compiled_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    record = _two_processes(tmp_path, "a-s0", *SMALL, "--compile", "--block=released", "--train-images=128")
+    assert record.config["compile"] is True
+
+
 def test_with_integer_activations_the_learned_steps_alone_are_compiled():
     config = replace(TINY, activation_bits=6, compile=True)
     network = build(config, SIGNED, data.load("digits"))

@@ -92,9 +92,9 @@ def _epochs(setup: Setup, checkpoint: str | os.PathLike | None, shown: str) -> d
     """Train the epochs that are left. Returns the last test, or None where no epoch was left."""
     model, config = setup.model, setup.config
     rank, processes = group()
-    network = DistributedDataParallel(model) if processes > 1 else model
-    if config.compile:
-        network = compiled(network)
+    network = compiled(model) if config.compile else model
+    if processes > 1:
+        network = DistributedDataParallel(network)
     codes, tested = codes_of(model), None
     with bar(shown, epochs=config.epochs, steps=setup.steps, done=len(setup.epochs)) as steps:
         for epoch in range(len(setup.epochs), config.epochs):

@@ -127,15 +127,15 @@ def _check_compiler() -> None:
         raise ValueError(f"compile = True: torch.compile does not work here ({reason}); allowed here: False") from error
 
 
-def compiled(network: nn.Module) -> nn.Module:
-    """The network as torch.compile makes it: one graph; or, with integer activations, with fused learned steps.
+def compiled(model: nn.Module) -> nn.Module:
+    """The network as torch.compile makes it: one graph; or, with integer activations, itself with fused learned steps.
 
     The rest of such a network gains nothing, and its batch norms lose.
     """
-    steps = [module for module in network.modules() if isinstance(module, LearnedStep)]
+    steps = [module for module in model.modules() if isinstance(module, LearnedStep)]
     for step in steps:
         step.fused = True
-    return network if steps else torch.compile(network, fullgraph=True)
+    return model if steps else torch.compile(model, fullgraph=True)
 
 
 def layout(x: Tensor, config: TrainConfig) -> Tensor:
