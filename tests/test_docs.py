@@ -93,6 +93,9 @@ def test_a_mark_is_filled(tmp_path, columns, last):
     for text in (begins, begins.replace(".csv", "") + ends, "<!-- claims: quick -->\n" + ends):
         with pytest.raises(ValueError, match=r"1 marks begin a table and 0 are whole; allowed: <!-- table: FILE"):
             gallery.fill(text, tmp_path)
+    for first in (begins, "<!-- claims: quick: C1 -->\n"):  # without its end it must not reach for that of the next
+        with pytest.raises(ValueError, match="2 marks begin a table and 1 are whole"):
+            gallery.fill(f"{first}prose\n{begins}{ends}", tmp_path)
 
 
 def test_a_mark_of_claims_sets_profiles_side_by_side(tmp_path):
@@ -107,8 +110,13 @@ def test_a_mark_of_claims_sets_profiles_side_by_side(tmp_path):
         "| --- | --- | --- | --- |",
         "| as accurate | 0.0 | -1.5\u00a0(n=1) | -1.50\u00a0±\u00a00.21\u00a0(n=3), opposite |",
     ]
-    with pytest.raises(ValueError, match="claim = 'C9'; allowed: C1, C15"):
-        gallery.fill(begins.replace("C15", "C9") + ends, tmp_path)
+    for wrong, message in (
+        (begins.replace("C15", "C9"), "claim of large = 'C9'; allowed: C1, C15"),
+        (begins.replace("small", "tiny"), "profile = 'tiny'; allowed: large, small"),
+        (begins.replace("small", ""), "profile = ''; allowed: large, small"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            gallery.fill(wrong + ends, tmp_path)
 
 
 def test_a_table_names_a_missing_column(tmp_path):

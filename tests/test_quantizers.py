@@ -1,5 +1,6 @@
 """Quantizers: exact codes, surrogate gradients against independently written formulas, fixed signs, bad input."""
 
+import copy
 import itertools
 import math
 from dataclasses import replace
@@ -11,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbkit.designs import DESIGNS
-from sbkit.quantizers import QUANTIZERS, QuantizerConfig, make_quantizer, random_patterns, response, sparsest_masks
+from sbkit.quantizers import (
+    QUANTIZERS,
+    QuantizerConfig,
+    activations,
+    make_quantizer,
+    random_patterns,
+    response,
+    sparsest_masks,
+)
 from sbkit.quantizers.activations import LearnedStep, calibrate
 from sbkit.records import changed
 from sbkit.schemes import SCHEMES
@@ -97,18 +106,26 @@ def test_codes_and_scales_give_the_forward_value_in_training_and_evaluation(conf
     assert trained.requires_grad and not evaluated.requires_grad and torch.equal(trained, evaluated)
 
 
+LEARNED_CODEBOOK = {"region_channels": 4, "region_taps": 1, "codebook_bits": 3, "codebook": "learned"}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile itself calls
-@pytest.mark.parametrize("config", CONFIGS, ids=_id)
+@pytest.mark.parametrize("config", [*CONFIGS, QuantizerConfig(**LEARNED_CODEBOOK)], ids=_id)
 def test_torch_compile_traces_every_quantizer_as_one_graph_of_the_same_values(config):
-    quantizer, upstream, results = _make(config, (6, 16, 3, 3)), _latent((6, 16, 3, 3), 1), []
-    quantizer.set_progress(0.3)
+    plain, upstream = _make(config, (6, 16, 3, 3)), _latent((6, 16, 3, 3), 1)
+    other, results = copy.deepcopy(plain), []
     torch.compiler.reset()  # it would refuse the ninth configuration
-    for traced in (quantizer, torch.compile(quantizer, backend="aot_eager", fullgraph=True)):
+    for quantizer, call in ((plain, plain), (other, torch.compile(other, backend="aot_eager", fullgraph=True))):
         w = _latent((6, 16, 3, 3)).contiguous(memory_format=torch.channels_last).requires_grad_()
-        value = traced(w)
-        value.backward(upstream)
-        results.append((value, w.grad))
-    assert all(map(torch.equal, *results))
+        values = []
+        for progress in (0.3, 0.6, 0.9) if config.estimator == "ste" else np.linspace(0, 1, 12):  # no graph for each
+            quantizer.set_progress(float(progress))
+            values.append(call(w))
+            values[-1].backward(upstream)
+        results.append([*values, w.grad, *quantizer.buffers()])
+    assert len(results[0]) == len(results[1]) and all(map(torch.equal, *results))
+    for ours, traced in zip(plain.parameters(), other.parameters(), strict=True):  # sums, in an order of their own
+        torch.testing.assert_close(ours.grad, traced.grad)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -657,6 +674,39 @@ def test_a_learned_step_is_the_published_formula(bits, signed, fused):
     error = np.where(inside, np.round(v / s) - v / s, np.clip(v / s, low, high))
     of_step = (upstream.numpy() * error).sum() / np.sqrt(15 * high)
     assert layer.log_step.grad.item() == pytest.approx(of_step * s, rel=1e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["", "fused"])
+def test_at_ties_a_gradient_passes_at_zero_alone(monkeypatch, fused):
+    monkeypatch.setattr(activations, "_one_pass", lambda function: function)
+    for signed, x in ((False, [0.0, 15, 16, -0.0, 3.25]), (True, [-8.0, 7, -0.0, 0, 3.25])):
+        layer, x = LearnedStep(4, signed=signed), torch.tensor([x], requires_grad=True)
+        layer.fused = fused
+        layer(x).sum().backward()
+        assert x.grad.tolist() == [[float(value == 0 or value == 3.25) for value in x[0]]]
+        beyond = 15 + 15 if not signed else -8 + 7
+        assert layer.log_step.grad.item() == pytest.approx((beyond - 0.25) / math.sqrt(5 * layer.high))
+
+
+@pytest.mark.parametrize("shape", [(5,), (6, 5), (6, 3, 5), (6, 3, 5, 4)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_fused_steps_keep_the_layout_and_compute_in_float32(monkeypatch, shape, dtype):
+    """Run by torch's own operators, for any rank, as x lies in memory: contiguous or with channels last."""
+    monkeypatch.setattr(activations, "_one_pass", lambda function: function)
+    x, upstream = (2 * _latent(shape, seed).to(dtype) for seed in (0, 1))
+    layouts = [x, x.contiguous(memory_format=torch.channels_last)] if x.ndim == 4 else [x]
+    for x in layouts:
+        exact, fused = LearnedStep(6, signed=True), LearnedStep(6, signed=True)
+        fused.fused = True
+        leaves = []
+        for layer, leaf in ((exact, x.float()), (fused, x.clone())):
+            layer.log_step.data.fill_(math.log(0.07))
+            leaves.append(leaf.requires_grad_())
+            y = layer(leaf)
+            y.backward(upstream.to(leaf.dtype))
+        assert y.dtype == dtype and y.stride() == x.stride() == leaves[1].grad.stride()
+        assert torch.equal(y, exact(leaves[0]).to(dtype)) and torch.equal(leaves[1].grad, leaves[0].grad.to(dtype))
+        torch.testing.assert_close(fused.log_step.grad, exact.log_step.grad, rtol=1e-5, atol=1e-5)
 
 
 def test_steps_are_fitted_in_order_and_nothing_else_changes():

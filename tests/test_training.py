@@ -21,7 +21,7 @@ from PIL import Image
 
 from sbkit import cpu, data, models, records, training
 from sbkit.conv import load_weights
-from sbkit.quantizers import QuantizerConfig
+from sbkit.quantizers import QuantizerConfig, activations
 from sbkit.quantizers.activations import LearnedStep
 from sbkit.schemes import CODED, SCHEMES
 from sbkit.training import TrainConfig, diagnostics, loop, progress, run, schedule_lr, train
@@ -179,6 +179,8 @@ def test_a_diverging_run_says_so():
         ({"seed": 2**32}, "seed = 4294967296; allowed: an integer from 0 to 4294967295"),
         ({"dataset": 5}, "dataset = 5; allowed: a name or path"),
         ({"start_from": None}, "start_from = None; allowed: a name or path"),
+        ({"compile": "no"}, "compile = 'no'; allowed: True, False"),
+        ({"robustness": 1}, "robustness = 1; allowed: True, False"),
     ],
 )
 def test_a_wrong_recipe_is_refused_at_construction(options, message):
@@ -726,11 +728,27 @@ def test_a_compiled_network_trains_as_the_plain_one_does(monkeypatch):
     assert traced.model is calls[-1]
 
 
+def test_a_network_with_fused_steps_trains_as_the_plain_one_does(monkeypatch):
+    monkeypatch.setattr(activations, "_one_pass", lambda function: function)
+    monkeypatch.setattr(sys.modules["sbkit.training.setup"], "_check_compiler", lambda: None)
+    config = replace(TINY, activation_bits=6, train_images=128)
+    plain, fused = (train(replace(config, compile=compile), SIGNED, **QUIET) for compile in (False, True))
+    losses = [result.history["epochs"][0]["train_loss"] for result in (plain, fused)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert [any(m.fused for m in r.model.modules() if isinstance(m, LearnedStep)) for r in (plain, fused)] == [0, 1]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch.compile itself calls
 def test_two_processes_train_a_compiled_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    record = _two_processes(tmp_path, "a-s0", *SMALL, "--compile", "--block=released", "--train-images=128")
-    assert record.config["compile"] is True
+    compiler = torch.compile
+
+    def traced(model, **options):
+        (tmp_path / f"{type(model).__name__}-{os.environ['RANK']}").touch()
+        return compiler(model, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    _two_processes(tmp_path, "a-s0", *SMALL, "--compile", "--block=released", "--train-images=128")
+    assert {"ResNet-0", "ResNet-1"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_with_integer_activations_the_learned_steps_alone_are_compiled():

@@ -125,10 +125,10 @@ def paired_table(train: DataFrame) -> DataFrame:
 def sizes_table(train: DataFrame) -> DataFrame:
     """The designs of signed binary beside the binary network of nearest size: the paper's two comparisons, and bits.
 
-    One row per design and `size` that is held equal, all `total` parameters, the `effectual` weights, or the stored
-    `bits` of quantized weights, for designs that take more or less than one a weight. `rival` is the plain binary group
-    of the same model whose size is nearest (in ratio), `ratio` the design's size over its. Empty where either is
-    missing.
+    One row per design and `size` that is held equal: all `total` parameters, the `effectual` weights, or, for designs
+    that take more or less than one bit a weight, the stored `bits` of quantized weights without scales. `rival` is the
+    plain binary group of the same model whose size is nearest (in ratio), `ratio` the design's size over its. Empty
+    where either is missing.
     """
     groups = runs.groups(train.assign(bits=train["quantized_weights"] * train["weight_bits"]))
     binary = [group for group in groups.values() if group["design"].iloc[0] == "binary"]

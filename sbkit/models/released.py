@@ -38,7 +38,7 @@ class ReleasedBlock(nn.Module):
     again: it is left out here. Reference: sachitkuhar/PLUM, quant/models/resnet.py, XnorBasicBlock.
 
     In training with channels last, `_Clamped` and `_Activated` compute the same with their own gradients; torch.compile
-    fuses the plain passes itself.
+    fuses the plain passes itself. Under autocast these give what float32 biases make them, float32; those keep bf16.
     """
 
     def __init__(self, layers: Layers, C: int, K: int, stride: int):

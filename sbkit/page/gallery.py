@@ -24,8 +24,12 @@ from sbkit.records import write_atomic
 from sbkit.tables import cell, markdown
 
 FOLDER = Path("results", "reference")
-_TABLE = re.compile(r"(<!-- table: (\S+\.csv)(?:: ([^>]*?))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
-_CLAIMS = re.compile(r"(<!-- claims: ([\w, ]+): ([\w, -]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+_MARK = re.compile(
+    r"(?P<begin><!-- (?:table: (?P<file>\S+\.csv)(?:: (?P<columns>[^>]*?))?"
+    r"|claims: (?P<profiles>[^:>]+): (?P<ids>[^:>]+)) -->\n)"
+    r"(?:(?!<!-- ).)*(?P<end><!-- end of table -->)",
+    re.DOTALL,
+)
 _FORMS = {"profile": str, "title": str, "text": str}
 
 
@@ -61,22 +65,23 @@ def markdown_table(path: Path, columns: list[str]) -> str:
 def claims_table(root: Path, profiles: list[str], ids: list[str]) -> str:
     """The headline claims of these ids, what the paper says of them, and what the records of each profile say.
 
-    Raises ValueError naming an id that no headline claim has.
+    Raises ValueError naming a profile without that table, and an id that it lacks.
     """
-    paths = {profile: root / FOLDER / profile / "tables" / "claims_headline.csv" for profile in profiles}
-    judged = {profile: {row["id"]: row for row in _rows(path)} for profile, path in paths.items()}
-    known = judged[profiles[0]]
+    paths = {path.parents[1].name: path for path in sorted((root / FOLDER).glob("*/tables/claims_headline.csv"))}
+    judged, rows = {}, []
+    for profile in profiles:
+        choice("profile", profile, paths)
+        judged[profile] = {row["id"]: row for row in _rows(paths[profile])}
+        for name in ids:
+            choice(f"claim of {profile}", name, judged[profile])
     for name in ids:
-        choice("claim", name, known)
-    found = [
-        [known[name]["claim"], _cell(known[name]["paper"]), *(_judged(judged[profile][name]) for profile in profiles)]
-        for name in ids
-    ]
-    return markdown(["claim", "paper", *profiles], found)
+        words = judged[profiles[0]][name]
+        rows.append([words["claim"], _cell(words["paper"]), *(_judged(judged[profile][name]) for profile in profiles)])
+    return markdown(["claim", "paper", *profiles], rows)
 
 
 def _judged(row: dict[str, str]) -> str:
-    """Our number and its verdict; one seed alone has none."""
+    """Our number and its verdict, unless that is "no record": then there is no number, or one seed alone."""
     return _cell(row["ours"]) + ("" if row["verdict"] == "no record" else f", {row['verdict']}")
 
 
@@ -95,12 +100,18 @@ def fill(text: str, root: Path) -> str:
     def names(listed: str | None) -> list[str]:
         return [name.strip() for name in listed.split(",")] if listed else []
 
-    page, tables = _TABLE.subn(lambda m: f"{m[1]}{markdown_table(root / m[2], names(m[3]))}\n{m[4]}", text)
-    page, claims = _CLAIMS.subn(lambda m: f"{m[1]}{claims_table(root, names(m[2]), names(m[3]))}\n{m[4]}", page)
+    def filled(mark: re.Match) -> str:
+        if mark["file"]:
+            table = markdown_table(root / mark["file"], names(mark["columns"]))
+        else:
+            table = claims_table(root, names(mark["profiles"]), names(mark["ids"]))
+        return f"{mark['begin']}{table}\n{mark['end']}"
+
+    page, whole = _MARK.subn(filled, text)
     begun = len(re.findall(r"^<!-- (?:table|claims):", text, re.MULTILINE))
-    if tables + claims != begun:
+    if whole != begun:
         raise ValueError(
-            f"{begun} marks begin a table and {tables + claims} are whole; allowed: <!-- table: FILE.csv -->, "
+            f"{begun} marks begin a table and {whole} are whole; allowed: <!-- table: FILE.csv -->, "
             "<!-- table: FILE.csv: column, column --> or <!-- claims: profile, profile: id, id -->, "
             "and <!-- end of table -->"
         )

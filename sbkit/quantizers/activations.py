@@ -3,8 +3,8 @@
     y = step * clamp(round(x / step), low, high)
 
 The low and high are 0 and 2^bits - 1, for signed activations -2^(bits - 1) and 2^(bits - 1) - 1. The gradient of x
-passes where x / step lies within them; that of the step is round(x / step) - x / step there, and low or high beyond,
-times 1 / sqrt(features * high), where `features` counts the activations of one image.
+passes where x / step lies between them, and at 0; that of the step is round(x / step) - x / step there, and low or high
+elsewhere, times 1 / sqrt(features * high), where `features` counts the activations of one image.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from sbkit.way import FLOAT_BITS, MOST_BITS, check_bits
 
@@ -28,7 +29,8 @@ class LearnedStep(nn.Module):
     The parameter is the step's logarithm, which keeps the step positive: the published recipe is for SGD, while Adam
     moves every parameter by about its learning rate at first, more than a whole step of 8 bits.
 
-    In training it takes one pass over memory each way where `fused` is set: those are compiled by torch.compile.
+    Where `fused` is set, training takes one pass over memory each way, compiled by torch.compile. That computes in
+    float32, where the passes of torch keep the dtype of x: in bf16 some activations then take the level beside.
     """
 
     def __init__(self, bits: int, *, signed: bool = False):
@@ -76,6 +78,7 @@ class _Rounded(torch.autograd.Function):
         return q * step
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g: Tensor):
         (x, q), step = ctx.saved_tensors, ctx.step
         # The gradient is zero at both limits and beyond; the -1e-38 lets that of x = 0 through.
@@ -85,20 +88,26 @@ class _Rounded(torch.autograd.Function):
 
 
 class _Fused(torch.autograd.Function):
-    """The same, in float32 throughout and in few passes, which the functions below are."""
+    """The same, in float32 throughout and in one pass each way, which the functions below are.
+
+    They see all elements in a row, in the order in which they lie in memory: channels may be the last dimension there.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, log_step: Tensor, low: int, high: int) -> Tensor:
-        x, step = x.movedim(1, -1), log_step.exp()  # with channels last, a view of what lies in memory in this order
+        step, last = log_step.exp(), -1 if x.ndim < 2 or x.is_contiguous() else 1
+        x = x.movedim(last, -1)
         ctx.save_for_backward(x, step)
-        ctx.low, ctx.high = low, high
-        return _one_pass(_values)(x.flatten(), step, low, high).view(x.shape).movedim(-1, 1)
+        ctx.low, ctx.high, ctx.last = low, high, last
+        return _one_pass(_values)(x.flatten(), step, low, high).view(x.shape).movedim(-1, last)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g: Tensor):
         x, step = ctx.saved_tensors
-        gx, of_step = _one_pass(_gradients)(g.movedim(1, -1).flatten(), x.flatten(), step, ctx.low, ctx.high)
-        return gx.view(x.shape).movedim(-1, 1), of_step * step / math.sqrt(x[0].numel() * ctx.high), None, None
+        gx, of_step = _one_pass(_gradients)(g.movedim(ctx.last, -1).flatten(), x.flatten(), step, ctx.low, ctx.high)
+        of_step = of_step * step / math.sqrt(x[0].numel() * ctx.high)
+        return gx.view(x.shape).movedim(-1, ctx.last), of_step, None, None
 
 
 @cache
@@ -113,7 +122,7 @@ def _values(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 def _gradients(g: Tensor, x: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
     """The gradient of x, and the published sum."""
     g32, in_steps = g.float(), x.float() / step
-    q, inside = in_steps.round().clamp(low, high), (in_steps >= low) & (in_steps <= high)
+    q, inside = in_steps.round().clamp(low, high), (in_steps < high) & ((in_steps > low) | (in_steps == 0))
     return torch.where(inside, g32, 0).to(g.dtype), (g32 * torch.where(inside, q - in_steps, q)).sum()
 
 

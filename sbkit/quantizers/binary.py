@@ -41,5 +41,5 @@ class Binary(Quantizer):
             self.weight_bits = self.codebook.weight_bits(shape)
 
     def quantize(self, w):
-        codes = self.codebook(w) if self.codebook else w.ge(0).to(w.dtype).mul_(2).sub_(1)
+        codes = self.codebook(w) if self.codebook else w.clone().ge_(0).mul_(2).sub_(1)
         return Codes(codes, mean_magnitude(w) if self.config.scale == "mean" else None)

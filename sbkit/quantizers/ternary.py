@@ -27,7 +27,7 @@ class _TrainedTernary(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, w, positive_scale, negative_scale, delta):
-        positive, negative = w.gt(delta).to(w.dtype), w.lt(-delta).to(w.dtype)
+        positive, negative = w.clone().gt_(delta), w.clone().lt_(-delta)
         ctx.save_for_backward(positive, negative, positive_scale, negative_scale)
         return (positive_scale * positive).sub_(negative_scale * negative)
 

@@ -41,7 +41,7 @@ class TrainConfig:
     schedule: str = "one_cycle"  # one_cycle | cosine | linear
     precision: str = "fp32"  # fp32 | bf16 (autocast)
     channels_last: bool = True  # memory layout of activations and weights; faster on CPUs
-    compile: bool = False  # by torch.compile: the network, or its learned steps alone; needs a C++ compiler
+    compile: bool = False  # by torch.compile: the network, with integer activations its learned steps alone
     distill_from: str = ""  # checkpoint of a full-precision run, the teacher; empty: labels alone
     start_from: str = ""  # checkpoint of a run whose latent weights, and all else that fits, to start from; empty: none
     robustness: bool = False  # test on corrupted and adversarial images, too
@@ -61,6 +61,9 @@ class TrainConfig:
         for name, least in {"train_images": 0, "validation_images": 0, "epochs": 1, "batch_size": 1}.items():
             whole(name, getattr(self, name), least)
         whole("seed", self.seed, 0, 2**32 - 1)  # numpy takes no larger one
+        for name in ("channels_last", "compile", "robustness"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: True, False")
         for name in ("dataset", "distill_from", "start_from"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: a name or path, as a str")

@@ -35,9 +35,10 @@ class TrainResult:
     """What `train` returns: the trained model, scalars, curves, and what it was trained on.
 
     history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
-    over all quantized weights (flip: the code differs from an epoch before), and seconds leave the test out. Losses are
-    cross-entropies (train_loss with a teacher: the divergence from it), without penalties. `checkpoints` holds the
-    sha256 of the teacher's and the start's file, by their keys in the provenance.
+    over all quantized weights (flip: the code differs from an epoch before), and seconds leave the test out, but not
+    what torch.compile takes in the first epoch. Losses are cross-entropies (train_loss with a teacher: the divergence
+    from it), without penalties. `checkpoints` holds the sha256 of the teacher's and the start's file, by their keys in
+    the provenance.
     """
 
     model: nn.Module

@@ -96,8 +96,6 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
     here = device()
     if config.precision == "bf16" and here.type == "cpu" and (trouble := bf16_trouble()):
         raise ValueError(f"precision = 'bf16': {trouble}; allowed here: fp32")
-    if config.compile:
-        _check_compiler()
     torch.backends.cudnn.deterministic = True
     data = load_data(config)
     _, processes = group()
@@ -106,6 +104,8 @@ def prepare(config: TrainConfig, quantizer: QuantizerConfig) -> Setup:
             f"batch_size = {config.batch_size}; allowed: a multiple of the {processes} process(es), at most the "
             f"{len(data.x_train)} training images"
         )
+    if config.compile:
+        _check_compiler()
     model = build(config, quantizer, data).to(here)
     if config.activation_bits < FLOAT_BITS:
         calibrate(model, _first_images(config, data).to(here))
@@ -123,15 +123,18 @@ def _check_compiler() -> None:
     try:
         torch.compile(torch.neg)(torch.ones(1, device=device()))
     except Exception as error:  # of a dozen kinds, by what is missing
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        reason, _, _ = str(error).strip().partition("\n")
+        reason = f"{type(error).__name__}: {reason}"
         raise ValueError(f"compile = True: torch.compile does not work here ({reason}); allowed here: False") from error
 
 
 def compiled(model: nn.Module) -> nn.Module:
-    """The network as torch.compile makes it: one graph; or, with integer activations, itself with fused learned steps.
+    """The network as torch.compile makes it, one graph; with integer activations, itself with `fused` learned steps.
 
-    The rest of such a network gains nothing, and its batch norms lose.
+    The rest of such a network gains nothing, and its batch norms lose. Networks compiled before in this process are
+    compiled again where they are called: torch keeps eight programs of a module and refuses a ninth.
     """
+    torch.compiler.reset()
     steps = [module for module in model.modules() if isinstance(module, LearnedStep)]
     for step in steps:
         step.fused = True
