@@ -122,6 +122,28 @@ def paired_table(train: DataFrame) -> DataFrame:
     return DataFrame(found)
 
 
+def bits_table(train: DataFrame) -> DataFrame:
+    """What activations of few bits cost: one row per group that has them, in the frame's order.
+
+    `floats` is the top-1 of the group with activations in floats and all else alike, `difference` what the bits change
+    at equal seeds; both are "-" where that group has no run of these seeds. Empty where no activations have few bits.
+    """
+    groups, top1 = runs.groups(train), accuracy_table(train).set_index("label")["top1"]
+    configs = {label: runs.unseeded(group["config"].iloc[0]) for label, group in groups.items()}
+    found = []
+    for label, config in configs.items():
+        if "activation_bits" not in config:
+            continue
+        alike = {key: value for key, value in config.items() if key != "activation_bits"}
+        base = next((other for other, theirs in configs.items() if theirs == alike), None)
+        row = {"label": label, "bits": config["activation_bits"], "top1": top1[label]}
+        row |= {"floats": "-", "n": 0, "difference": "-"}
+        if base and len(runs.paired_differences(groups[label], groups[base])):
+            row |= {"floats": top1[base]} | runs.difference_columns(runs.paired(groups[label], groups[base]))
+        found.append(row)
+    return DataFrame(found)
+
+
 def sizes_table(train: DataFrame) -> DataFrame:
     """The designs of signed binary beside the binary network of nearest size: the paper's two comparisons, and bits.
 
