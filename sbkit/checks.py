@@ -21,6 +21,12 @@ def choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
         raise ValueError(f"{name} = {value!r}; allowed: {', '.join(map(str, allowed))}")
 
 
+def switch(name: str, value: Any) -> None:
+    """Raises ValueError unless the value is a bool."""
+    if type(value) is not bool:
+        raise ValueError(f"{name} = {value!r}; allowed: True, False")
+
+
 def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
     """Raises ValueError unless the value is an integer (numpy's too) from `least` to `most` (None: without end)."""
     fits = isinstance(value, Integral) and not isinstance(value, bool) and value >= least

@@ -20,6 +20,13 @@ def test_what_is_no_integer_in_range_is_refused(value):
         checks.whole("n", value, 1, 4)
 
 
+@pytest.mark.parametrize("value", [0, 1, np.True_, None, "True"])
+def test_what_is_no_bool_is_refused(value):
+    checks.switch("b", True), checks.switch("b", False)
+    with pytest.raises(ValueError, match=r"b = .*; allowed: True, False"):
+        checks.switch("b", value)
+
+
 @pytest.mark.parametrize("value", [-1, False, np.False_, float("nan"), np.float32("inf"), "1", 1j, np.zeros(1)])
 def test_what_is_no_finite_number_in_range_is_refused(value):
     with pytest.raises(ValueError, match=r"x = .*; allowed: a number >= 0"):

@@ -126,13 +126,17 @@ def _gradients(g: Tensor, x: Tensor, step: Tensor, low: int, high: int) -> tuple
     return torch.where(inside, g32, 0).to(g.dtype), (g32 * torch.where(inside, q - in_steps, q)).sum()
 
 
+def learned_steps(model: nn.Module) -> list[LearnedStep]:
+    return [module for module in model.modules() if isinstance(module, LearnedStep)]
+
+
 @torch.no_grad()
 def calibrate(model: nn.Module, x: Tensor) -> None:
     """Run x through a network in training mode once; each learned step is fitted to its input before it rounds that.
 
     Buffers are restored afterwards: batch norms have not seen x.
     """
-    steps = [module for module in model.modules() if isinstance(module, LearnedStep)]
+    steps = learned_steps(model)
     state = {name: value.clone() for name, value in model.named_buffers()}
     hooks = [step.register_forward_pre_hook(lambda module, inputs: module.fit(inputs[0])) for step in steps]
     training = model.training

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sbkit.checks import choice, number
+from sbkit.checks import choice, number, switch
 from sbkit.conv import QuantizedWeight
 from sbkit.schemes import SCHEMES
 
@@ -47,8 +47,8 @@ class QuantizerConfig:
             if name not in scheme.options and value != field.default:
                 users = ", ".join(key for key, other in QUANTIZERS.items() if name in other.options)
                 raise ValueError(f"{name} = {value!r} has no effect on {self.quantizer}; it applies to: {users}")
-            if isinstance(field.default, bool) and type(value) is not bool:
-                raise ValueError(f"{name} = {value!r}; allowed: True, False")
+            if isinstance(field.default, bool):
+                switch(name, value)
         scheme.check(self)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sbkit.checks import choice, number, whole
+from sbkit.checks import choice, number, switch, whole
 from sbkit.data import AUGMENTATIONS
 from sbkit.models import BLOCKS, MODELS, NONLINEARITIES
 from sbkit.quantizers import QuantizerConfig
@@ -62,8 +62,7 @@ class TrainConfig:
             whole(name, getattr(self, name), least)
         whole("seed", self.seed, 0, 2**32 - 1)  # numpy takes no larger one
         for name in ("channels_last", "compile", "robustness"):
-            if type(getattr(self, name)) is not bool:
-                raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: True, False")
+            switch(name, getattr(self, name))
         for name in ("dataset", "distill_from", "start_from"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} = {getattr(self, name)!r}; allowed: a name or path, as a str")

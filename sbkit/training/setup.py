@@ -14,7 +14,7 @@ from sbkit.cpu import bf16_trouble
 from sbkit.data import Dataset, batches, load
 from sbkit.models import build_model
 from sbkit.quantizers import QuantizerConfig
-from sbkit.quantizers.activations import LearnedStep, calibrate
+from sbkit.quantizers.activations import calibrate, learned_steps
 from sbkit.training.checkpoint import load_finished, load_state, save_state, start_from
 from sbkit.training.config import CHECKPOINTS, TrainConfig, configuration
 from sbkit.training.processes import device, group
@@ -135,7 +135,7 @@ def compiled(model: nn.Module) -> nn.Module:
     compiled again where they are called: torch keeps eight programs of a module and refuses a ninth.
     """
     torch.compiler.reset()
-    steps = [module for module in model.modules() if isinstance(module, LearnedStep)]
+    steps = learned_steps(model)
     for step in steps:
         step.fused = True
     return model if steps else torch.compile(model, fullgraph=True)
