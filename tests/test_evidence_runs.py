@@ -63,6 +63,12 @@ def test_the_main_recipe_is_what_most_configurations_share():
     assert found.set_index("name")["label"]["c"] == "binary, epochs = 9", "seeds do not count as configurations"
 
 
+def test_of_recipes_as_many_share_the_main_one_is_nearest_to_the_defaults():
+    bits = BINARY | {"activation_bits": 3}
+    found = runs.grouped(frame(("a", 1.0, bits), ("b", 1.0, BINARY)))
+    assert dict(zip(found["name"], found["label"], strict=True)) == {"b": "binary", "a": "binary, activation_bits = 3"}
+
+
 def test_no_runs_have_no_groups():
     empty = runs.grouped(frame())
     assert {"group", "label", "design", "main"} <= set(empty.columns)

@@ -72,10 +72,13 @@ def recipe(config: Config) -> dict[str, Any]:
 
 
 def main_recipe(configs: Iterable[Config]) -> dict[str, Any]:
-    """The recipe that most of the different configurations share; of equally many, the first in the order of text."""
+    """The recipe that most of the different configurations share.
+
+    Of equally many it is the one with the fewest options that differ from their defaults, then the first by text.
+    """
     distinct = {_text(unseeded(config)): _text(recipe(config)) for config in configs}
     counts = Counter(distinct.values())
-    return json.loads(min(counts, key=lambda text: (-counts[text], text)))
+    return json.loads(min(counts, key=lambda text: (-counts[text], len(json.loads(text)), text)))
 
 
 def changed_options(ours: Config, theirs: Config) -> list[str]:
