@@ -38,16 +38,35 @@ struct Bytes {
   static void SumsOfWords(const uint8_t* sums, Int8* units) {
     for (int i = 0; i < 4; i++) units[i] = WidenWords(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sums) + i));
   }
+  static void Regrid(const uint8_t* x, const RegridRule& rule, uint8_t* y) {
+    const __m512i zero = _mm512_setzero_si512(), values = _mm512_loadu_si512(x);
+    const auto regrid = [&](__m512i words) {  // with each value in the upper byte
+      words = _mm512_mulhi_epu16(words, _mm512_set1_epi16(static_cast<int16_t>(rule.multiplier)));
+      words = _mm512_add_epi16(words, _mm512_set1_epi16(static_cast<int16_t>(rule.bias)));
+      words = _mm512_srl_epi16(words, _mm_cvtsi32_si128(rule.shift));
+      return _mm512_min_epu16(words, _mm512_set1_epi16(rule.most));
+    };
+    const __m512i low = regrid(_mm512_unpacklo_epi8(zero, values)), high = regrid(_mm512_unpackhi_epi8(zero, values));
+    _mm512_storeu_si512(y, _mm512_packus_epi16(low, high));
+  }
 };
 
 #include "integer_table-inl.h"
 #include "integer_peaks-inl.h"
 
 struct Floats {
-  static constexpr int kLanes = 16, kVectors = 6;
+  static constexpr int kLanes = 16, kVectors = 6, kSlack = 0;
   using Vector = __m512;
   static Vector Broadcast(float value) { return _mm512_set1_ps(value); }
   static void MultiplyAdd(Vector* sum, const float* x, Vector w) { *sum = _mm512_fmadd_ps(_mm512_loadu_ps(x), w, *sum); }
+  // clamp(round(value), 0, most) of each, as bytes.
+  template <int kCount>
+  static void Round(const Vector (&values)[kCount], float most, uint8_t* y) {
+    SBKIT_UNROLL for (int i = 0; i < kCount; i++) {
+      const Vector value = _mm512_min_ps(_mm512_max_ps(values[i], _mm512_setzero_ps()), Broadcast(most));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(y) + i, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value)));
+    }
+  }
 };
 
 #include "integer_full-inl.h"

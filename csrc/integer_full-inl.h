@@ -2,7 +2,7 @@
 // namespace after integer_table-inl.h and its `struct Floats`, a vector of floats. See integer_kernels.h for the method.
 
 constexpr int kLanes = Floats::kLanes;  // output positions of a vector
-constexpr int kEights = kLanes / 8;     // Float8s that hold a vector
+constexpr int kSlack = Floats::kSlack;  // bytes that Floats::Round may write beyond a vector's
 
 // x [N][C][H][W], channel `plane` of all -> the padded copy, without the rows and columns that no window reads.
 template <class T>
@@ -47,21 +47,16 @@ void MultiplyTile(const FullJob& job, const FullTile& tile) {
       SBKIT_UNROLL for (int v = 0; v < kVectors; v++) Floats::MultiplyAdd(&sum[f][v], x + kLanes * v, w);
     }
   }
-  const Float8 most = job.most - Float8{};
+  const int64_t stored = Min(tile.positions, kVectors * kLanes);
   SBKIT_UNROLL for (int f = 0; f < kFullFilters; f++) {  // sums that are indexed by variables would live in memory
     if (f >= tile.filters) break;
-    Float8 sums[kVectors * kEights];
-    SBKIT_UNROLL for (int v = 0; v < kVectors; v++) Put(sums + v * kEights, sum[f][v]);
-    Int8 values[kVectors * kEights + 1];
-    values[kVectors * kEights] = Int8{};
-    SBKIT_UNROLL for (int i = 0; i < kVectors * kEights; i++) values[i] = Rounded(sums[i], most);
-    uint64_t bytes[kVectors * kEights + 1];
-    Narrow(values, (kVectors * kEights + 1) / 2 * 2, bytes);
+    uint8_t bytes[kVectors * kLanes + kSlack];
+    Floats::Round(sum[f], job.most, bytes);
     uint8_t* y = tile.y + (tile.filter + f) * job.P * job.Q + tile.position;
-    if (tile.positions >= kVectors * kLanes) {
+    if (stored == kVectors * kLanes) {
       __builtin_memcpy(y, bytes, kVectors * kLanes);
     } else {
-      __builtin_memcpy(y, bytes, static_cast<uint64_t>(tile.positions));
+      __builtin_memcpy(y, bytes, static_cast<uint64_t>(stored));
     }
   }
 }
@@ -106,18 +101,14 @@ void RunFull(const FullJob& job, const void* x, uint8_t* y) {
   }
 }
 
-void Regrid(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y) {
-  const Float8 factors = factor - Float8{}, mosts = most - Float8{};
-  for (int64_t i = 0; i < count; i += 16) {
-    uint64_t bytes[2] = {};
-    const int64_t left = Min(16, count - i);
-    left == 16 ? __builtin_memcpy(bytes, x + i, 16) : __builtin_memcpy(bytes, x + i, static_cast<uint64_t>(left));
-    Int8 values[2];
-    SBKIT_UNROLL for (int j = 0; j < 2; j++)
-      values[j] = Rounded(__builtin_convertvector(WidenBytes(bytes[j]), Float8) * factors, mosts);
-    Narrow(values, 2, bytes);
-    left == 16 ? __builtin_memcpy(y + i, bytes, 16) : __builtin_memcpy(y + i, bytes, static_cast<uint64_t>(left));
-  }
+void Regrid(const uint8_t* x, int64_t count, const RegridRule& rule, uint8_t* y) {
+  int64_t i = 0;
+  for (; i + kBytes <= count; i += kBytes) Bytes::Regrid(x + i, rule, y + i);
+  if (i == count) return;
+  uint8_t from[kBytes] = {}, to[kBytes];
+  __builtin_memcpy(from, x + i, static_cast<uint64_t>(count - i));
+  Bytes::Regrid(from, rule, to);
+  __builtin_memcpy(y + i, to, static_cast<uint64_t>(count - i));
 }
 
 void Linear(const float* x, int64_t C, const float* weight, const float* bias, int64_t K, float* y) {

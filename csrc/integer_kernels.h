@@ -192,6 +192,12 @@ struct FullJob {
   int64_t panel_positions, panel_stride;
 };
 
+// Activations of another step size: y = min(((x * multiplier >> 8) + bias) >> shift, most). No intermediate value leaves 16
+// bits but the product, of which vectors keep the upper 16.
+struct RegridRule {
+  int32_t multiplier, bias, shift, most;  // multiplier and bias from 0 to 65535, shift 0 to 8, most 0 to 255
+};
+
 struct IntegerKernel {
   const char* isa;
   int32_t vector_bytes;
@@ -201,8 +207,7 @@ struct IntegerKernel {
   void (*run_table)(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y);
   const LookupBody* (*lookup)();             // the best that the CPU can run
   void (*run_full)(const FullJob& job, const void* x, uint8_t* y);
-  // y[i] = min(round(factor * x[i]), most), for factors from 0 up.
-  void (*regrid)(const uint8_t* x, int64_t count, float factor, float most, uint8_t* y);
+  void (*regrid)(const uint8_t* x, int64_t count, const RegridRule& rule, uint8_t* y);
   // y[k] = bias[k] + sum over c of weight[c][k] * x[c].
   void (*linear)(const float* x, int64_t C, const float* weight, const float* bias, int64_t K, float* y);
   PeakLoop additions, bytes, words;  // of vectors in registers; of vectors of bytes or words as they are loaded

@@ -33,6 +33,12 @@ struct Bytes {
       units[0][i] = word;
     }
   }
+  static void Regrid(const uint8_t* x, const RegridRule& rule, uint8_t* y) {
+    for (int i = 0; i < kVector; i++) {
+      const int32_t value = ((x[i] * rule.multiplier >> 8) + rule.bias) >> rule.shift;
+      y[i] = static_cast<uint8_t>(value < rule.most ? value : rule.most);
+    }
+  }
 };
 
 inline Int8 WidenBytes(uint64_t bytes) {
@@ -50,12 +56,22 @@ inline void Narrow(const Int8* values, int count, uint64_t* bytes) {
 }
 
 struct Floats {
-  static constexpr int kLanes = 8, kVectors = 1;
+  static constexpr int kLanes = 8, kVectors = 1, kSlack = 0;
   using Vector = float __attribute__((vector_size(32)));
   static Vector Broadcast(float value) { return value - Vector{}; }
   static void MultiplyAdd(Vector* sum, const float* x, Vector w) {
     Vector values;
     __builtin_memcpy(&values, x, sizeof values);
     *sum += values * w;
+  }
+  // clamp(round(value), 0, most) of each, as bytes, by the operations of `Rounded`.
+  template <int kCount>
+  static void Round(const Vector (&values)[kCount], float most, uint8_t* y) {
+    const Vector zero{};
+    for (int v = 0; v < kCount; v++) {
+      Vector value = values[v] > zero ? values[v] : zero;
+      value = (value < Broadcast(most) ? value : Broadcast(most)) + 12582912.0f;
+      for (int i = 0; i < 8; i++) __builtin_memcpy(y + 8 * v + i, reinterpret_cast<uint8_t*>(&value) + 4 * i, 1);
+    }
   }
 };

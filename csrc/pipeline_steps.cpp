@@ -1,6 +1,6 @@
 // The steps of a pipeline that compute next to nothing: activations of another step size, pooling, and the last layer.
 #include <algorithm>
-#include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -13,40 +13,52 @@ namespace {
 
 int64_t product(const std::vector<int64_t>& shape) { return checked_product({shape[0], shape[1], shape[2], shape[3]}); }
 
-// Steps that are multiples of one another make tables of the form clamp(round(factor * i), 0, most), which vectors
-// compute faster than they look up. The factors that give all 256 entries are an interval, perhaps an empty one.
+// The rule that gives all 256 entries of a table, which tables clamp(round(factor * x), 0, most) have; nothing for others.
+std::optional<RegridRule> rule_of(const std::vector<uint8_t>& table) {
+  const int32_t most = table[255];
+  if (*std::max_element(table.begin(), table.end()) > most) return std::nullopt;
+  double least = 0, largest = 1e9;  // factors that give all entries lie between
+  for (int x = 1; x < 256; x++) {
+    if (table[x] > 0) least = std::max(least, (table[x] - 0.5) / x);
+    if (table[x] < most) largest = std::min(largest, (table[x] + 0.5) / x);
+  }
+  const double factor = (least + std::min(largest, least + 1)) / 2;
+  int32_t shift = 8;
+  while (shift > 0 && factor * (256 << shift) > 65535) shift--;
+  const auto nearest = static_cast<int32_t>(std::min(65535.0, factor * (256 << shift)));
+  for (int32_t away = 0; away < 512; away++) {
+    const int32_t multiplier = nearest + (away % 2 ? away / 2 + 1 : -away / 2);
+    if (multiplier < 0 || multiplier > 65535) continue;
+    int32_t low = 0, high = 65535 - (255 * multiplier >> 8);  // of the bias
+    for (int x = 0; x < 256; x++) {
+      const int32_t value = x * multiplier >> 8;
+      low = std::max(low, (table[x] << shift) - value);
+      if (table[x] < most) high = std::min(high, ((table[x] + 1) << shift) - 1 - value);
+    }
+    if (low <= high) return RegridRule{multiplier, low, shift, most};
+  }
+  return std::nullopt;
+}
+
 class Regrid : public Step {
  public:
   Regrid(std::vector<int64_t> shape, std::vector<uint8_t> table, const IntegerKernel* kernel)
-      : shape_(std::move(shape)), table_(std::move(table)), kernel_(kernel) {
+      : shape_(std::move(shape)), table_(std::move(table)), rule_(rule_of(table_)), kernel_(kernel) {
     if (shape_.size() != 4) throw std::invalid_argument("a shape of other than four dimensions; allowed: N, C, H, W");
     product(shape_);
-    most_ = table_[255];
-    double least = 0, largest = 1e9;
-    for (int i = 1; i < 256; i++) {
-      if (table_[i] > 0) least = std::max(least, (table_[i] - 0.5) / i);
-      if (table_[i] < most_) largest = std::min(largest, (table_[i] + 0.5) / i);
-    }
-    factor_ = static_cast<float>((least + std::min(largest, least + 1)) / 2);
-    for (int i = 0; i < 256; i++) {
-      const float value = std::nearbyint(std::min(static_cast<float>(i) * factor_, static_cast<float>(most_)));
-      multiplies_ &= table_[i] == static_cast<uint8_t>(value);
-    }
   }
   StepShapes shapes() const override { return {shape_, shape_, false, false}; }
   void run_step(const void* x, const uint8_t*, void* y) override {
     const auto* from = static_cast<const uint8_t*>(x);
     auto* to = static_cast<uint8_t*>(y);
-    if (multiplies_) return kernel_->regrid(from, product(shape_), factor_, most_, to);
+    if (rule_) return kernel_->regrid(from, product(shape_), *rule_, to);
     for (int64_t i = 0; i < product(shape_); i++) to[i] = table_[from[i]];
   }
 
  private:
   std::vector<int64_t> shape_;
   std::vector<uint8_t> table_;
-  uint8_t most_ = 0;
-  float factor_ = 0;
-  bool multiplies_ = true;
+  std::optional<RegridRule> rule_;
   const IntegerKernel* kernel_;
 };
 

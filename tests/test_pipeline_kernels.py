@@ -42,11 +42,13 @@ def test_layers_in_full_precision(shape, threads, floats, isa):
 
 
 @isas
-@pytest.mark.parametrize("count", [1, 15, 16, 37])
+@pytest.mark.parametrize("count", [1, 15, 16, 64])
 def test_tables_of_bytes(count, isa):
     x = np.concatenate([np.arange(256, dtype=np.uint8), random_bytes((count,))]).reshape(1, 1, 1, -1)
-    products = [np.clip(np.rint(np.arange(256) * factor), 0, 63) for factor in (0.0, 0.1234, 0.25, 1.0, 7.7)]
-    for table in (*products, random_bytes((256,)), np.full(256, 9)):  # the last two are no products
+    factors = [0.0, 0.1234, 0.25, 1.0, 7.7, 255.0, *np.exp(GENERATOR.uniform(-5, 1, 20))]
+    products = [np.clip(np.rint(np.arange(256) * factor), 0, most) for factor in factors for most in (3, 63, 255)]
+    others = random_bytes((256,)), np.full(256, 9), np.append(np.full(255, 9), 0)
+    for table in (*products, *others):
         table = table.astype(np.uint8)
         assert np.array_equal(alone(kernels.step("regrid", shape=x.shape, table=table, isa=isa), x), table[x])
 
