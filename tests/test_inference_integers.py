@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from forked import forked
 from networks import scatter
 from torch import fx, nn
 
@@ -120,6 +121,34 @@ def test_a_network_is_one_pipeline_from_image_to_logits():
     assert [node.op for node in network.body.graph.nodes] == ["placeholder", "call_module", "output"]
     bits = [layer.rounding.bits for layer in network.layers.values()]
     assert bits == [4, 8] * 3
+
+
+@pytest.mark.parametrize("bits", [6, 32], ids=["integers", "floats"])
+def test_a_bound_network_follows_its_input(bits):
+    """In this process and in a forked child, whether the network is one pipeline or calls torch between kernels."""
+    model, x = settled("resnet8", bits)
+    network, bound = lower(model, x, tune=False), x.clone()
+    call = network.bind(bound)
+    assert torch.equal(call(), network(x))
+    bound.copy_(x.flip(3))
+    expected = network(x.flip(3))
+
+    def task():
+        assert torch.equal(call(), expected)
+
+    task()
+    assert forked(task)() == 0
+
+
+def test_what_a_network_is_not_bound_to():
+    model, x = settled("resnet8", 6)
+    network = lower(model, x, tune=False)
+    with pytest.raises(ValueError, match=r"x has shape .*; allowed: .*, for which it was lowered"):
+        network.bind(x[..., 1:])
+    with pytest.raises(TypeError, match="x has dtype torch.float64; allowed: a float32 torch tensor"):
+        network.bind(x.double())
+    with pytest.raises(ValueError, match=r"x lies on cpu with strides .*; allowed: contiguous, on the CPU"):
+        network.bind(x.transpose(2, 3).contiguous().transpose(2, 3))
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Itera
         lowered = inference.lower(model, x, weights, algorithm=way.algorithm, encoding=way.encoding, **options)
         columns = network_columns(lowered, weights)
         columns["best_reduction"] = 2 * sum(shape.macs for shape in shapes) / sum(lowered.operations)
-        yield Contender(way, functools.partial(lowered, x), columns)
+        yield Contender(way, lowered.bind(x), columns)
 
 
 def network_columns(lowered: inference.Network, weights: Mapping[str, QuantizedWeight]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _ours(config: BenchConfig, run: Finished, x: Tensor) -> Iterator[Contender]:
             data = run.data
             path = lowered.save(Path(folder, "net.sbk"), classes=data.classes, mean=data.mean, std=data.std)
             columns = ours.network_columns(lowered, weights) | {"file_bytes": path.stat().st_size}
-        yield Contender(way, functools.partial(lowered, x), columns)
+        yield Contender(way, lowered.bind(x), columns)
 
 
 def _rivals(config: BenchConfig, run: Finished, x: Tensor, skipped: list[str]) -> Iterator[Contender]:

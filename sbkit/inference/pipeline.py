@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -71,6 +71,11 @@ class Pipeline(nn.Module):
     def forward(self, *x: Tensor) -> Tensor | list[Tensor]:
         found = torch.ops.sbkit.pipeline.default(list(x), self.plan)
         return found[0] if len(found) == 1 else found
+
+    def bind(self, x: Tensor) -> Callable[[], Tensor]:
+        """A function that computes the one output of the one input x, contiguous, of the values that x then has."""
+        inputs = [array(x)]
+        return lambda: torch.from_numpy(self.ready().native.run(inputs)[0])
 
     def every(self, *x: Tensor) -> dict[str, Tensor]:
         """What each link makes of x, by its name."""
