@@ -7,8 +7,9 @@ constexpr int kSlack = Floats::kSlack;  // bytes that Floats::Round may write be
 // x [N][C][H][W], channel `plane` of all -> the padded copy, without the rows and columns that no window reads.
 template <class T>
 void FloatPlane(const FullJob& job, const T* x, int64_t plane) {
-  for (int64_t h = 0; h < job.H; h++) {
-    if ((h + job.padding) % job.stride >= job.window_h) continue;
+  int64_t phase = job.padding % job.stride;  // of row h in the padded copy, modulo the stride
+  for (int64_t h = 0; h < job.H; h++, phase = phase + 1 < job.stride ? phase + 1 : 0) {
+    if (phase >= job.window_h) continue;
     float* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
     SplitRow(job, Min(job.stride, job.window_w), x + (plane * job.H + h) * job.W, row);
   }

@@ -38,6 +38,20 @@ inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
   }
 }
 
+template <class T>
+struct EightOf {
+  typedef T Type __attribute__((vector_size(8 * sizeof(T))));
+};
+
+// The first bytes of at least eight pairs, eight at a time; the last eight overlap those before.
+template <class To>
+inline void FirstOfPairs(const uint8_t* from, int64_t pairs, To* to) {
+  for (int64_t i = 0; i < pairs; i += 8) {
+    const int64_t at = Min(i, pairs - 8);
+    Put(to + at, __builtin_convertvector(Get<Word8>(from + 2 * at) & 255, typename EightOf<To>::Type));
+  }
+}
+
 // A row as values of type To, its columns sorted by their remainder modulo the stride, which the compiler knows or is 0.
 template <int kStride, class Job, class From, class To>
 inline void SortColumns(const Job& job, int64_t phases, const From* from, To* row) {
@@ -46,7 +60,12 @@ inline void SortColumns(const Job& job, int64_t phases, const From* from, To* ro
     const int64_t first = (phase + (stride - 1) * job.padding) % stride;  // column of the image
     const int64_t count = (job.W - first + stride - 1) / stride;
     To* to = row + phase * job.phase_columns + (first + job.padding) / stride;
-    for (int64_t i = 0; i < count; i++) to[i] = static_cast<To>(from[first + i * stride]);
+    int64_t i = 0;
+    if constexpr (kStride == 2 && sizeof(From) == 1) {
+      const int64_t pairs = (job.W - first) / 2;
+      if (pairs >= 8) FirstOfPairs(from + first, pairs, to), i = pairs;
+    }
+    for (; i < count; i++) to[i] = static_cast<To>(from[first + i * stride]);
   }
 }
 
@@ -64,8 +83,9 @@ inline void SplitRow(const Job& job, int64_t phases, const From* from, To* row) 
 
 // x [N][C][H][W], channel `plane` of all -> the padded copy.
 inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
-  for (int64_t h = 0; h < job.H; h++) {
-    if (job.phases < job.stride && (h + job.padding) % job.stride >= job.phases) continue;  // no window has it
+  int64_t phase = job.padding % job.stride;  // of row h in the padded copy, modulo the stride
+  for (int64_t h = 0; h < job.H; h++, phase = phase + 1 < job.stride ? phase + 1 : 0) {
+    if (phase >= job.phases) continue;  // no window has it
     const uint8_t* from = x + (plane * job.H + h) * job.W;
     uint8_t* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
     if (job.stride > 1) {

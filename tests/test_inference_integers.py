@@ -145,7 +145,7 @@ def test_what_a_network_is_not_bound_to():
     network = lower(model, x, tune=False)
     with pytest.raises(ValueError, match=r"x has shape .*; allowed: .*, for which it was lowered"):
         network.bind(x[..., 1:])
-    with pytest.raises(TypeError, match="x has dtype torch.float64; allowed: a float32 torch tensor"):
+    with pytest.raises(TypeError, match=r"x has dtype torch.float64; allowed: a float32 torch tensor"):
         network.bind(x.double())
     with pytest.raises(ValueError, match=r"x lies on cpu with strides .*; allowed: contiguous, on the CPU"):
         network.bind(x.transpose(2, 3).contiguous().transpose(2, 3))
