@@ -68,6 +68,15 @@ void bind_pipeline(py::module_& m) {
       .def_property_readonly("floats_out", [](const Step& step) { return step.shapes().floats_out; });
   m.def("full", &full, py::arg("weights"), py::arg("bias"), py::arg("dims"), py::arg("bits"), py::arg("floats"),
         py::arg("isa"), py::arg("threads"));
+  m.def(
+      "regrid_rule",
+      [](const py::array& table) -> std::optional<std::tuple<int, int, int, int>> {
+        const uint8_t* entries = checked<uint8_t>(table, "table", {256});
+        const auto rule = regrid_rule({entries, entries + 256});
+        if (!rule) return std::nullopt;
+        return std::tuple{rule->multiplier, rule->bias, rule->shift, rule->most};
+      },
+      py::arg("table"));
   m.def("regrid", &regrid, py::arg("shape"), py::arg("table"), py::arg("isa"));
   m.def("head", &head, py::arg("shape"), py::arg("weight"), py::arg("bias"), py::arg("isa"));
   m.def(

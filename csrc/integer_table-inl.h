@@ -1,7 +1,8 @@
-// The body of `table` for integers, included by each ISA file inside its own namespace after its `struct Bytes`, which
-// has the vector's size and how vectors are gathered, and its ways to widen and narrow. See integer_kernels.h for the method. Vectors are the compiler's
-// own (GCC, Clang), so that the ISA files need next to no intrinsics. Nothing from the standard library is used here: a
-// function compiled with one file's flags must not be shared with another's.
+// The body of `table` for integers, included by each ISA file inside its own namespace after its ways to widen and narrow
+// and its `struct Bytes`, which has the vector's size, how vectors are gathered, and how a RegridRule is applied to one.
+// See integer_kernels.h for the method. Vectors are the compiler's own (GCC, Clang), so that the ISA files need next to no
+// intrinsics. Nothing from the standard library is used here: a function compiled with one file's flags must not be shared
+// with another's.
 
 constexpr int kBytes = Bytes::kVector;  // of a vector
 using U8 = uint8_t __attribute__((vector_size(kBytes)));

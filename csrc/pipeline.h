@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 namespace sbkit {
 
 struct IntegerKernel;
+struct RegridRule;
 
 // Tensors have numbers: first the pipeline's inputs, then one for each step's result.
 struct Link {
@@ -45,6 +47,10 @@ class Pipeline {
   std::vector<AlignedBuffer> buffers_;
   std::mutex mutex_;
 };
+
+// A rule that gives all 256 entries, where one is found: nearly always for clamp(round(factor * x), 0, most), but not where
+// many halves are rounded to even.
+std::optional<RegridRule> regrid_rule(const std::vector<uint8_t>& table);
 
 // y[i] = table[x[i]].
 std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,

@@ -1,6 +1,5 @@
 // The steps of a pipeline that compute next to nothing: activations of another step size, pooling, and the last layer.
 #include <algorithm>
-#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -13,8 +12,10 @@ namespace {
 
 int64_t product(const std::vector<int64_t>& shape) { return checked_product({shape[0], shape[1], shape[2], shape[3]}); }
 
-// The rule that gives all 256 entries of a table, which tables clamp(round(factor * x), 0, most) have; nothing for others.
-std::optional<RegridRule> rule_of(const std::vector<uint8_t>& table) {
+}  // namespace
+
+// Near the factor of the table, as the upper 16 bits of a product leave out its lowest.
+std::optional<RegridRule> regrid_rule(const std::vector<uint8_t>& table) {
   const int32_t most = table[255];
   if (*std::max_element(table.begin(), table.end()) > most) return std::nullopt;
   double least = 0, largest = 1e9;  // factors that give all entries lie between
@@ -40,10 +41,12 @@ std::optional<RegridRule> rule_of(const std::vector<uint8_t>& table) {
   return std::nullopt;
 }
 
+namespace {
+
 class Regrid : public Step {
  public:
   Regrid(std::vector<int64_t> shape, std::vector<uint8_t> table, const IntegerKernel* kernel)
-      : shape_(std::move(shape)), table_(std::move(table)), rule_(rule_of(table_)), kernel_(kernel) {
+      : shape_(std::move(shape)), table_(std::move(table)), rule_(regrid_rule(table_)), kernel_(kernel) {
     if (shape_.size() != 4) throw std::invalid_argument("a shape of other than four dimensions; allowed: N, C, H, W");
     product(shape_);
   }

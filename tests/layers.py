@@ -8,6 +8,8 @@ SHAPES = [
     ConvShape(1, 1, 1, 1, name="one pixel"),
     ConvShape(5, 9, 9, 6, N=2, name="odd channels, two images"),
     ConvShape(3, 8, 8, 4, stride=2, name="stride 2"),
+    ConvShape(3, 5, 32, 4, stride=2, name="stride 2, 16 pairs of columns"),
+    ConvShape(2, 4, 17, 3, 1, 1, stride=2, padding=0, name="1x1, stride 2, 8 pairs of columns"),
     ConvShape(8, 14, 14, 12, name="14x14"),
     ConvShape(3, 17, 33, 3, name="around the vector width"),
     ConvShape(12, 1, 1, 10, 1, 1, padding=0, N=19, name="linear, batch"),

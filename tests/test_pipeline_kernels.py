@@ -53,6 +53,19 @@ def test_tables_of_bytes(count, isa):
         assert np.array_equal(alone(kernels.step("regrid", shape=x.shape, table=table, isa=isa), x), table[x])
 
 
+def test_rules_of_tables():
+    """A table without halves that are rounded to even has a rule, whose 16-bit arithmetic gives all entries."""
+    x = np.arange(256)
+    for factor in np.exp(GENERATOR.uniform(-5, 1, 100)):
+        for most in (3, 15, 63, 255):
+            table = np.clip(np.rint(x * factor), 0, most).astype(np.uint8)
+            multiplier, bias, shift, largest = kernels._kernels.regrid_rule(table)
+            sums = (x * multiplier >> 8) + bias
+            assert sums.max() < 2**16 and np.array_equal(np.minimum(sums >> shift, largest), table)
+    for table in (random_bytes((256,)), np.append(np.full(255, 9), 0)):
+        assert kernels._kernels.regrid_rule(table.astype(np.uint8)) is None
+
+
 @pytest.mark.parametrize(
     "window, stride, padding", [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((2, 3), (1, 3), (1, 0))]
 )
