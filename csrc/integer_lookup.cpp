@@ -62,6 +62,8 @@ class IntegerLookup : public IntegerLayer {
   void set_pointers();
   void describe();
   double cycles() const;
+  // Vectors of 16 filters that quads have sums of.
+  int vectors(const LookupBlock& block) const { return job_.K - block.first_filter > kFilters / 2 ? 2 : 1; }
 
   const IntegerRequest request_;
   const LookupBody* const body_ = request_.kernel->lookup();
@@ -230,7 +232,7 @@ double IntegerLookup::cycles() const {
   const double table = quads ? 7 : 12, output = quads ? 0.3 : 1.5;
   double lookups = 0;  // of one output position
   for (const LookupBlock& block : blocks_) {
-    lookups += quads ? 2 * block.items * (job.has_signs ? kSignedLookup : kLookup)
+    lookups += quads ? vectors(block) * block.items * (job.has_signs ? kSignedLookup : kLookup)
                      : block.items / block.chain * chain_instructions(block.chain, job.has_signs) * kInstruction;
   }
   const double made = double(job.N * (s.H + 2 * s.padding) * job.padded_w) * double(std::min(s.R, s.stride)) *
@@ -255,9 +257,9 @@ void IntegerLookup::describe() {
   for (const LookupBlock& block : blocks_) {
     const int64_t positions = job.N * job.P * job.Q, chains = block.items / block.chain;
     const bool quads = body_->form == LookupForm::kQuads;
-    facts_.sum_work.entries += positions * block.items * (quads ? 2 : 1);
-    facts_.sum_work.instructions +=
-        positions * (quads ? 4 * block.items : chains * chain_instructions(block.chain, job.has_signs));
+    facts_.sum_work.entries += positions * block.items * (quads ? vectors(block) : 1);
+    facts_.sum_work.instructions += positions * (quads ? 2 * vectors(block) * block.items
+                                                       : chains * chain_instructions(block.chain, job.has_signs));
   }
   int64_t table_adds = 0, entries = 0;
   for (uint32_t mask : occurring_) table_adds += std::max(0, __builtin_popcount(mask) - 1);

@@ -11,7 +11,7 @@ namespace sbkit {
 
 namespace {
 
-constexpr int kMostPositions = 7;  // of a tile: 14 sums in registers
+constexpr int kMostSums = 14;  // of a tile, in registers: of 16 filters each
 
 #include "integer_lookup-inl.h"
 
@@ -49,35 +49,39 @@ void SumChannels(const LookupJob& job, const uint8_t* last, int32_t* totals) {
   }
 }
 
-// Sums of 32 filters at kPositions neighbouring output positions.
-template <int kPositions, bool kSigns>
+// Sums of 16 or 32 filters, kHalves, at kPositions neighbouring output positions.
+template <int kHalves, bool kSigns, int kPositions>
 inline void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* table, int32_t* sums) {
   const int64_t step = static_cast<int64_t>(job.stride) * job.quads * 64;
-  __m512i sum[kPositions][2];
-#pragma GCC unroll 8
-  for (int p = 0; p < kPositions; p++) sum[p][0] = sum[p][1] = _mm512_setzero_si512();
+  __m512i sum[kPositions][kHalves];
+#pragma GCC unroll 14
+  for (int p = 0; p < kPositions; p++) {
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; h++) sum[p][h] = _mm512_setzero_si512();
+  }
   const LookupItem *item = job.items + block.first_item, *const end = item + block.items;
   const uint8_t* code = job.codes + block.first_item * int64_t{128};
   const int8_t* sign = job.signs + (kSigns ? block.first_item * int64_t{128} : 0);
-  __m512i sign0 = _mm512_set1_epi8(1), sign1 = sign0;
-  for (; item < end; item++, code += 128) {
+  for (; item < end; item++, code += 128, sign += 128) {
     const uint8_t* at = table + item->table;
-    const __m512i code0 = _mm512_loadu_si512(code), code1 = _mm512_loadu_si512(code + 64);
-    if (kSigns) {
-      sign0 = _mm512_loadu_si512(sign), sign1 = _mm512_loadu_si512(sign + 64);
-      sign += 128;
+    __m512i codes[kHalves], signs[kHalves];
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; h++) {
+      codes[h] = _mm512_loadu_si512(code + 64 * h);
+      signs[h] = kSigns ? _mm512_loadu_si512(sign + 64 * h) : _mm512_set1_epi8(1);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 14
     for (int p = 0; p < kPositions; p++) {
       const __m512i entries = _mm512_loadu_si512(at + p * step);
-      sum[p][0] = _mm512_dpbusd_epi32(sum[p][0], _mm512_permutexvar_epi8(code0, entries), sign0);
-      sum[p][1] = _mm512_dpbusd_epi32(sum[p][1], _mm512_permutexvar_epi8(code1, entries), sign1);
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; h++)
+        sum[p][h] = _mm512_dpbusd_epi32(sum[p][h], _mm512_permutexvar_epi8(codes[h], entries), signs[h]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 14
   for (int p = 0; p < kPositions; p++) {
-    _mm512_storeu_si512(sums + p * 32, sum[p][0]);
-    _mm512_storeu_si512(sums + p * 32 + 16, sum[p][1]);
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; h++) _mm512_storeu_si512(sums + p * 32 + 16 * h, sum[p][h]);
   }
 }
 
@@ -102,10 +106,13 @@ void Lookups(const uint8_t* buffer, int64_t times, uint8_t* result) {
   for (int v = 0; v < kSums; v++) _mm512_storeu_si512(result + 64 * v, sum[v]);
 }
 
-template <bool kSigns, int kPositions = kMostPositions>
-void AnyTile(int positions, const LookupJob& job, const LookupBlock& block, const uint8_t* table, int32_t* sums) {
-  if (positions == kPositions) return Tile<kPositions, kSigns>(job, block, table, sums);
-  if constexpr (kPositions > 1) AnyTile<kSigns, kPositions - 1>(positions, job, block, table, sums);
+using TileFunction = void (*)(const LookupJob&, const LookupBlock&, const uint8_t*, int32_t*);
+
+template <int kHalves, bool kSigns, int kPositions = kMostSums / kHalves>
+TileFunction TileOf(int positions) {
+  if (positions == kPositions) return Tile<kHalves, kSigns, kPositions>;
+  if constexpr (kPositions > 1) return TileOf<kHalves, kSigns, kPositions - 1>(positions);
+  return nullptr;
 }
 
 // 16 rows of 16 values, rows 32 values apart, to columns.
@@ -234,14 +241,17 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
 }
 
 void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* table, int64_t rows, int32_t* sums) {
-  const int positions = static_cast<int>(Min(kMostPositions, job.Q));
+  const int halves = job.K - block->first_filter > 16 ? 2 : 1;
+  const int64_t most = kMostSums / halves, tiles = (job.Q + most - 1) / most;  // of a row
+  const int positions = static_cast<int>((job.Q + tiles - 1) / tiles);
+  const auto tile_of = job.has_signs ? (halves == 2 ? TileOf<2, true> : TileOf<1, true>)
+                                     : (halves == 2 ? TileOf<2, false> : TileOf<1, false>);
+  const TileFunction tile = tile_of(positions);
   for (int64_t i = 0; i < rows; i++) {
     for (int64_t q = 0; q < job.Q; q += positions) {  // the last tile overlaps the one before
       const int64_t at = Min(q, job.Q - positions);
       const uint8_t* from = table + i * job.stride * job.row_bytes + at * job.stride * job.quads * 64;
-      int32_t* to = sums + (i * job.Q + at) * 32;
-      job.has_signs ? AnyTile<true>(positions, job, *block, from, to)
-                    : AnyTile<false>(positions, job, *block, from, to);
+      tile(job, *block, from, sums + (i * job.Q + at) * 32);
     }
   }
 }

@@ -370,7 +370,7 @@ def test_peaks_are_rates_of_this_cpu(isa):
 @pytest.mark.parametrize("bits", (4, 8))
 @pytest.mark.parametrize("scheme", ("binary", "masks"))
 def test_auto_takes_the_cheapest(scheme, bits, isa):
-    shape = ConvShape(32, 9, 9, 40)
+    shape = ConvShape(32, 14, 14, 64)
     weight = weight_of(scheme, shape)
     plans = [
         kernels.prepare(algorithm, weight, shape, activation_bits=bits, isa=isa, encoding=encoding)
