@@ -111,7 +111,8 @@ struct IntegerJob {
 //
 // Quads: four groups are a table of 64 bytes in a register. One instruction looks up four masks each of 16 filters (a
 // byte of every group in each 32-bit lane), another adds the four to the filter's 32-bit sum, with a sign each. There
-// is nothing else to bound.
+// is nothing else to bound. A layer of one or two groups with stride 1 has no other group between the tables of two
+// neighbouring positions: a quad has those of four or two of them, for as many taps of a row.
 //
 // Chains: one group is a table of 16 bytes in each half of a register, and one instruction looks up its masks of 32
 // filters; or, for blocks of 16 filters and fewer, the halves have two groups of one tap. The bytes of a *chain* of
@@ -143,7 +144,8 @@ struct LookupJob {
   int32_t rows_of_chunk;                // output rows whose tables are made at once
   int32_t rows_at_once;                 // of these, rows whose sums are finished at once, from the first-level cache
   int64_t padded_w, pixel_bytes;        // of the activations in channels last: [table rows][padded_w][pixel_bytes]
-  int64_t row_bytes, chunk_rows;        // of the tables: [chunk_rows][padded_w][quads][64]
+  int64_t row_bytes, chunk_rows;        // of the tables: [chunk_rows][padded_w][position_bytes]
+  int64_t position_bytes;               // 64 a quad, or 16 a group; what is filled beyond belongs to the next position
   int32_t blocks;
   bool shared;                          // y = 2 * sum - sum of all activations under the window
   bool has_signs;                       // else every filter's are all the same, and sign[] has it

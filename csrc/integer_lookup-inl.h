@@ -15,10 +15,13 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
 
 inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// 16 channels of 16 positions, channel after channel, to position after position.
-inline void Transpose16(const uint8_t* from, int64_t from_step, uint8_t* to, int64_t to_step, int64_t positions) {
-  __m128i a[16], b[16];
-  for (int i = 0; i < 16; i++) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i * from_step));
+// Up to 16 channels of 16 positions, channel after channel, to position after position: zeros in place of further channels.
+inline void Transpose16(const uint8_t* from, int64_t from_step, int64_t channels, uint8_t* to, int64_t to_step,
+                        int64_t positions) {
+  __m128i a[16] = {}, b[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++)
+    if (i < channels) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i * from_step));
   for (int stage = 0; stage < 4; stage++) {  // interleaves row i with row i + 8: four times is a transposition
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
@@ -45,14 +48,14 @@ inline void TransposeRow(const LookupJob& job, const uint8_t* row, const uint8_t
       const int64_t channels = Min(16, job.C - c), positions = Min(16, job.W - w);
       const uint8_t* from = row + c * plane + w;
       uint8_t* to = last + (w + job.padding) * job.pixel_bytes + c;
-      if (channels == 16 && end - (from + 15 * plane) >= 16) {
-        Transpose16(from, plane, to, job.pixel_bytes, positions);
+      if (end - (from + (channels - 1) * plane) >= 16) {
+        Transpose16(from, plane, channels, to, job.pixel_bytes, positions);
         continue;
       }
       alignas(16) uint8_t block[16][16] = {};
       for (int64_t i = 0; i < channels; i++)
         __builtin_memcpy(block[i], from + i * plane, static_cast<size_t>(positions));
-      Transpose16(block[0], 16, to, job.pixel_bytes, positions);
+      Transpose16(block[0], 16, 16, to, job.pixel_bytes, positions);
     }
   }
 }

@@ -54,7 +54,7 @@ class IntegerLookup : public IntegerLayer {
  private:
   void lay_out();
   int64_t table_of(int tap, int group) const {
-    return tap / request_.shape.S * job_.row_bytes + (tap % request_.shape.S * job_.quads * kGroups + group) * kMasks;
+    return tap / request_.shape.S * job_.row_bytes + tap % request_.shape.S * job_.position_bytes + group * kMasks;
   }
   Mask mask_of(int filter, int group, int tap, int second) const;
   void list_quads(int first_filter);
@@ -70,6 +70,7 @@ class IntegerLookup : public IntegerLayer {
   const FilterMasks masks_;
   const std::vector<uint32_t> occurring_;
   std::map<uint32_t, uint8_t> code_of_;
+  int positions_of_quad_ = 1;  // whose groups a quad has
   LookupJob job_{};
   std::vector<uint8_t> select_, codes_;
   std::vector<int8_t> signs_;
@@ -90,7 +91,10 @@ void IntegerLookup::lay_out() {
   for (uint32_t mask : occurring_) job.most_channels = std::max(job.most_channels, __builtin_popcount(mask));
   job.padded_w = s.W + 2 * s.padding;
   job.pixel_bytes = ceil_div(std::max<int64_t>(s.C, int64_t{job.quads} * kGroups * job.group), 16) * 16;
-  job.row_bytes = job.padded_w * job.quads * 64;
+  const bool neighbours = body_->form == LookupForm::kQuads && s.stride == 1 && masks_.groups <= kGroups / 2;
+  if (neighbours) positions_of_quad_ = kGroups / masks_.groups;
+  job.position_bytes = (neighbours ? masks_.groups : job.quads * kGroups) * kMasks;
+  job.row_bytes = job.padded_w * job.position_bytes;
   // Tables that the second-level cache holds, and rows for all threads.
   const int64_t fitting = (int64_t{1} << 19) / job.row_bytes - s.R;
   const int64_t shared = ceil_div(job.P, int64_t{job.threads});
@@ -128,10 +132,12 @@ Mask IntegerLookup::mask_of(int filter, int group, int tap, int second) const {
   return add ? Mask{add, false} : Mask{subtract, subtract != 0};
 }
 
-// A tap and quad is an item of its block if some filter has a mask there; two if one has masks of both signs.
+// A tap, or as many as a quad has positions, and quad is an item of its block if some filter has a mask there; two if one
+// has masks of both signs.
 void IntegerLookup::list_quads(int first_filter) {
   blocks_.push_back({first_filter, narrow(items_.size()), 0, 1, 1, false});
-  for (int tap = 0; tap < masks_.taps; tap++) {
+  const int columns = job_.window_w, groups = kGroups / positions_of_quad_;  // of a position
+  for (int tap = 0; tap < masks_.taps; tap += std::min(positions_of_quad_, columns - tap % columns)) {
     for (int quad = 0; quad < job_.quads; quad++) {
       for (int second : {0, 1}) {
         uint8_t code[kFilters][kGroups];
@@ -139,7 +145,10 @@ void IntegerLookup::list_quads(int first_filter) {
         bool any = false;
         for (int f = 0; f < kFilters; f++) {
           for (int g = 0; g < kGroups; g++) {
-            const Mask mask = mask_of(first_filter + f, quad * kGroups + g, tap, second);
+            const int next = g / groups;  // position
+            Mask mask{0, false};
+            if (tap % columns + next < columns)
+              mask = mask_of(first_filter + f, quad * kGroups + g % groups, tap + next, second);
             code[f][g] = static_cast<uint8_t>(g * kMasks + code_of_.at(mask.channels));
             sign[f][g] = mask.minus && job_.has_signs ? -1 : 1;
             any |= mask.channels != 0;

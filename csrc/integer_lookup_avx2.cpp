@@ -151,7 +151,7 @@ TileFunction TileOf(int chain) {
 }
 
 void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* table, int64_t rows, int32_t* sums) {
-  const int64_t count = rows * job.Q, row_step = job.stride * job.row_bytes, step = job.stride * job.quads * 64;
+  const int64_t count = rows * job.Q, row_step = job.stride * job.row_bytes, step = job.stride * job.position_bytes;
   for (int part = 0; part < block->parts; part++) {
     const LookupBlock& here = block[part];
     const auto tile_of = job.has_signs ? (here.halves ? TileOf<true, true> : TileOf<true, false>)

@@ -24,16 +24,13 @@ void FillRow(const LookupJob& job, const uint8_t* last, uint8_t* table) {
     select[i] = _mm512_loadu_si512(job.select + 64 * i);
     some[i] = _mm512_cmpneq_epi8_mask(select[i], _mm512_set1_epi8(-1));
   }
-  for (int64_t w = 0; w < job.padded_w; w++) {
-    if (!IsRead(job, w)) {
-      table += job.quads * 64;
-      continue;
-    }
-    for (int64_t quad = 0; quad < job.quads; quad++, table += 64) {
+  for (int64_t w = 0; w < job.padded_w; w++, table += job.position_bytes) {
+    if (!IsRead(job, w)) continue;
+    for (int64_t quad = 0; quad < job.quads; quad++) {
       const __m512i x = _mm512_loadu_si512(last + w * job.pixel_bytes + quad * 4 * job.group);
       __m512i sum = _mm512_setzero_si512();
       for (int i = 0; i < count; i++) sum = _mm512_add_epi8(sum, _mm512_maskz_permutexvar_epi8(some[i], select[i], x));
-      _mm512_store_si512(table, sum);
+      _mm512_storeu_si512(table + 64 * quad, sum);
     }
   }
 }
@@ -52,7 +49,7 @@ void SumChannels(const LookupJob& job, const uint8_t* last, int32_t* totals) {
 // Sums of 16 or 32 filters, kHalves, at kPositions neighbouring output positions.
 template <int kHalves, bool kSigns, int kPositions>
 inline void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* table, int32_t* sums) {
-  const int64_t step = static_cast<int64_t>(job.stride) * job.quads * 64;
+  const int64_t step = job.stride * job.position_bytes;
   __m512i sum[kPositions][kHalves];
 #pragma GCC unroll 14
   for (int p = 0; p < kPositions; p++) {
@@ -140,10 +137,10 @@ inline void Transpose16(const int32_t* from, __m512i* v) {
 // Residuals of 16 filters at 16 positions, position after position; of fewer, with zeros.
 inline void LoadResiduals(const LookupJob& job, const uint8_t* residual, int64_t filters, int64_t positions, uint8_t* to) {
   const int64_t plane = job.P * job.Q;
-  if (filters == 16 && positions == 16) return Transpose16(residual, plane, to, 16, 16);
+  if (positions == 16) return Transpose16(residual, plane, filters, to, 16, 16);
   alignas(16) uint8_t some[16][16] = {};
   for (int64_t f = 0; f < filters; f++) __builtin_memcpy(some[f], residual + f * plane, static_cast<size_t>(positions));
-  Transpose16(some[0], 16, to, 16, 16);
+  Transpose16(some[0], 16, 16, to, 16, 16);
 }
 
 // Integers from 0 to 255 or negative, of 16 filters at each of 16 positions, to bytes, of which negative ones become 0: a
@@ -199,9 +196,10 @@ void StoreRounded(const LookupJob& job, int64_t k, int64_t filters, int64_t coun
 #pragma GCC unroll 4
       for (int f = v; f < 16; f += 4) {
         uint8_t* at = y + f * plane + i;
-        if (filters == 16 && positions == 16) {  // masked stores are slow
+        if (f >= filters) continue;
+        if (positions == 16) {  // masked stores are slow
           _mm_storeu_si128(reinterpret_cast<__m128i*>(at), quarter[f / 4]);
-        } else if (f < filters) {
+        } else {
           _mm_mask_storeu_epi8(at, some, quarter[f / 4]);
         }
       }
@@ -250,7 +248,7 @@ void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* tabl
   for (int64_t i = 0; i < rows; i++) {
     for (int64_t q = 0; q < job.Q; q += positions) {  // the last tile overlaps the one before
       const int64_t at = Min(q, job.Q - positions);
-      const uint8_t* from = table + i * job.stride * job.row_bytes + at * job.stride * job.quads * 64;
+      const uint8_t* from = table + i * job.stride * job.row_bytes + at * job.stride * job.position_bytes;
       tile(job, *block, from, sums + (i * job.Q + at) * 32);
     }
   }

@@ -14,16 +14,16 @@ int activation(const LookupJob& job, const uint8_t* image, int64_t c, int64_t h,
 
 // The tables of one output row's window rows.
 void fill_tables(const LookupJob& job, const uint8_t* image, int64_t p, uint8_t* table) {
-  for (int64_t i = 0; i < job.window_h * job.padded_w; i++) {
+  for (int64_t i = 0; i < job.window_h * job.padded_w; i++, table += job.position_bytes) {
     const int64_t h = p * job.stride + i / job.padded_w - job.padding, w = i % job.padded_w - job.padding;
-    for (int64_t quad = 0; quad < job.quads; quad++, table += 64) {
+    for (int64_t quad = 0; quad < job.quads; quad++) {
       for (int64_t entry = 0; entry < 64; entry++) {
         int sum = 0;
         for (int64_t j = 0; j < job.most_channels; j++) {
           const int channel = job.select[j * 64 + entry];
           if (channel != 255) sum += activation(job, image, quad * 4 * job.group + channel, h, w);
         }
-        table[entry] = static_cast<uint8_t>(sum);
+        table[64 * quad + entry] = static_cast<uint8_t>(sum);
       }
     }
   }
@@ -62,7 +62,7 @@ void RunLookupPlain(const LookupJob& job, const uint8_t* x, const uint8_t* resid
       for (int64_t k = 0; k < job.K; k++) {
         for (int64_t q = 0; q < job.Q; q++) {
           const int64_t at = ((n * job.K + k) * job.P + p) * job.Q + q;
-          int32_t sum = !(job.stages & kSums) ? 0 : sum_of(job, job.table + q * job.stride * job.quads * 64, k);
+          int32_t sum = !(job.stages & kSums) ? 0 : sum_of(job, job.table + q * job.stride * job.position_bytes, k);
           if (job.shared) sum = 2 * sum - total_of(job, x + n * job.C * job.H * job.W, p, q);
           if (!(job.stages & kFinish)) continue;
           if (job.scale) {
