@@ -125,7 +125,7 @@ struct IntegerJob {
 // The packer decides both from the filters' actual codes.
 enum class LookupForm { kQuads, kChains };
 
-struct LookupItem {  // of the filters of a block: one tap and quad, or look-up
+struct LookupItem {  // of the filters of a block: one quad of a tap or of neighbouring taps, or look-up
   int64_t table;     // its table, in bytes from that of the window's first position
 };
 
@@ -152,7 +152,7 @@ struct LookupJob {
   const uint8_t* select;                // [most_channels][64]: of a quad's channels, each mask's i-th; 255: none
   const LookupBlock* block;
   const LookupItem* items;
-  const uint8_t* codes;  // quads: [item][32 filters][4 groups], the mask plus 16 * the group; chains: [item][32]
+  const uint8_t* codes;  // quads: [item][32 filters][4 groups], the mask plus 16 * its place; chains: [item][32]
   const int8_t* signs;   // as codes: +1 and -1; chains: 0 and most_value
   const int32_t* sign;   // [K rounded up to 32]
   const int32_t* excess;  // [K rounded up to 32], what a sum of chains is too large by

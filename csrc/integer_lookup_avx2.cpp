@@ -91,7 +91,7 @@ void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* const* 
 #pragma GCC unroll 1
   while (item < end) {
 #pragma GCC unroll 8
-    for (int i = 0; i < kChain; i++, item++, code += 32, sign += 32) {
+    for (int i = 0; i < kChain; i++, item++, code += 32, sign += kSigns ? 32 : 0) {
       const __m256i codes = Load(code), signs = kSigns ? Load(sign) : codes;
       const uint8_t* const at[kPositions] = {table0 + item->table, table1 + item->table, table2 + item->table,
                                              table3 + item->table};

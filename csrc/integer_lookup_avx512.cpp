@@ -59,7 +59,7 @@ inline void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* 
   const LookupItem *item = job.items + block.first_item, *const end = item + block.items;
   const uint8_t* code = job.codes + block.first_item * int64_t{128};
   const int8_t* sign = job.signs + (kSigns ? block.first_item * int64_t{128} : 0);
-  for (; item < end; item++, code += 128, sign += 128) {
+  for (; item < end; item++, code += 128, sign += kSigns ? 128 : 0) {
     const uint8_t* at = table + item->table;
     __m512i codes[kHalves], signs[kHalves];
 #pragma GCC unroll 2
@@ -82,7 +82,7 @@ inline void Tile(const LookupJob& job, const LookupBlock& block, const uint8_t* 
   }
 }
 
-// Look-ups in tables that are loaded, each four added to a sum, as in `Tile`: a table is loaded for two of them.
+// Look-ups in tables that are loaded, each four added to a sum, as in `Tile` of 32 filters: a table is loaded for two of them.
 void Lookups(const uint8_t* buffer, int64_t times, uint8_t* result) {
   constexpr int kSums = 16;
   const __m512i code0 = _mm512_loadu_si512(buffer), code1 = _mm512_loadu_si512(buffer + 64);
@@ -195,8 +195,8 @@ void StoreRounded(const LookupJob& job, int64_t k, int64_t filters, int64_t coun
                                   _mm512_extracti32x4_epi32(bytes[v], 2), _mm512_extracti32x4_epi32(bytes[v], 3)};
 #pragma GCC unroll 4
       for (int f = v; f < 16; f += 4) {
-        uint8_t* at = y + f * plane + i;
         if (f >= filters) continue;
+        uint8_t* at = y + f * plane + i;
         if (positions == 16) {  // masked stores are slow
           _mm_storeu_si128(reinterpret_cast<__m128i*>(at), quarter[f / 4]);
         } else {

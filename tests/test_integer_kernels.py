@@ -303,6 +303,37 @@ def test_sums_of_table_are_an_independent_count(scheme, encoding, bits, lane_bit
 
 
 @isas
+@pytest.mark.parametrize("threads", (1, 3))
+@pytest.mark.parametrize("window", ((1, 1, 0), (3, 3, 1), (3, 5, 2), (1, 7, 3)), ids=str)
+@pytest.mark.parametrize("C", (3, 8))  # one group of four channels, and two
+@pytest.mark.parametrize("K", (1, 16, 17, 32, 33))
+def test_lookup_of_few_filters_and_groups(K, C, window, threads, isa):
+    """A vector of 16 filters or two, taps that share a quad, and tiles that overlap or divide a row."""
+    R, S, padding = window
+    for W in (15, 16):
+        shape = ConvShape(C, 6, W, K, R, S, padding=padding, N=2)
+        options = {"algorithm": "lookup", "group": 4, "isa": isa, "threads": threads}
+        for scheme in ("signed_binary", "ternary"):
+            assert_exact(weight_of(scheme, shape), shape, 4, **options)
+        assert_exact(weight_of("binary", shape), shape, 4, encoding="rewritten", **options)
+        residual = np.random.default_rng(2).integers(0, 256, (2, K, shape.P, shape.Q)).astype(np.uint8)
+        rounding = Rounding(np.full(K, 0.37), np.linspace(-9, 9, K), residual_scale=0.5)
+        assert_exact(weight_of("ternary", shape), shape, 4, residual=residual, rounding=rounding, **options)
+
+
+@pytest.mark.skipif("avx512" not in ISAS, reason="quads are AVX-512's")
+@pytest.mark.parametrize("C, K, items, vectors", [(32, 80, 18, 5), (4, 16, 3, 1), (8, 16, 6, 1), (8, 40, 6, 3)])
+def test_quads_of_lookup_are_counted(C, K, items, vectors):
+    """Dense codes: an item for each tap and four groups, or for a row of taps of fewer; a vector for 16 filters."""
+    shape = ConvShape(C, 9, 7, K)
+    weight = QuantizedWeight(np.ones((K, C, 3, 3), np.int8))
+    prepared = kernels.prepare("lookup", weight, shape, activation_bits=2, group=4, isa="avx512")
+    if "chains" not in prepared.geometry:  # without VBMI
+        lookups = 9 * 7 * items * vectors
+        assert kernels.native(prepared).sum_work == {"entries": lookups, "instructions": 2 * lookups}
+
+
+@isas
 @pytest.mark.parametrize("scheme", ("zero_one", "random_signs"))
 def test_sums_of_lookup_are_an_independent_count(scheme, isa):
     """A tap is left out for 32 filters where none of them has a mask there: four groups at once, or a group alone."""
