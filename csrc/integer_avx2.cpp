@@ -48,6 +48,7 @@ struct Bytes {
   }
 };
 
+#include "integer_rows-inl.h"
 #include "integer_table-inl.h"
 #include "integer_peaks-inl.h"
 

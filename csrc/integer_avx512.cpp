@@ -51,6 +51,7 @@ struct Bytes {
   }
 };
 
+#include "integer_rows-inl.h"
 #include "integer_table-inl.h"
 #include "integer_peaks-inl.h"
 

@@ -1,5 +1,6 @@
 // The body of layers in full precision, and of other steps of activations, included by each ISA file inside its own
-// namespace after integer_table-inl.h and its `struct Floats`, a vector of floats and how some of them are rounded to bytes. See integer_kernels.h for the method.
+// namespace after integer_table-inl.h and its `struct Floats`, a vector of floats and how some of them are rounded to
+// bytes. See integer_kernels.h for the method.
 
 constexpr int kLanes = Floats::kLanes;  // output positions of a vector
 constexpr int kSlack = Floats::kSlack;  // bytes that Floats::Round may write beyond a vector's
@@ -8,7 +9,7 @@ constexpr int kSlack = Floats::kSlack;  // bytes that Floats::Round may write be
 template <class T>
 void FloatPlane(const FullJob& job, const T* x, int64_t plane) {
   int64_t phase = job.padding % job.stride;  // of row h in the padded copy, modulo the stride
-  for (int64_t h = 0; h < job.H; h++, phase = phase + 1 < job.stride ? phase + 1 : 0) {
+  for (int64_t h = 0; h < job.H; h++, phase = NextPhase(job, phase)) {
     if (phase >= job.window_h) continue;
     float* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;
     SplitRow(job, Min(job.stride, job.window_w), x + (plane * job.H + h) * job.W, row);
@@ -48,16 +49,15 @@ void MultiplyTile(const FullJob& job, const FullTile& tile) {
       SBKIT_UNROLL for (int v = 0; v < kVectors; v++) Floats::MultiplyAdd(&sum[f][v], x + kLanes * v, w);
     }
   }
-  const int64_t stored = Min(tile.positions, kVectors * kLanes);
   SBKIT_UNROLL for (int f = 0; f < kFullFilters; f++) {  // sums that are indexed by variables would live in memory
     if (f >= tile.filters) break;
     uint8_t bytes[kVectors * kLanes + kSlack];
     Floats::Round(sum[f], job.most, bytes);
     uint8_t* y = tile.y + (tile.filter + f) * job.P * job.Q + tile.position;
-    if (stored == kVectors * kLanes) {
+    if (tile.positions >= kVectors * kLanes) {
       __builtin_memcpy(y, bytes, kVectors * kLanes);
     } else {
-      __builtin_memcpy(y, bytes, static_cast<uint64_t>(stored));
+      __builtin_memcpy(y, bytes, static_cast<uint64_t>(tile.positions));
     }
   }
 }

@@ -133,7 +133,7 @@ struct LookupBlock {  // 32 filters, or one of its parts, which follow one anoth
   int32_t first_filter, first_item, items;
   int32_t parts;   // this one and those behind it
   int32_t chain;   // items, a multiple of it
-  bool halves;     // two groups, of 16 filters
+  bool few;        // 16 filters at most: quads have one vector of sums, chains two groups in a look-up
 };
 
 struct LookupJob {

@@ -62,8 +62,7 @@ class IntegerLookup : public IntegerLayer {
   void set_pointers();
   void describe();
   double cycles() const;
-  // Vectors of 16 filters that quads have sums of.
-  int vectors(const LookupBlock& block) const { return job_.K - block.first_filter > kFilters / 2 ? 2 : 1; }
+  bool few(int first_filter) const { return job_.K - first_filter <= kFilters / 2; }
 
   const IntegerRequest request_;
   const LookupBody* const body_ = request_.kernel->lookup();
@@ -135,7 +134,7 @@ Mask IntegerLookup::mask_of(int filter, int group, int tap, int second) const {
 // A tap, or as many as a quad has positions, and quad is an item of its block if some filter has a mask there; two if one
 // has masks of both signs.
 void IntegerLookup::list_quads(int first_filter) {
-  blocks_.push_back({first_filter, narrow(items_.size()), 0, 1, 1, false});
+  blocks_.push_back({first_filter, narrow(items_.size()), 0, 1, 1, few(first_filter)});
   const int columns = job_.window_w, groups = kGroups / positions_of_quad_;  // of a position
   for (int tap = 0; tap < masks_.taps; tap += std::min(positions_of_quad_, columns - tap % columns)) {
     for (int quad = 0; quad < job_.quads; quad++) {
@@ -166,7 +165,7 @@ void IntegerLookup::list_quads(int first_filter) {
 
 // A tap and group is an item, or two groups for few filters.
 void IntegerLookup::list_chains(int first_filter) {
-  const bool halves = job_.K - first_filter <= kFilters / 2;
+  const bool halves = few(first_filter);
   int most_value = 1;
   while (most_value < job_.most_channels * request_.most()) most_value = 2 * most_value + 1;
   std::vector<ChainItem> listed;
@@ -241,7 +240,7 @@ double IntegerLookup::cycles() const {
   const double table = quads ? 7 : 12, output = quads ? 0.3 : 1.5;
   double lookups = 0;  // of one output position
   for (const LookupBlock& block : blocks_) {
-    lookups += quads ? vectors(block) * block.items * (job.has_signs ? kSignedLookup : kLookup)
+    lookups += quads ? (block.few ? 1 : 2) * block.items * (job.has_signs ? kSignedLookup : kLookup)
                      : block.items / block.chain * chain_instructions(block.chain, job.has_signs) * kInstruction;
   }
   const double made = double(job.N * (s.H + 2 * s.padding) * job.padded_w) * double(std::min(s.R, s.stride)) *
@@ -266,8 +265,9 @@ void IntegerLookup::describe() {
   for (const LookupBlock& block : blocks_) {
     const int64_t positions = job.N * job.P * job.Q, chains = block.items / block.chain;
     const bool quads = body_->form == LookupForm::kQuads;
-    facts_.sum_work.entries += positions * block.items * (quads ? vectors(block) : 1);
-    facts_.sum_work.instructions += positions * (quads ? 2 * vectors(block) * block.items
+    const int vectors = quads && !block.few ? 2 : 1;
+    facts_.sum_work.entries += positions * block.items * vectors;
+    facts_.sum_work.instructions += positions * (quads ? 2 * vectors * block.items
                                                        : chains * chain_instructions(block.chain, job.has_signs));
   }
   int64_t table_adds = 0, entries = 0;

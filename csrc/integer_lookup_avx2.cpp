@@ -154,8 +154,8 @@ void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* tabl
   const int64_t count = rows * job.Q, row_step = job.stride * job.row_bytes, step = job.stride * job.position_bytes;
   for (int part = 0; part < block->parts; part++) {
     const LookupBlock& here = block[part];
-    const auto tile_of = job.has_signs ? (here.halves ? TileOf<true, true> : TileOf<true, false>)
-                                       : (here.halves ? TileOf<false, true> : TileOf<false, false>);
+    const auto tile_of = job.has_signs ? (here.few ? TileOf<true, true> : TileOf<true, false>)
+                                       : (here.few ? TileOf<false, true> : TileOf<false, false>);
     const TileFunction tile = tile_of(here.chain);
     int64_t row = 0, column = 0;
     for (int64_t i = 0; i < count; i += kPositions) {

@@ -239,7 +239,7 @@ void FinishRows(const LookupJob& job, const LookupBlock& block, int64_t n, int64
 }
 
 void SumRows(const LookupJob& job, const LookupBlock* block, const uint8_t* table, int64_t rows, int32_t* sums) {
-  const int halves = job.K - block->first_filter > 16 ? 2 : 1;
+  const int halves = block->few ? 1 : 2;
   const int64_t most = kMostSums / halves, tiles = (job.Q + most - 1) / most;  // of a row
   const int positions = static_cast<int>((job.Q + tiles - 1) / tiles);
   const auto tile_of = job.has_signs ? (halves == 2 ? TileOf<2, true> : TileOf<1, true>)

@@ -10,6 +10,7 @@ namespace sbkit {
 namespace integer_scalar {
 
 #include "integer_portable.h"
+#include "integer_rows-inl.h"
 #include "integer_table-inl.h"
 #include "integer_peaks-inl.h"
 #include "integer_full-inl.h"

@@ -1,91 +1,24 @@
-// The body of `table` for integers, included by each ISA file inside its own namespace after its ways to widen and narrow
-// and its `struct Bytes`, which has the vector's size, how vectors are gathered, and how a RegridRule is applied to one.
-// See integer_kernels.h for the method. Vectors are the compiler's own (GCC, Clang), so that the ISA files need next to no
-// intrinsics. Nothing from the standard library is used here: a function compiled with one file's flags must not be shared
-// with another's.
+// The body of `table` for integers, included by each ISA file inside its own namespace after integer_rows-inl.h, its ways
+// to widen and narrow, and its `struct Bytes`, which has the vector's size, how vectors are gathered, and how a RegridRule
+// is applied to one. See integer_kernels.h for the method. Vectors are the compiler's own (GCC, Clang), so that the ISA
+// files need next to no intrinsics. Nothing from the standard library is used here: a function compiled with one file's
+// flags must not be shared with another's.
 
 constexpr int kBytes = Bytes::kVector;  // of a vector
 using U8 = uint8_t __attribute__((vector_size(kBytes)));
 using U16 = uint16_t __attribute__((vector_size(kBytes)));
 using U64 = uint64_t __attribute__((vector_size(kBytes)));
-using Word8 = uint16_t __attribute__((vector_size(16)));
 using Float8 = float __attribute__((vector_size(32)));
 
 #define SBKIT_UNROLL _Pragma("GCC unroll 16")
 
-template <class T>
-inline T Get(const void* from) {
-  T value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <class T>
-inline void Put(void* to, const T& value) {
-  __builtin_memcpy(to, &value, sizeof value);
-}
-
-inline int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
-
 template <int kLaneBits>
 constexpr int kUnits = kBytes / kLaneBits;  // of a vector, of 8 lanes each
-
-// Moves values of type T; the last overlaps the one before.
-template <class T>
-inline void CopyRow(uint8_t* to, const uint8_t* from, int64_t count) {
-  for (int64_t i = 0; i < count; i += sizeof(T)) {
-    const int64_t at = Min(i, count - static_cast<int64_t>(sizeof(T)));
-    Put(to + at, Get<T>(from + at));
-  }
-}
-
-template <class T>
-struct EightOf {
-  typedef T Type __attribute__((vector_size(8 * sizeof(T))));
-};
-
-// The first bytes of at least eight pairs, eight at a time; the last eight overlap those before.
-template <class To>
-inline void FirstOfPairs(const uint8_t* from, int64_t pairs, To* to) {
-  for (int64_t i = 0; i < pairs; i += 8) {
-    const int64_t at = Min(i, pairs - 8);
-    Put(to + at, __builtin_convertvector(Get<Word8>(from + 2 * at) & 255, typename EightOf<To>::Type));
-  }
-}
-
-// A row as values of type To, its columns sorted by their remainder modulo the stride, which the compiler knows or is 0.
-template <int kStride, class Job, class From, class To>
-inline void SortColumns(const Job& job, int64_t phases, const From* from, To* row) {
-  const int64_t stride = kStride ? kStride : job.stride;
-  for (int64_t phase = 0; phase < phases; phase++) {
-    const int64_t first = (phase + (stride - 1) * job.padding) % stride;  // column of the image
-    const int64_t count = (job.W - first + stride - 1) / stride;
-    To* to = row + phase * job.phase_columns + (first + job.padding) / stride;
-    int64_t i = 0;
-    if constexpr (kStride == 2 && sizeof(From) == 1) {
-      const int64_t pairs = (job.W - first) / 2;
-      if (pairs >= 8) FirstOfPairs(from + first, pairs, to), i = pairs;
-    }
-    for (; i < count; i++) to[i] = static_cast<To>(from[first + i * stride]);
-  }
-}
-
-// The same for any stride. Only the columns of the first `phases` remainders are written.
-template <class Job, class From, class To>
-inline void SplitRow(const Job& job, int64_t phases, const From* from, To* row) {
-  if (job.stride == 1) {
-    SortColumns<1>(job, phases, from, row);
-  } else if (job.stride == 2) {
-    SortColumns<2>(job, phases, from, row);
-  } else {
-    SortColumns<0>(job, phases, from, row);
-  }
-}
 
 // x [N][C][H][W], channel `plane` of all -> the padded copy.
 inline void PadPlane(const IntegerJob& job, const uint8_t* x, int64_t plane) {
   int64_t phase = job.padding % job.stride;  // of row h in the padded copy, modulo the stride
-  for (int64_t h = 0; h < job.H; h++, phase = phase + 1 < job.stride ? phase + 1 : 0) {
+  for (int64_t h = 0; h < job.H; h++, phase = NextPhase(job, phase)) {
     if (phase >= job.phases) continue;  // no window has it
     const uint8_t* from = x + (plane * job.H + h) * job.W;
     uint8_t* row = job.padded + (plane * job.padded_h + h + job.padding) * job.pitch;

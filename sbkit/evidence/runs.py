@@ -76,9 +76,9 @@ def main_recipe(configs: Iterable[Config]) -> dict[str, Any]:
 
     Of equally many it is the one with the fewest options that differ from their defaults, then the first by text.
     """
-    distinct = {_text(unseeded(config)): _text(recipe(config)) for config in configs}
-    counts = Counter(distinct.values())
-    return json.loads(min(counts, key=lambda text: (-counts[text], len(json.loads(text)), text)))
+    recipes = {_text(unseeded(config)): recipe(config) for config in configs}.values()
+    counts = Counter(map(_text, recipes))
+    return min(recipes, key=lambda each: (-counts[_text(each)], len(each), _text(each)))
 
 
 def changed_options(ours: Config, theirs: Config) -> list[str]:
