@@ -83,6 +83,7 @@ def test_every_scheme_comes_back(config, tmp_path):
         ("resnet8", 8, 4, {"nonlinearity": "prelu", "classes": 3}),
         ("resnet18", 32, 4, {"activation_bits": 8}),
         ("vgg_small", 8, 8, {"activation_bits": 3}),
+        ("resnet8", 8, 4, {"activation_bits": 6, "outer_layers": "integers"}),
         ("mlp", 5, 8, {}),
         ("transformer", 7, 8, {}),
     ],

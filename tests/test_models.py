@@ -361,6 +361,15 @@ def test_progress_reaches_every_quantizer():
         ({"activation_bits": 9}, "activation_bits = 9; allowed: an integer from 2 to 8, or 32 for floats"),
         ({"activation_bits": 8, "nonlinearity": "prelu"}, "with activations of both signs, as prelu leaves them"),
         ({"activation_bits": 8, "block": "released"}, "with activations of both signs, as PReLU leaves them"),
+        ({"outer_layers": "int8"}, "outer_layers = 'int8'; allowed: floats, integers"),
+        (
+            {"outer_layers": "integers"},
+            "outer_layers = 'integers' for resnet8 with activation_bits = 32; allowed: networks",
+        ),
+        (
+            {"name": "mlp", "activation_bits": 8, "outer_layers": "integers"},
+            "'integers' for mlp with activation_bits = 8",
+        ),
         ({"quantizer": QuantizerConfig(region_channels=3)}, "region_channels = 3 does not divide C = 16"),
     ],
 )

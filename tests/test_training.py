@@ -173,6 +173,7 @@ def test_a_diverging_run_says_so():
         ({"learning_rate": 0.0}, "learning_rate = 0.0; allowed"),
         ({"block": "xnor"}, "block = 'xnor'; allowed: basic, released"),
         ({"activation_bits": 1}, "activation_bits = 1; allowed: an integer from 2 to 8"),
+        ({"outer_layers": "int8"}, "outer_layers = 'int8'; allowed: floats, integers"),
         ({"validation_images": -1}, "validation_images = -1; allowed: an integer >= 0"),
         ({"l1": math.inf}, "l1 = inf; allowed"),
         ({"width": 10**9}, "width = 1000000000; allowed: an integer from 0 to 4096"),

@@ -41,7 +41,7 @@ MOST_BYTES = 2**30
 HEADER = {"model": dict, "image": list, "classes": list, "mean": list, "std": list, "layers": dict, "state": dict}
 OPTIONS = {  # of build_model, the most that each may be where it is a number
     "name": str, "in_channels": 1024, "classes": 100_000, "image_size": 1024, "width": 4096, "nonlinearity": str,
-    "block": str, "activation_bits": 32,
+    "block": str, "activation_bits": 32, "outer_layers": str,
 }  # fmt: skip
 
 
@@ -172,6 +172,7 @@ def _parsed(data: bytes) -> Saved:
         at += size
     state = dict(_state(header["state"], payload[at:]))
     plain = {key: tuple(header[key]) for key in ("image", "classes", "mean", "std")}
+    header["model"].setdefault("outer_layers", "floats")  # which files from before there was a choice do not name
     saved = Saved(header["model"], weights, state, **plain)
     saved.model()  # or the state is another network's
     return saved

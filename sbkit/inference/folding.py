@@ -13,9 +13,10 @@ from sbkit.conv import QuantizedWeight
 from sbkit.inference.graph import calls_of, evaluated, is_call, module_of, only_user, past_pools, replace, trace
 from sbkit.models import QuantConv2d, QuantLinear, quant_layers
 from sbkit.models.layers import QuantLayer
-from sbkit.models.networks import NarrowShortcut
+from sbkit.models.outer import NarrowShortcut, OuterConv2d
 
-CONVOLUTIONS = (nn.Conv2d, NarrowShortcut, QuantConv2d)
+OUTER = (nn.Conv2d, NarrowShortcut, OuterConv2d)  # that no scheme quantizes
+CONVOLUTIONS = (*OUTER, QuantConv2d)
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -93,7 +94,7 @@ def make_plain(traced: fx.GraphModule, name: str, weight: QuantizedWeight | None
     if weight is not None:
         w = torch.from_numpy(weight.dense()).reshape(module.weight.shape)
     else:
-        w = module.quantizer(module.weight) if isinstance(module, QuantLayer) else module.weight
+        w = module.quantized() if isinstance(module, (QuantLayer, OuterConv2d)) else module.weight
     bias = module.bias
     if norm:
         factor, shift = map(torch.from_numpy, norm)

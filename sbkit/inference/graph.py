@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from sbkit.models.layers import QuantLayer
-from sbkit.models.networks import NarrowShortcut
+from sbkit.models.outer import NarrowShortcut, OuterConv2d
 from sbkit.quantizers.activations import LearnedStep
 
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)  # when not training
@@ -24,7 +24,7 @@ class _Tracer(fx.Tracer):
     at = ""  # the module that is being traced
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        if isinstance(module, (QuantLayer, NarrowShortcut, LearnedStep)):
+        if isinstance(module, (QuantLayer, NarrowShortcut, OuterConv2d, LearnedStep)):
             return True
         quantized = any(isinstance(part, QuantLayer) for part in module.modules())
         return super().is_leaf_module(module, name) and not quantized
@@ -82,12 +82,12 @@ class Step(nn.Module):
 
 
 def _take_steps_out(traced: fx.GraphModule) -> None:
-    """Let learned steps be plain ones, and what quantizes the input of a quantized layer a call before it."""
+    """Let learned steps be plain ones, and what quantizes the input of a layer a call before it."""
     for node in list(traced.graph.nodes):
         module = module_of(traced, node)
         if isinstance(module, LearnedStep):
             traced.set_submodule(node.target, Step(module))
-        elif isinstance(module, QuantLayer) and isinstance(module.activations, LearnedStep):
+        elif isinstance(module, (QuantLayer, OuterConv2d)) and isinstance(module.activations, LearnedStep):
             name = f"{node.target}_activations"
             traced.add_submodule(name, Step(module.activations))
             with traced.graph.inserting_before(node):

@@ -28,12 +28,14 @@ from sbkit.models.layers import (
     set_progress,
 )
 from sbkit.models.networks import BLOCKS, BasicBlock, ResNet, Transformer
+from sbkit.models.outer import OUTER_LAYERS
 from sbkit.quantizers import QuantizerConfig
 from sbkit.way import FLOAT_BITS, check_bits
 
 __all__ = [
-    "BLOCKS", "MODELS", "NONLINEARITIES", "BasicBlock", "Converted", "QuantConv2d", "QuantLinear", "ResNet",
-    "build_model", "conv_shapes", "convert", "parameter_counts", "quant_layers", "quantized_weights", "set_progress",
+    "BLOCKS", "MODELS", "NONLINEARITIES", "OUTER_LAYERS", "BasicBlock", "Converted", "QuantConv2d", "QuantLinear",
+    "ResNet", "build_model", "conv_shapes", "convert", "parameter_counts", "quant_layers", "quantized_weights",
+    "set_progress",
 ]  # fmt: skip
 
 
@@ -95,6 +97,7 @@ def build_model(
     nonlinearity: str = "relu",
     block: str = "basic",
     activation_bits: int = FLOAT_BITS,
+    outer_layers: str = "floats",
     seed: int = 0,
 ) -> nn.Module:
     """A network by name, for images (N, in_channels, image_size, image_size).
@@ -103,7 +106,8 @@ def build_model(
     weights (He initialisation) under every scheme: what a scheme draws for itself comes from a generator of its own.
     `block` is the form of residual blocks, a key of BLOCKS; the released one has its own non-linearity. With
     `activation_bits` of 2 to 8, what enters a quantized layer has learned steps (`LearnedStep`), which `calibrate` sets
-    to begin with; that needs activations of one sign, those after a ReLU.
+    to begin with; that needs activations of one sign, those after a ReLU. The first convolution and the shortcuts are
+    then full precision, or with `outer_layers` = "integers" have weights of 7 bits and images of 8 (`OuterConv2d`).
     Raises ValueError for an unknown name or non-linearity, for an image too small for the network, and for an option
     that has no effect on it; the transformer takes sides that are multiples of 7 and widths that are multiples of 4,
     and its non-linearity is GELU.
@@ -132,13 +136,20 @@ def build_model(
             f"activation_bits = {activation_bits} with activations of both signs, as {fixed or nonlinearity} leaves "
             f"them; allowed: {FLOAT_BITS}, or a network with ReLU"
         )
-    layers = Layers(quantizer, nonlinearity, seed, block, activation_bits)
+    choice("outer_layers", outer_layers, OUTER_LAYERS)
+    if outer_layers == "integers" and (activation_bits == FLOAT_BITS or name == "mlp"):
+        raise ValueError(
+            f"outer_layers = 'integers' for {name} with activation_bits = {activation_bits}; allowed: networks of "
+            "convolutions with activation_bits of 2 to 8, else floats"
+        )
+    layers = Layers(quantizer, nonlinearity, seed, block, activation_bits, outer_layers)
     with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
         model = architecture.build(layers, in_channels, classes, image_size, width)
     _initialise(model, torch.Generator().manual_seed(seed))
     model.options = {  # with them and its state, a file can hold the network
         "name": name, "in_channels": in_channels, "classes": classes, "image_size": image_size, "width": width,
         "nonlinearity": nonlinearity, "block": block, "activation_bits": activation_bits,
+        "outer_layers": outer_layers,
     }  # fmt: skip
     return model
 

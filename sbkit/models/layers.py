@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.models.outer import NarrowShortcut, OuterConv2d
 from sbkit.quantizers import FullPrecision, QuantizerConfig, make_quantizer
 from sbkit.quantizers.activations import STREAM_BITS, LearnedStep
 from sbkit.way import FLOAT_BITS
@@ -102,12 +103,14 @@ class QuantLinear(QuantLayer):
 
 class Layers:
     """What the layers of one network share: the scheme, the generator of its fixed signs, the non-linearity, the form
-    of its residual blocks, and the bits of what enters its quantized layers.
+    of its residual blocks, the bits of what enters its quantized layers, and what its outer layers compute in.
     """
 
-    def __init__(self, config: QuantizerConfig, nonlinearity: str, seed: int, block: str, activation_bits: int):
+    def __init__(
+        self, config: QuantizerConfig, nonlinearity: str, seed: int, block: str, activation_bits: int, outer: str
+    ):
         self.config, self.nonlinearity = config, NONLINEARITIES[nonlinearity]
-        self.block, self.activation_bits = block, activation_bits
+        self.block, self.activation_bits, self.outer = block, activation_bits, outer
         # The latent weights have `seed` itself: the fixed signs must not be drawn from the same stream.
         self.signs = torch.Generator().manual_seed(seed + 1_000_003)
 
@@ -115,6 +118,18 @@ class Layers:
         """`stream`: what enters it has the bits of `self.stream` already."""
         options = {"config": self.config, "signs": self.signs, "activations": self._activations(stream)}
         return QuantConv2d(C, K, 3, stride=stride, padding=1, **options)
+
+    def first(self, C: int, K: int, R: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+        """The convolution that takes the images."""
+        if self.outer == "integers":
+            return OuterConv2d(C, K, R, stride, padding)
+        return nn.Conv2d(C, K, R, stride, padding, bias=False)
+
+    def shortcut(self, C: int, K: int, stride: int) -> nn.Conv2d:
+        """A 1x1 convolution of what has the bits of `self.stream`."""
+        if self.outer == "integers":
+            return OuterConv2d(C, K, 1, stride)
+        return (NarrowShortcut if C < 8 else nn.Conv2d)(C, K, 1, stride, bias=False)
 
     def linear(self, C: int, K: int) -> QuantLinear:
         return QuantLinear(C, K, config=self.config, signs=self.signs, activations=self._activations(False))

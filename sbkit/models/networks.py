@@ -17,18 +17,6 @@ PATCHES = 7  # of the transformer's image, a side
 HEADS = 4  # of its attention
 
 
-class NarrowShortcut(nn.Conv2d):
-    """A 1x1 convolution that takes every stride-th pixel and then has stride 1: the same function of its parameters.
-
-    With a stride, channels last and fewer than 8 input channels, oneDNN on AVX2 writes the gradient of such weights
-    past its workspace (oneDNN 3.12, issue 6035): wrong gradients, or a crash.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, columns = self.stride
-        return F.conv2d(x[..., ::rows, ::columns], self.weight, self.bias)
-
-
 class BasicBlock(nn.Module):
     """Two quantized 3x3 convolutions and a full-precision shortcut around both.
 
@@ -43,10 +31,8 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(K)
         self.shortcut = nn.Identity()
         if stride != 1 or C != K:
-            shortcut = NarrowShortcut if C < 8 else nn.Conv2d
-            self.shortcut = nn.Sequential(
-                shortcut(C, K, 1, stride, bias=False), nn.BatchNorm2d(K), *layers.stream(signed=True)
-            )
+            convolution = layers.shortcut(C, K, stride)
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(K), *layers.stream(signed=True))
         self.act2 = layers.nonlinearity(K)
         self.stream = nn.Sequential(*layers.stream())
 
@@ -87,7 +73,7 @@ def cifar_resnet(
 ) -> nn.Module:
     """A 3x3 stem and three stages of (depth - 2) / 6 blocks."""
     width = width or 16
-    conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+    conv = layers.first(in_channels, width, 3, padding=1)
     stem = nn.Sequential(conv, *layers.norm_act(width), *layers.stream())
     return ResNet(layers, [(depth - 2) // 6] * 3, width, stem, classes)
 
@@ -98,7 +84,7 @@ def imagenet_resnet(
     """A 7x7 stem with pooling, which quarters the image, and four stages."""
     width = width or 64
     stem = nn.Sequential(
-        nn.Conv2d(in_channels, width, 7, 2, 3, bias=False),
+        layers.first(in_channels, width, 7, 2, 3),
         *layers.norm_act(width),
         nn.MaxPool2d(3, 2, 1),
         *layers.stream(),
@@ -109,7 +95,7 @@ def imagenet_resnet(
 def vgg_small(layers: Layers, in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
     """VGG-small of the binary-network literature: six 3x3 convolutions, pooling after every second, one classifier."""
     width = width or 128
-    modules = [nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *layers.norm_act(width)]
+    modules = [layers.first(in_channels, width, 3, padding=1), *layers.norm_act(width)]
     C = width
     for index, K in enumerate((width, 2 * width, 2 * width, 4 * width, 4 * width), start=1):
         modules.append(layers.conv3x3(C, K))

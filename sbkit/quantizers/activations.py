@@ -29,16 +29,19 @@ class LearnedStep(nn.Module):
     The parameter is the step's logarithm, which keeps the step positive: the published recipe is for SGD, while Adam
     moves every parameter by about its learning rate at first, more than a whole step of 8 bits.
 
+    With `widest` it begins as wide as what it is fitted to, for images, whose range is known; the published beginning
+    is narrower, as activations have rare large values.
+
     Where `fused` is set, training takes one pass over memory each way, compiled by torch.compile. That computes in
     float32, where the passes of torch keep the dtype of x: in bf16 some activations then take the level beside.
     """
 
-    def __init__(self, bits: int, *, signed: bool = False):
+    def __init__(self, bits: int, *, signed: bool = False, widest: bool = False):
         super().__init__()
         check_bits(bits)
         if bits == FLOAT_BITS:
             raise ValueError(f"bits = {bits} of a learned step; allowed: an integer from 2 to {MOST_BITS}")
-        self.bits, self.signed, self.fused = bits, signed, False
+        self.bits, self.signed, self.widest, self.fused = bits, signed, widest, False
         self.low, self.high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
         self.log_step = nn.Parameter(torch.zeros(()))
 
@@ -53,9 +56,12 @@ class LearnedStep(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Begin with the published step, 2 mean|x| / sqrt(high); where all x are 0, it stays as it is."""
-        if mean := float(x.abs().mean()):
-            self.log_step.fill_(math.log(2 * mean / math.sqrt(self.high)))
+        """Begin with the published step, 2 mean|x| / sqrt(high), or the widest, max|x| / high; where all x are 0, it
+        stays as it is.
+        """
+        size = x.abs()
+        if step := float(size.max() / self.high if self.widest else 2 * size.mean() / math.sqrt(self.high)):
+            self.log_step.fill_(math.log(step))
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, signed={self.signed}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from sbkit.checks import choice, number, switch, whole
 from sbkit.data import AUGMENTATIONS
-from sbkit.models import BLOCKS, MODELS, NONLINEARITIES
+from sbkit.models import BLOCKS, MODELS, NONLINEARITIES, OUTER_LAYERS
 from sbkit.quantizers import QuantizerConfig
 from sbkit.records import changed
 from sbkit.way import FLOAT_BITS, check_bits
@@ -28,6 +28,7 @@ class TrainConfig:
     nonlinearity: str = "relu"  # a key of models.NONLINEARITIES
     block: str = "basic"  # of residual networks, a key of models.BLOCKS: basic | released (the paper's)
     activation_bits: int = FLOAT_BITS  # of what enters a quantized layer: 2 to 8, by learned steps; 32: floats
+    outer_layers: str = "floats"  # first convolution and shortcuts: floats | integers (with activation_bits < 32)
     image_size: int = 14  # pixels, height and width; 0: native
     train_images: int = 8000  # images, a random subset; 0: all
     validation_images: int = 0  # of the training images, held out and tested on, for choices; 0: the test set counts
@@ -52,6 +53,7 @@ class TrainConfig:
         choice("nonlinearity", self.nonlinearity, NONLINEARITIES)
         choice("block", self.block, BLOCKS)
         check_bits(self.activation_bits)
+        choice("outer_layers", self.outer_layers, OUTER_LAYERS)
         choice("augment", self.augment, AUGMENTATIONS)
         choice("optimizer", self.optimizer, ("adam", "sgd"))
         choice("schedule", self.schedule, ("one_cycle", "cosine", "linear"))

@@ -177,6 +177,7 @@ def build(config: TrainConfig, quantizer: QuantizerConfig, data: Dataset) -> nn.
         nonlinearity=config.nonlinearity,
         block=config.block,
         activation_bits=config.activation_bits,
+        outer_layers=config.outer_layers,
         seed=config.seed,
     )
     if H != W:
