@@ -4,6 +4,7 @@
 #include "full.h"
 #include "integer_kernels.h"
 #include "limits.h"
+#include "outer.h"
 
 namespace sbkit {
 
@@ -18,6 +19,25 @@ std::shared_ptr<Step> full(const py::array& weights, const py::array& bias, cons
   request.bias = floats(bias, "bias", s.K), request.bits = in_range("bits", bits, 2, 8), request.floats = floats_in;
   request.kernel = &integer_kernel_named(isa), request.threads = in_range("threads", threads, 1, kMostThreads);
   return make_full(request);
+}
+
+std::shared_ptr<Step> outer(const py::array& weights, const py::array& scale, const py::array& bias,
+                            const std::vector<int64_t>& dims, int bits, int zero, const std::string& isa, int threads) {
+  OuterRequest request;
+  const ConvShape& s = request.shape = checked_shape(dims);
+  const int8_t* from = checked<int8_t>(weights, "weights", {s.K, s.C, s.R, s.S});
+  request.weights.assign(from, from + checked_product({s.K, s.C, s.R, s.S}));
+  request.rounding = {floats(scale, "scale", s.K), floats(bias, "bias", s.K), 0, in_range("bits", bits, 2, 8)};
+  request.zero = in_range("zero", zero, 0, 255), request.kernel = &integer_kernel_named(isa);
+  request.threads = in_range("threads", threads, 1, kMostThreads);
+  return make_outer(request);
+}
+
+std::shared_ptr<Step> quantize(const std::vector<int64_t>& shape, double step, int zero, int bits,
+                               const std::string& isa) {
+  if (!(step > 0)) throw py::value_error("step = " + std::to_string(step) + "; allowed: above 0");
+  in_range("bits", bits, 2, 8), in_range("zero", zero, 0, 255);
+  return make_quantize(shape, static_cast<float>(step), zero, bits, &integer_kernel_named(isa));
 }
 
 std::shared_ptr<Step> regrid(const std::vector<int64_t>& shape, const py::array& table, const std::string& isa) {
@@ -68,6 +88,9 @@ void bind_pipeline(py::module_& m) {
       .def_property_readonly("floats_out", [](const Step& step) { return step.shapes().floats_out; });
   m.def("full", &full, py::arg("weights"), py::arg("bias"), py::arg("dims"), py::arg("bits"), py::arg("floats"),
         py::arg("isa"), py::arg("threads"));
+  m.def("outer", &outer, py::arg("weights"), py::arg("scale"), py::arg("bias"), py::arg("dims"), py::arg("bits"),
+        py::arg("zero"), py::arg("isa"), py::arg("threads"));
+  m.def("quantize", &quantize, py::arg("shape"), py::arg("step"), py::arg("zero"), py::arg("bits"), py::arg("isa"));
   m.def(
       "regrid_rule",
       [](const py::array& table) -> std::optional<std::tuple<int, int, int, int>> {

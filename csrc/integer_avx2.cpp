@@ -78,6 +78,8 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 const LookupBody* lookup() { return &kLookupAvx2; }
 
+OuterBody outer() { return RunOuterAvx2; }
+
 }  // namespace integer_avx2
 
 const IntegerKernel kIntegerAvx2 = {"avx2",
@@ -90,6 +92,8 @@ const IntegerKernel kIntegerAvx2 = {"avx2",
                                     integer_avx2::RunTable,
                                     integer_avx2::lookup,
                                     integer_avx2::RunFull,
+                                    integer_avx2::outer,
+                                    integer_avx2::Quantize,
                                     integer_avx2::Regrid,
                                     integer_avx2::Linear,
                                     integer_avx2::Additions,

@@ -83,6 +83,11 @@ const LookupBody* lookup() {
   return best ? &kLookupAvx512 : &kLookupAvx2;
 }
 
+// The compiler's flags for that file are those of `lookup`.
+OuterBody outer() {
+  return __builtin_cpu_supports("avx512vnni") ? RunOuterAvx512 : RunOuterAvx2;
+}
+
 }  // namespace integer_avx512
 
 const IntegerKernel kIntegerAvx512 = {"avx512",
@@ -95,6 +100,8 @@ const IntegerKernel kIntegerAvx512 = {"avx512",
                                       integer_avx512::RunTable,
                                       integer_avx512::lookup,
                                       integer_avx512::RunFull,
+                                      integer_avx512::outer,
+                                      integer_avx512::Quantize,
                                       integer_avx512::Regrid,
                                       integer_avx512::Linear,
                                       integer_avx512::Additions,

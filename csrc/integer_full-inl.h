@@ -68,17 +68,18 @@ void MultiplyTiles(const FullJob& job, const FullTile& tile, int64_t vectors) {
   if constexpr (kVectors > 1) MultiplyTiles<kVectors - 1>(job, tile, vectors);
 }
 
+// Tiles divide a panel into nearly equal parts: one of few vectors waits for each sum.
 inline void MultiplyPanel(const FullJob& job, int64_t n, int64_t first_row, int64_t last_row, const float* panel,
                           uint8_t* y) {
-  const int64_t positions = (last_row - first_row) * job.Q;
+  const int64_t positions = (last_row - first_row) * job.Q, vectors = (positions + kLanes - 1) / kLanes;
+  const int64_t tiles = (vectors + Floats::kVectors - 1) / Floats::kVectors, most = (vectors + tiles - 1) / tiles;
   FullTile tile{};
   tile.panel = panel, tile.y = y + n * job.K * job.P * job.Q + first_row * job.Q;
-  for (int64_t at = 0; at < positions; at += Floats::kVectors * kLanes) {
-    tile.position = at, tile.positions = positions - at;
-    const int64_t vectors = Min(Floats::kVectors, (tile.positions + kLanes - 1) / kLanes);
+  for (int64_t at = 0; at < vectors; at += most) {
+    tile.position = at * kLanes, tile.positions = positions - tile.position;
     for (int64_t k = 0; k < job.K; k += kFullFilters) {
       tile.filter = k, tile.filters = job.K - k, tile.weights = job.weights + k * job.taps;
-      MultiplyTiles<Floats::kVectors>(job, tile, vectors);
+      MultiplyTiles<Floats::kVectors>(job, tile, Min(most, vectors - at));
     }
   }
 }
@@ -110,6 +111,26 @@ void Regrid(const uint8_t* x, int64_t count, const RegridRule& rule, uint8_t* y)
   __builtin_memcpy(from, x + i, static_cast<uint64_t>(count - i));
   Bytes::Regrid(from, rule, to);
   __builtin_memcpy(y + i, to, static_cast<uint64_t>(count - i));
+}
+
+// Floats that hold whole numbers are added exactly, so that a vector may be rounded before `zero` is added and narrowed after.
+void Quantize(const float* x, int64_t count, const QuantizeGrid& grid, uint8_t* y) {
+  using Vector = typename Floats::Vector;
+  const Vector step = Floats::Broadcast(grid.step), low = Floats::Broadcast(grid.low);
+  const Vector high = Floats::Broadcast(grid.high), zero = Floats::Broadcast(grid.zero);
+  const Vector shift = Floats::Broadcast(12582912.0f);  // as in `Rounded`
+  for (int64_t i = 0; i < count; i += kLanes) {
+    float from[kLanes] = {};
+    const bool whole = i + kLanes <= count;
+    if (!whole) __builtin_memcpy(from, x + i, static_cast<uint64_t>(4 * (count - i)));
+    Vector value[1] = {Get<Vector>(whole ? x + i : from) / step};
+    value[0] = value[0] > low ? value[0] : low;
+    value[0] = value[0] < high ? value[0] : high;
+    value[0] = value[0] + shift - shift + zero;
+    uint8_t bytes[kLanes + kSlack];
+    Floats::Round(value, 255.0f, bytes);
+    __builtin_memcpy(y + i, bytes, whole ? kLanes : static_cast<uint64_t>(count - i));
+  }
 }
 
 void Linear(const float* x, int64_t C, const float* weight, const float* bias, int64_t K, float* y) {

@@ -28,6 +28,8 @@
 
 #include <cstdint>
 
+#include "outer_kernels.h"
+
 namespace sbkit {
 
 // What a run does once its tables are made: take the sums from them, and round and store these.
@@ -200,6 +202,11 @@ struct RegridRule {
   int32_t multiplier, bias, shift, most;  // multiplier and bias from 0 to 65535, shift 0 to 8, most 0 to 255
 };
 
+// Bytes of floats: y = clamp(round(x / step), low, high) + zero.
+struct QuantizeGrid {
+  float step, low, high, zero;  // zero is -low or 0
+};
+
 struct IntegerKernel {
   const char* isa;
   int32_t vector_bytes;
@@ -209,6 +216,8 @@ struct IntegerKernel {
   void (*run_table)(const IntegerJob& job, const uint8_t* x, const uint8_t* residual, void* y);
   const LookupBody* (*lookup)();             // the best that the CPU can run
   void (*run_full)(const FullJob& job, const void* x, uint8_t* y);
+  OuterBody (*outer)();                      // the best that the CPU can run
+  void (*quantize)(const float* x, int64_t count, const QuantizeGrid& grid, uint8_t* y);
   void (*regrid)(const uint8_t* x, int64_t count, const RegridRule& rule, uint8_t* y);
   // y[k] = bias[k] + sum over c of weight[c][k] * x[c].
   void (*linear)(const float* x, int64_t C, const float* weight, const float* bias, int64_t K, float* y);

@@ -19,6 +19,8 @@ bool supported() { return true; }
 
 const LookupBody* lookup() { return &kLookupPlain; }
 
+OuterBody outer() { return RunOuterPlain; }
+
 }  // namespace integer_neon
 
 const IntegerKernel kIntegerNeon = {"neon",
@@ -31,6 +33,8 @@ const IntegerKernel kIntegerNeon = {"neon",
                                       integer_neon::RunTable,
                                       integer_neon::lookup,
                                     integer_neon::RunFull,
+                                    integer_neon::outer,
+                                    integer_neon::Quantize,
                                     integer_neon::Regrid,
                                     integer_neon::Linear,
                                     integer_neon::Additions,

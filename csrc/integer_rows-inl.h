@@ -1,6 +1,8 @@
 // Rows of activations on their way to padded copies, included by each ISA file inside its own namespace. Nothing from the
 // standard library is used here, as in integer_table-inl.h.
 
+#define SBKIT_UNROLL _Pragma("GCC unroll 16")
+
 using Word8 = uint16_t __attribute__((vector_size(16)));
 
 template <class T>

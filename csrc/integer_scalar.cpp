@@ -19,6 +19,8 @@ bool supported() { return true; }
 
 const LookupBody* lookup() { return &kLookupPlain; }
 
+OuterBody outer() { return RunOuterPlain; }
+
 }  // namespace integer_scalar
 
 const IntegerKernel kIntegerScalar = {"scalar",
@@ -31,6 +33,8 @@ const IntegerKernel kIntegerScalar = {"scalar",
                                       integer_scalar::RunTable,
                                       integer_scalar::lookup,
                                       integer_scalar::RunFull,
+                                      integer_scalar::outer,
+                                      integer_scalar::Quantize,
                                       integer_scalar::Regrid,
                                       integer_scalar::Linear,
                                       integer_scalar::Additions,

@@ -10,8 +10,6 @@ using U16 = uint16_t __attribute__((vector_size(kBytes)));
 using U64 = uint64_t __attribute__((vector_size(kBytes)));
 using Float8 = float __attribute__((vector_size(32)));
 
-#define SBKIT_UNROLL _Pragma("GCC unroll 16")
-
 template <int kLaneBits>
 constexpr int kUnits = kBytes / kLaneBits;  // of a vector, of 8 lanes each
 

@@ -56,6 +56,10 @@ std::optional<RegridRule> regrid_rule(const std::vector<uint8_t>& table);
 std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,
                                   const IntegerKernel* kernel);
 
+// Bytes of floats: clamp(round(x / step), -zero, 2^bits - 1 - zero) + zero.
+std::shared_ptr<Step> make_quantize(std::vector<int64_t> shape, float step, int zero, int bits,
+                                    const IntegerKernel* kernel);
+
 // The mean over rows and columns and a linear layer: y[n][k] = bias[k] + sum over c of weight[k][c] * (sum of x[n][c]), in
 // float32.
 std::shared_ptr<Step> make_head(std::vector<int64_t> shape, int64_t classes, const float* weight, const float* bias,

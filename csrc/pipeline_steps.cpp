@@ -65,6 +65,24 @@ class Regrid : public Step {
   const IntegerKernel* kernel_;
 };
 
+class Quantize : public Step {
+ public:
+  Quantize(std::vector<int64_t> shape, const QuantizeGrid& grid, const IntegerKernel* kernel)
+      : shape_(std::move(shape)), grid_(grid), kernel_(kernel) {
+    if (shape_.size() != 4) throw std::invalid_argument("a shape of other than four dimensions; allowed: N, C, H, W");
+    product(shape_);
+  }
+  StepShapes shapes() const override { return {shape_, shape_, true}; }
+  void run_step(const void* x, const uint8_t*, void* y) override {
+    kernel_->quantize(static_cast<const float*>(x), product(shape_), grid_, static_cast<uint8_t*>(y));
+  }
+
+ private:
+  std::vector<int64_t> shape_;
+  QuantizeGrid grid_;
+  const IntegerKernel* kernel_;
+};
+
 class MaxPool : public Step {
  public:
   MaxPool(std::vector<int64_t> shape, const Pool& pool) : shape_(std::move(shape)), pool_(pool) {
@@ -155,6 +173,12 @@ std::shared_ptr<Step> make_head(std::vector<int64_t> shape, int64_t classes, con
 std::shared_ptr<Step> make_regrid(std::vector<int64_t> shape, std::vector<uint8_t> table,
                                   const IntegerKernel* kernel) {
   return std::make_shared<Regrid>(std::move(shape), std::move(table), kernel);
+}
+
+std::shared_ptr<Step> make_quantize(std::vector<int64_t> shape, float step, int zero, int bits,
+                                    const IntegerKernel* kernel) {
+  const auto low = static_cast<float>(-zero), most = static_cast<float>((1 << bits) - 1);
+  return std::make_shared<Quantize>(std::move(shape), QuantizeGrid{step, low, low + most, -low}, kernel);
 }
 
 std::shared_ptr<Step> make_max_pool(std::vector<int64_t> shape, const Pool& pool) {

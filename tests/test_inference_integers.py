@@ -19,9 +19,10 @@ from sbkit import kernels
 from sbkit.data import load
 from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
 from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
-from sbkit.inference.layers import FullConv2d, Head
+from sbkit.inference.layers import FullConv2d, Head, IntegerConv2d
 from sbkit.inference.pipeline import Link, Pipeline
-from sbkit.models import build_model, convert
+from sbkit.models import QuantConv2d, build_model, convert
+from sbkit.models.outer import OuterConv2d
 from sbkit.quantizers import QuantizerConfig
 from sbkit.quantizers.activations import LearnedStep, calibrate
 
@@ -30,10 +31,13 @@ SIZES = {"resnet8": (12, 8), "vgg_small": (16, 8), "resnet18": (32, 8)}  # of th
 
 
 @functools.cache
-def settled(name: str, bits: int, config: QuantizerConfig = FINE, least: float = 0.5) -> tuple[nn.Module, torch.Tensor]:
+def settled(
+    name: str, bits: int, config: QuantizerConfig = FINE, least: float = 0.5, outer: str = "floats"
+) -> tuple[nn.Module, torch.Tensor]:
     """A network as training leaves it, and eight images."""
     size, width = SIZES[name]
-    model = build_model(name, quantizer=config, image_size=size, width=width, activation_bits=bits)
+    options = {"image_size": size, "width": width, "activation_bits": bits, "outer_layers": outer}
+    model = build_model(name, quantizer=config, **options)
     generator = torch.Generator().manual_seed(bits)
     images = torch.randn(40, 3, size, size, generator=generator)
     scatter(model, least, generator)
@@ -54,7 +58,7 @@ def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
 class Checked(fx.Interpreter):
     """Runs a lowered network, and each of its integer kernels against plain sums in float64, which are exact."""
 
-    layers = 0
+    layers = outer = 0
 
     def call_module(self, target, args, kwargs):
         found = super().call_module(target, args, kwargs)
@@ -68,7 +72,17 @@ class Checked(fx.Interpreter):
                 if isinstance(part, KernelConv2d):
                     residual = tensors[link.residual] if link.residual >= 0 else None
                     self.check(part.prepared, tensors[link.x], residual, every[link.name])
+                elif isinstance(part, IntegerConv2d):
+                    self.check_outer(part, tensors[link.x], every[link.name])
+                elif isinstance(part, FromFloats):
+                    assert torch.equal(part(tensors[link.x]), every[link.name])
         return found
+
+    def check_outer(self, part, x, found):
+        values, s = x.double() - part.options["zero"], part.shape
+        sums = F.conv2d(values, torch.from_numpy(part.weight).double(), stride=s.stride, padding=s.padding)
+        assert np.array_equal(found.numpy(), part.rounding.apply(sums.numpy().astype(np.int32)))
+        self.outer += 1
 
     def check(self, layer, x, residual, found):
         assert x.dtype == torch.uint8 and int(x.max()) < 2**layer.activation_bits
@@ -85,19 +99,23 @@ class Checked(fx.Interpreter):
         self.layers += 1
 
 
-def assert_exact(network, x: torch.Tensor) -> int:
-    """The number of integer layers, each of which equals its reference."""
+def assert_exact(network, x: torch.Tensor, outer: int = 0) -> int:
+    """The number of integer layers, each of which equals its reference; so do as many outer layers in integers."""
     checked = Checked(network.body)
-    assert torch.equal(checked.run(x), network(x))
+    assert torch.equal(checked.run(x), network(x)) and checked.outer == outer
     return checked.layers
 
 
+OUTER = {"resnet8": 3, "vgg_small": 1, "resnet18": 4}  # layers
+
+
+@pytest.mark.parametrize("outer", ["floats", "integers"])
 @pytest.mark.parametrize("bits", [2, 4, 7, 8])
 @pytest.mark.parametrize("name", SIZES)
-def test_a_network_of_integers(name, bits):
-    model, x = settled(name, bits)
+def test_a_network_of_integers(name, bits, outer):
+    model, x = settled(name, bits, outer=outer)
     network = lower(model, x, tune=False)
-    assert_exact(network, x)
+    assert_exact(network, x, OUTER[name] if outer == "integers" else 0)
     assert_agree(network(x), model(x))
     assert_agree(fold(model)(x), model(x))
     layers = list(network.layers.values())
@@ -121,6 +139,38 @@ def test_a_network_is_one_pipeline_from_image_to_logits():
     assert [node.op for node in network.body.graph.nodes] == ["placeholder", "call_module", "output"]
     bits = [layer.rounding.bits for layer in network.layers.values()]
     assert bits == [4, 8] * 3
+
+
+def test_outer_layers_in_integers_are_part_of_that_pipeline():
+    model, x = settled("resnet8", 4, outer="integers")
+    network = lower(model, x, tune=False)
+    assert [node.op for node in network.body.graph.nodes] == ["placeholder", "call_module", "output"]
+    pipeline = network.body.get_submodule("pipeline_stem_0_activations")
+    kinds = {link.name: type(part) for link, part in zip(pipeline.links, pipeline.parts, strict=True)}
+    assert list(kinds)[:2] == ["stem.0_activations", "stem.0"] and kinds["stem.0_activations"] is FromFloats
+    assert [name for name, kind in kinds.items() if kind is IntegerConv2d] == [
+        "stem.0", "layer2.0.shortcut.0", "layer3.0.shortcut.0",
+    ]  # fmt: skip
+    assert FullConv2d not in kinds.values()
+    for same in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(same(x), network(x))
+
+    def task():
+        assert torch.equal(network(x), lower(model, x, tune=False)(x))
+
+    assert forked(task)() == 0
+
+
+def test_an_outer_layer_that_no_step_follows_is_computed_in_torch():
+    """Its weights and images are those of the model, rounded."""
+    quantized = QuantConv2d(8, 4, 3, stride=1, padding=0, config=FINE, signs=torch.Generator())
+    torch.nn.init.normal_(quantized.weight, generator=torch.Generator().manual_seed(1))
+    model = nn.Sequential(OuterConv2d(3, 8, 3, padding=1), nn.Tanh(), LearnedStep(8), quantized)
+    x = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    calibrate(model, x)
+    network = lower(model.eval(), x, tune=False)
+    assert not any(isinstance(module, IntegerConv2d) for module in network.modules())
+    assert_agree(network(x).flatten(1), model(x).flatten(1))
 
 
 @pytest.mark.parametrize("bits", [6, 32], ids=["integers", "floats"])
@@ -227,7 +277,9 @@ def test_integers_are_those_of_the_learned_step():
         learned.log_step.data.fill_(-1.3)
         grid = Grid.of(integers.Step(learned))
         x = torch.cat([torch.linspace(-40, 80, 3001), torch.arange(-5.5, 20) * learned.step.item()])
-        q = FromFloats(grid)(x)
+        entry = FromFloats(grid, (1, 1, 1, len(x)), "scalar")
+        q = entry(x)
+        assert torch.equal(Pipeline([Link("entry", 0)], [entry], 1, [1])(x.reshape(entry.shape)).flatten(), q)
         assert torch.equal(ToFloats(grid)(q), learned(x).detach()) and torch.equal(
             integers.Step(learned)(x), learned(x)
         )

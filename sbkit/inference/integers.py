@@ -7,7 +7,8 @@ q + 128 where q is signed, which the next layer takes out again. The node of suc
                                                                            is monotone, so it may as well come last
     the same of a layer in full precision, without residual                a kernel of floats between integers
     step of what is uint8 already                                          a table of 256 entries, exact
-    step of floats, step that floats follow                                the formula of the step, in torch
+    the same of an `OuterConv2d`, of integers of any sign                  a kernel of integers
+    step of floats, step that floats follow                                the formula of the step
 
 A convolution whose result has no such step gives exact sums, which torch scales. Whatever of these follows one another
 without a break, the mean and the last layer included, is one call, a `Pipeline`.
@@ -22,7 +23,7 @@ from torch import Tensor, fx, nn
 
 from sbkit import kernels
 from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace, shape_of
-from sbkit.inference.layers import FullConv2d, Head, KernelConv2d
+from sbkit.inference.layers import FullConv2d, Head, IntegerConv2d, KernelConv2d
 from sbkit.models.layers import RELU
 from sbkit.way import MOST_BITS
 
@@ -50,11 +51,16 @@ def note_grids(traced: fx.GraphModule) -> None:
 
 
 class FromFloats(nn.Module):
-    """float32 activations as uint8 ones: clamp(round(x / step), low, high) + zero."""
+    """float32 activations of a shape as uint8 ones: clamp(round(x / step), low, high) + zero."""
 
-    def __init__(self, grid: Grid):
+    def __init__(self, grid: Grid, shape: tuple[int, ...], isa: str):
         super().__init__()
-        self.grid = grid
+        self.grid, self.shape, self.isa = grid, shape, isa
+
+    def step(self) -> Any:
+        """The step of a pipeline, of an image."""
+        isa = kernels.usable_isa(self.isa, MOST_BITS)
+        return kernels.step("quantize", shape=self.shape, isa=isa, **self.grid._asdict())
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = -self.grid.zero, 2**self.grid.bits - 1 - self.grid.zero
@@ -80,7 +86,8 @@ class Regrid(nn.Module):
     def __init__(self, source: Grid, target: Grid, shape: tuple[int, ...], isa: str):
         super().__init__()
         every = torch.arange(256, dtype=torch.uint8)
-        self.table, self.shape, self.isa = FromFloats(target)(ToFloats(source)(every)).numpy(), shape, isa
+        self.table = FromFloats(target, (256,), isa)(ToFloats(source)(every)).numpy()
+        self.shape, self.isa = shape, isa
 
     def step(self) -> Any:
         """The step of a pipeline, of an image."""
@@ -138,7 +145,8 @@ def settle(traced: fx.GraphModule, isa: str) -> None:
             if not takers and not grid(source):
                 continue
             known = grid(source)
-            entry = Regrid(known, grid(node), shape_of(source), isa) if known else FromFloats(grid(node))
+            shape = shape_of(source)
+            entry = Regrid(known, grid(node), shape, isa) if known else FromFloats(grid(node), shape, isa)
             traced.set_submodule(node.target, entry)
         others = [user for user in node.users if user not in takers]
         if others:
@@ -189,5 +197,5 @@ def drop_relus(traced: fx.GraphModule) -> None:
 def _takes_integers(traced: fx.GraphModule, user: fx.Node) -> bool:
     module = module_of(traced, user)
     return (isinstance(module, Step) and grid(user) is not None) or (
-        isinstance(module, (KernelConv2d, FullConv2d)) and module.takes_integers
+        isinstance(module, (KernelConv2d, FullConv2d, IntegerConv2d)) and module.takes_integers
     )

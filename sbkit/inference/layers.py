@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sbkit import kernels
 from sbkit.conv import ConvShape, QuantizedWeight
+from sbkit.integers import Rounding
 from sbkit.way import FLOAT_BITS, MOST_BITS
 
 _plans: WeakValueDictionary[str, kernels.Prepared] = WeakValueDictionary()
@@ -124,15 +125,37 @@ class FullConv2d(nn.Module):
         self.options = {"bits": bits, "isa": isa, "threads": threads}
 
     def step(self) -> Any:
-        s, options = self.shape, self.options | {"isa": kernels.usable_isa(self.options["isa"], MOST_BITS)}
-        return kernels.step(
-            "full",
-            weights=self.weight,
-            bias=self.bias,
-            dims=(s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride, s.padding),
-            floats=not self.takes_integers,
-            **options | ({"threads": 1} if kernels.forks() else {}),
-        )
+        of_floats = {"floats": not self.takes_integers}
+        return _step_of_shape("full", self.shape, self.options, weights=self.weight, bias=self.bias, **of_floats)
+
+
+class IntegerConv2d(nn.Module):
+    """A convolution of uint8 activations q, which stand for q - zero, with int8 weights of -63 to 63, the step of a
+    pipeline:
+
+        y = clamp(round(scale * (convolution of q - zero with the weights) + bias), 0, 2**bits - 1)     uint8
+
+    with exact sums, rounded as by `rounding`.
+    """
+
+    def __init__(self, weight: np.ndarray, rounding: Rounding, shape: ConvShape, *, zero: int, isa: str, threads: int):
+        super().__init__()
+        self.weight, self.rounding, self.shape = np.ascontiguousarray(weight, np.int8), rounding, shape
+        self.takes_integers = True
+        self.options = {"zero": zero, "isa": isa, "threads": threads}
+
+    def step(self) -> Any:
+        rounding = {key: getattr(self.rounding, key) for key in ("scale", "bias", "bits")}
+        return _step_of_shape("outer", self.shape, self.options, weights=self.weight, **rounding)
+
+
+def _step_of_shape(kind: str, s: ConvShape, options: Mapping[str, Any], **more: Any) -> Any:
+    """A step of a convolution, for the ISA that its options ask for, in a forked child for one thread."""
+    options = (
+        options | {"isa": kernels.usable_isa(options["isa"], MOST_BITS)} | ({"threads": 1} if kernels.forks() else {})
+    )
+    dims = (s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride, s.padding)
+    return kernels.step(kind, dims=dims, **more, **options)
 
 
 class Head(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 
 from sbkit import kernels
 from sbkit.inference.graph import module_of
-from sbkit.inference.integers import IntegerPool, Regrid
-from sbkit.inference.layers import LIBRARY, FullConv2d, Head, KernelConv2d, array, planned
+from sbkit.inference.integers import FromFloats, IntegerPool, Regrid
+from sbkit.inference.layers import LIBRARY, FullConv2d, Head, IntegerConv2d, KernelConv2d, array, planned
 
 _pipelines: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
 
@@ -123,9 +123,9 @@ def make_pipelines(traced: fx.GraphModule) -> None:
 def _has_step(module: nn.Module | None) -> bool:
     if isinstance(module, KernelConv2d):
         return module.returns_integers
-    if isinstance(module, Regrid):
+    if isinstance(module, (Regrid, FromFloats)):
         return len(module.shape) == 4
-    return isinstance(module, (FullConv2d, IntegerPool, Head))
+    return isinstance(module, (FullConv2d, IntegerConv2d, IntegerPool, Head))
 
 
 def _join(traced: fx.GraphModule, run: list[fx.Node]) -> None:

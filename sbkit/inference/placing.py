@@ -13,12 +13,13 @@ from torch import fx, nn
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
 from sbkit.inference import graph, integers
-from sbkit.inference.folding import CONVOLUTIONS, Affine
+from sbkit.inference.folding import OUTER, Affine
 from sbkit.inference.integers import grid
-from sbkit.inference.layers import FullConv2d, KernelConv2d
+from sbkit.inference.layers import FullConv2d, IntegerConv2d, KernelConv2d
 from sbkit.integers import ENCODINGS_OF, Rounding
 from sbkit.models import QuantConv2d
 from sbkit.models.layers import RELU
+from sbkit.models.outer import OuterConv2d
 
 
 class Layer(NamedTuple):
@@ -55,7 +56,7 @@ def put_on_kernels(
             (_on_integers if source and not source.zero and exact else _on_floats)(traced, node, layer)
         except ValueError as error:
             raise ValueError(f"layer {name}: {error}") from error
-    for node in graph.calls_of(traced, CONVOLUTIONS[:2]):
+    for node in graph.calls_of(traced, OUTER):
         _between_integers(traced, node, norms.get(node.target), {key: options[key] for key in ("isa", "threads")})
     integers.drop_relus(traced)
     integers.settle(traced, options["isa"])
@@ -110,22 +111,29 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
 
 
 def _between_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None, options: dict[str, Any]) -> None:
-    """A convolution in full precision that a step follows becomes a kernel that rounds to it, where there is one."""
+    """An outer convolution that a step follows becomes a kernel that rounds to it, where there is one."""
     if node.kwargs or not node.args:
         return
     module, source = graph.module_of(traced, node), grid(node.args[0])
     between, step = _up_to_step(traced, node)
     plain = (module.groups, module.dilation, module.padding_mode) == (1, (1, 1), "zeros")
     square = len({*module.stride}) == 1 and not isinstance(module.padding, str) and len({*module.padding}) == 1
-    if step is None or not plain or not square or (source and source.zero):
+    integers_alone = isinstance(module, OuterConv2d)
+    if step is None or not plain or not square or (not source if integers_alone else source and source.zero):
         return
-    weight, target = module.weight.double().numpy(), grid(step)
+    target = grid(step)
     factor, bias = _affine(module, norm)
-    weight = weight * (factor * (source.step if source else 1.0) / target.step)[:, None, None, None]
-    (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), weight.shape
+    factor, bias = factor * (source.step if source else 1.0) / target.step, bias / target.step + target.zero
+    (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), module.weight.shape
     shape = ConvShape(C, H, W, K, R, S, module.stride[0], module.padding[0], N, node.target)
-    options = options | {"bits": target.bits, "takes_integers": source is not None}
-    traced.set_submodule(node.target, FullConv2d(weight, bias / target.step + target.zero, shape, **options))
+    if integers_alone:
+        codes, scale = (value.double().numpy() for value in module.codes())
+        rounding = Rounding(factor * scale.reshape(K), bias, bits=target.bits)
+        kernel = IntegerConv2d(codes, rounding, shape, zero=source.zero, **options)
+    else:
+        weight = module.weight.double().numpy() * factor[:, None, None, None]
+        kernel = FullConv2d(weight, bias, shape, bits=target.bits, takes_integers=source is not None, **options)
+    traced.set_submodule(node.target, kernel)
     _round_to(traced, node, between, step)
 
 

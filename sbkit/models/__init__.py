@@ -1,4 +1,4 @@
-"""The networks, with quantized inner layers: the first layer, the shortcuts and the classifier stay in full precision.
+"""The networks, with quantized inner layers: no scheme quantizes the first layer, the shortcuts and the classifier.
 
 A new network is a function or a class here, and a row of MODELS.
 """
@@ -128,7 +128,22 @@ def build_model(
             raise ValueError(f"{option} = {value} for {name}; allowed: multiples of {step}")
     if block != "basic" and not architecture.residual:
         raise ValueError(f"block = {block!r} has no effect on {name}; allowed for residual networks alone")
-    fixed = "PReLU" if block == "released" else architecture.fixed
+    _check_activations(name, block, nonlinearity, activation_bits, outer_layers)
+    layers = Layers(quantizer, nonlinearity, seed, block, activation_bits, outer_layers)
+    with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
+        model = architecture.build(layers, in_channels, classes, image_size, width)
+    _initialise(model, torch.Generator().manual_seed(seed))
+    model.options = {  # with them and its state, a file can hold the network
+        "name": name, "in_channels": in_channels, "classes": classes, "image_size": image_size, "width": width,
+        "nonlinearity": nonlinearity, "block": block, "activation_bits": activation_bits,
+        "outer_layers": outer_layers,
+    }  # fmt: skip
+    return model
+
+
+def _check_activations(name: str, block: str, nonlinearity: str, activation_bits: int, outer_layers: str) -> None:
+    """Raises ValueError for a non-linearity that the network does not have, and for integers that it cannot."""
+    fixed = "PReLU" if block == "released" else MODELS[name].fixed
     if fixed and nonlinearity != "relu":
         raise ValueError(f"nonlinearity = {nonlinearity!r} has no effect on {name}, which has {fixed}; allowed: relu")
     if activation_bits < FLOAT_BITS and (fixed or nonlinearity != "relu"):
@@ -142,16 +157,6 @@ def build_model(
             f"outer_layers = 'integers' for {name} with activation_bits = {activation_bits}; allowed: networks of "
             "convolutions with activation_bits of 2 to 8, else floats"
         )
-    layers = Layers(quantizer, nonlinearity, seed, block, activation_bits, outer_layers)
-    with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
-        model = architecture.build(layers, in_channels, classes, image_size, width)
-    _initialise(model, torch.Generator().manual_seed(seed))
-    model.options = {  # with them and its state, a file can hold the network
-        "name": name, "in_channels": in_channels, "classes": classes, "image_size": image_size, "width": width,
-        "nonlinearity": nonlinearity, "block": block, "activation_bits": activation_bits,
-        "outer_layers": outer_layers,
-    }  # fmt: skip
-    return model
 
 
 def _initialise(model: nn.Module, generator: torch.Generator) -> None:
