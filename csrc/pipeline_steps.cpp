@@ -1,5 +1,6 @@
 // The steps of a pipeline that compute next to nothing: activations of another step size, pooling, and the last layer.
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -83,6 +84,62 @@ class Quantize : public Step {
   const IntegerKernel* kernel_;
 };
 
+using Byte8 = uint8_t __attribute__((vector_size(8)));
+using Byte16 = uint8_t __attribute__((vector_size(16)));
+using Word8 = uint16_t __attribute__((vector_size(16)));
+using Int8 = int16_t __attribute__((vector_size(16)));
+
+template <class T>
+T get(const uint8_t* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+template <class T>
+T larger(T a, T b) {
+  return a > b ? a : b;
+}
+
+// to[w] = the largest of column w, of `count` rows that follow one another; the last vector overlaps the one before. kRows:
+// their number where the compiler knows it, or 0.
+template <class Vector, int kRows>
+void largest_of_rows(const uint8_t* from, int64_t count, int64_t W, uint8_t* to) {
+  constexpr int64_t kBytes = sizeof(Vector);
+  const int64_t rows = kRows ? kRows : count;
+  for (int64_t i = 0; i < W; i += kBytes) {
+    const int64_t at = std::min(i, W - kBytes);
+    Vector largest = get<Vector>(from + at);
+    for (int64_t r = 1; r < rows; r++) largest = larger(largest, get<Vector>(from + r * W + at));
+    std::memcpy(to + at, &largest, kBytes);
+  }
+}
+
+template <class Vector>
+void largest_of_rows(const uint8_t* from, int64_t rows, int64_t W, uint8_t* to) {
+  if (rows == 2) return largest_of_rows<Vector, 2>(from, rows, W, to);
+  if (rows == 3) return largest_of_rows<Vector, 3>(from, rows, W, to);
+  largest_of_rows<Vector, 0>(from, rows, W, to);
+}
+
+// y[q] = the largest of `count` neighbours from column 2 q, by eights, of which the last overlap those before. 16 bytes are
+// read from each second neighbour. kColumns: as kRows.
+template <int kColumns>
+void largest_of_columns(const uint8_t* row, int64_t count, int64_t Q, uint8_t* y) {
+  const int64_t columns = kColumns ? kColumns : count;
+  for (int64_t q = 0; q < Q; q += 8) {
+    const int64_t at = std::max<int64_t>(0, std::min(q, Q - 8));
+    Int8 largest{};  // signed, of which SSE2 has the larger
+    for (int64_t s = 0; s < columns; s += 2) {
+      const Word8 pairs = get<Word8>(row + 2 * at + s);  // the first of a pair is the lower byte
+      largest = larger(largest, reinterpret_cast<Int8>(pairs & 255));
+      if (s + 1 < columns) largest = larger(largest, reinterpret_cast<Int8>(pairs >> 8));
+    }
+    const Byte8 eight = __builtin_convertvector(largest, Byte8);
+    Q >= 8 ? std::memcpy(y + at, &eight, 8) : std::memcpy(y, &eight, static_cast<size_t>(Q));
+  }
+}
+
 class MaxPool : public Step {
  public:
   MaxPool(std::vector<int64_t> shape, const Pool& pool) : shape_(std::move(shape)), pool_(pool) {
@@ -102,28 +159,47 @@ class MaxPool : public Step {
     const int64_t H = shape_[2], W = shape_[3];
     auto* y = static_cast<uint8_t*>(result);
     // The largest of the rows of a window; made anew, as several pipelines may run one step at once.
-    std::vector<uint8_t> largest(static_cast<size_t>(W + 2 * pool_.column_padding));
+    std::vector<uint8_t> largest(static_cast<size_t>(W + 2 * pool_.column_padding + 16));
     uint8_t* row = largest.data() + pool_.column_padding;
     for (int64_t plane = 0; plane < shape_[0] * shape_[1]; plane++) {
       const uint8_t* image = static_cast<const uint8_t*>(x) + plane * H * W;
       for (int64_t p = 0; p < P_; p++, y += Q_) {
-        std::fill_n(row, W, uint8_t{0});
-        const int64_t first = p * pool_.row_stride - pool_.row_padding;
-        for (int64_t h = std::max<int64_t>(0, first); h < std::min(H, first + pool_.rows); h++)
-          for (int64_t w = 0; w < W; w++) row[w] = std::max(row[w], image[h * W + w]);
-        pool_.column_stride == 2 ? pool_row<2>(largest.data(), y) : pool_row<0>(largest.data(), y);
+        const int64_t from = p * pool_.row_stride - pool_.row_padding, first = std::max<int64_t>(0, from);
+        pool_rows(image, first, std::min(H, from + pool_.rows), row);
+        pool_columns(largest.data(), y);
       }
     }
   }
 
  private:
-  template <int kStride>  // known to the compiler, or 0
-  void pool_row(const uint8_t* row, uint8_t* y) const {
-    const int64_t stride = kStride ? kStride : pool_.column_stride;
-    const int64_t columns = pool_.columns, Q = Q_;
-    std::fill_n(y, Q, uint8_t{0});
-    for (int64_t s = 0; s < columns; s++, row++)
-      for (int64_t q = 0; q < Q; q++) y[q] = std::max(y[q], row[q * stride]);
+  void pool_rows(const uint8_t* image, int64_t first, int64_t last, uint8_t* row) const {
+    const int64_t W = shape_[3], rows = last - first;
+    if (rows <= 0) {  // all of the window lies beside the image
+      std::fill_n(row, W, uint8_t{0});
+      return;
+    }
+    const uint8_t* from = image + first * W;
+    if (W >= 16) {
+      largest_of_rows<Byte16>(from, rows, W, row);
+    } else if (W >= 8) {
+      largest_of_rows<Byte8>(from, rows, W, row);
+    } else {
+      std::copy_n(from, W, row);
+      for (int64_t i = W; i < rows * W; i++) row[i % W] = std::max(row[i % W], from[i]);
+    }
+  }
+
+  void pool_columns(const uint8_t* row, uint8_t* y) const {
+    const int64_t columns = pool_.columns, stride = pool_.column_stride, Q = Q_;
+    if (stride != 2) {
+      std::fill_n(y, Q, uint8_t{0});
+      for (int64_t s = 0; s < columns; s++)
+        for (int64_t q = 0; q < Q; q++) y[q] = std::max(y[q], row[q * stride + s]);
+      return;
+    }
+    if (columns == 2) return largest_of_columns<2>(row, columns, Q, y);
+    if (columns == 3) return largest_of_columns<3>(row, columns, Q, y);
+    largest_of_columns<0>(row, columns, Q, y);
   }
 
   std::vector<int64_t> shape_;

@@ -66,11 +66,19 @@ def test_rules_of_tables():
         assert kernels._kernels.regrid_rule(table.astype(np.uint8)) is None
 
 
+@pytest.mark.parametrize("size", [(11, 14), (5, 6), (9, 40), (16, 16)])
 @pytest.mark.parametrize(
-    "window, stride, padding", [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((2, 3), (1, 3), (1, 0))]
+    "window, stride, padding",
+    [
+        ((2, 2), (2, 2), (0, 0)),
+        ((3, 3), (2, 2), (1, 1)),
+        ((2, 3), (1, 3), (1, 0)),
+        ((4, 5), (2, 2), (2, 1)),
+        ((1, 4), (3, 2), (2, 3)),  # the first row of windows lies beside the image
+    ],
 )
-def test_pools(window, stride, padding):
-    x = random_bytes((2, 3, 11, 14))
+def test_pools(window, stride, padding, size):
+    x = random_bytes((2, 3, *size))
     padded = np.pad(x, ((0, 0), (0, 0), *((each, each) for each in padding)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, window, axis=(2, 3))
     step = kernels.step("max_pool", shape=x.shape, window=window, stride=stride, padding=padding)
