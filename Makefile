@@ -94,6 +94,7 @@ sanitize: setup  ## the tests of the kernels under GCC's address and undefined-b
 		--target build/sanitize/package -C build-dir=build/sanitize/cmake -C cmake.define.SBKIT_SANITIZE=ON .
 	$(SANITIZED) -c 'from sbkit import kernels; assert "-fsanitize=address" in kernels.build_info()["flags"]'
 	exec env $(SANITIZED) -m pytest --capture=sys tests/test_kernels.py tests/test_integer_kernels.py tests/test_pipeline_kernels.py \
+		tests/test_outer_kernels.py \
 		$(ARGS)
 
 lab: setup  ## the notebooks in JupyterLab

@@ -1,4 +1,6 @@
 // Pipelines of integer layers for Python; friendlier checks live in sbkit/inference/pipeline.py.
+#include <cmath>
+
 #include "bindings.h"
 #include "pipeline.h"
 #include "full.h"
@@ -35,9 +37,11 @@ std::shared_ptr<Step> outer(const py::array& weights, const py::array& scale, co
 
 std::shared_ptr<Step> quantize(const std::vector<int64_t>& shape, double step, int zero, int bits,
                                const std::string& isa) {
-  if (!(step > 0)) throw py::value_error("step = " + std::to_string(step) + "; allowed: above 0");
-  in_range("bits", bits, 2, 8), in_range("zero", zero, 0, 255);
-  return make_quantize(shape, static_cast<float>(step), zero, bits, &integer_kernel_named(isa));
+  const auto narrowed = static_cast<float>(step);
+  if (!std::isfinite(narrowed) || narrowed <= 0)
+    throw py::value_error("step = " + std::to_string(step) + "; allowed: a positive float32");
+  in_range("zero", zero, 0, (1 << in_range("bits", bits, 2, 8)) - 1);
+  return make_quantize(shape, narrowed, zero, bits, &integer_kernel_named(isa));
 }
 
 std::shared_ptr<Step> regrid(const std::vector<int64_t>& shape, const py::array& table, const std::string& isa) {

@@ -72,6 +72,7 @@ struct Floats {
   }
 };
 
+#include "panels-inl.h"
 #include "integer_full-inl.h"
 
 bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }

@@ -70,6 +70,7 @@ struct Floats {
   }
 };
 
+#include "panels-inl.h"
 #include "integer_full-inl.h"
 
 bool supported() {
@@ -83,7 +84,7 @@ const LookupBody* lookup() {
   return best ? &kLookupAvx512 : &kLookupAvx2;
 }
 
-// The compiler's flags for that file are those of `lookup`.
+// That file wants F, BW and VL, which `supported` asks for, and VNNI.
 OuterBody outer() {
   return __builtin_cpu_supports("avx512vnni") ? RunOuterAvx512 : RunOuterAvx2;
 }

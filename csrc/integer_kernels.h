@@ -178,22 +178,14 @@ struct LookupBody {
   void (*run)(const LookupJob& job, const uint8_t* x, const uint8_t* residual, void* y);
 };
 
-// Layers that are kept in full precision between layers of integers: products of floats. Lanes are output positions. The
-// activations under the windows of some output rows are laid out side by side, the *panel*, a row for each tap.
+// Layers that are kept in full precision between layers of integers: products of floats, on panels. An entry is a tap.
 constexpr int kFullFilters = 4;  // that share loads of the panel
 
-struct FullJob {
-  int64_t N, C, H, W, K, P, Q;
-  int32_t stride, padding, window_h, window_w, threads;
-  bool floats;                             // x is float32, else uint8_t
-  int64_t padded_h, pitch, phase_columns;  // padded activations [N][C][padded_h][pitch], as in IntegerJob
-  int32_t taps, rows_of_panel;             // of all channels; output rows
-  const int64_t* tap;                      // [taps]: from a window's first activation in the padded ones
-  const float* weights;                    // [blocks of kFullFilters][taps][kFullFilters]
-  const float* bias;                       // [K]
-  float most;
-  float *padded, *panel;                   // panel [thread][taps][panel_positions]
-  int64_t panel_positions, panel_stride;
+struct FullJob : PanelJob {
+  bool floats;           // x is float32, else uint8_t
+  const float* weights;  // [blocks of kFullFilters][taps][kFullFilters]
+  const float* bias;     // [K]
+  float *padded, *panel;
 };
 
 // Activations of another step size: y = min(((x * multiplier >> 8) + bias) >> shift, most). No intermediate value leaves 16
@@ -204,7 +196,7 @@ struct RegridRule {
 
 // Bytes of floats: y = clamp(round(x / step), low, high) + zero.
 struct QuantizeGrid {
-  float step, low, high, zero;  // zero is -low or 0
+  float step, low, high, zero;  // zero is -low
 };
 
 struct IntegerKernel {

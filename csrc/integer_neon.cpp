@@ -13,6 +13,7 @@ namespace integer_neon {
 #include "integer_rows-inl.h"
 #include "integer_table-inl.h"
 #include "integer_peaks-inl.h"
+#include "panels-inl.h"
 #include "integer_full-inl.h"
 
 bool supported() { return true; }

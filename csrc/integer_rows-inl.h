@@ -1,4 +1,4 @@
-// Rows of activations on their way to padded copies, included by each ISA file inside its own namespace. Nothing from the
+// Rows of activations on their way to padded copies, and what else kernels of integers share, included by each ISA file inside its own namespace. Nothing from the
 // standard library is used here, as in integer_table-inl.h.
 
 #define SBKIT_UNROLL _Pragma("GCC unroll 16")
@@ -75,4 +75,12 @@ inline void SplitRow(const Job& job, int64_t phases, const From* from, To* row) 
 template <class Job>
 inline int64_t NextPhase(const Job& job, int64_t phase) {
   return phase + 1 < job.stride ? phase + 1 : 0;
+}
+
+inline int64_t ThreadNumber() {
+#if defined(_OPENMP)
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
 }

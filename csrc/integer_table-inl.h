@@ -289,14 +289,6 @@ AccumulateFunction ChooseAccumulate(int chain, int rows) {
                       : AccumulateRows<8, 4, Bytes::kMostRowsBytes>(rows);
 }
 
-inline int64_t ThreadNumber() {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
-
 template <int kLaneBits, class T>
 void RunTile(const IntegerJob& job, const IntegerBlock& block, int64_t tile, int64_t thread, const uint8_t* residual,
              T* y) {

@@ -1,19 +1,16 @@
 #include "outer.h"
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 
-#include "integer_geometry.h"
 #include "integer_kernels.h"
+#include "panel_layout.h"
 
 namespace sbkit {
 
 namespace {
-
-constexpr int64_t kPanelBytes = 32 << 10;  // of the first-level cache
 
 void check(const OuterRequest& request) {
   for (int8_t weight : request.weights) {
@@ -31,18 +28,17 @@ class Outer : public Step {
  public:
   explicit Outer(const OuterRequest& request) : request_(request) {
     check(request_);
-    lay_out();
+    taps_ = lay_out_panels(request_.shape, request_.threads, 4, &job_);
     list_weights();
     // Rows are read by sixteens.
     const int64_t bytes = checked_product({job_.N, job_.C, job_.padded_h, job_.pitch}) + 16;
     padded_ = zeros(bytes);
     std::memset(padded_.get(), request_.zero, static_cast<size_t>(bytes));
-    job_.panel_stride = ceil_div(4 * (job_.quads * job_.panel_positions + 16), 64) * 64;
-    panels_ = zeros(checked_product({job_.panel_stride, job_.threads}));
+    panels_ = zeros(4 * checked_product({job_.panel_stride, job_.threads}));
     job_.padded = reinterpret_cast<uint8_t*>(padded_.get()), job_.panel = reinterpret_cast<uint8_t*>(panels_.get());
     job_.tap = taps_.data(), job_.weights = weights_.data(), job_.start = start_.data();
     job_.scale = request_.rounding.scale.data(), job_.bias = request_.rounding.bias.data();
-    job_.most = static_cast<float>((1 << request_.rounding.bits) - 1);
+    job_.bits = request_.rounding.bits, job_.most = static_cast<float>((1 << job_.bits) - 1);
   }
 
   StepShapes shapes() const override {
@@ -56,7 +52,6 @@ class Outer : public Step {
   }
 
  private:
-  void lay_out();
   void list_weights();
 
   OuterRequest request_;
@@ -68,35 +63,15 @@ class Outer : public Step {
   std::mutex mutex_;
 };
 
-void Outer::lay_out() {
-  const ConvShape& s = request_.shape;
-  OuterJob& job = job_;
-  job.N = s.N, job.C = s.C, job.H = s.H, job.W = s.W, job.K = s.K, job.P = s.P(), job.Q = s.Q();
-  job.stride = narrow(s.stride), job.padding = narrow(s.padding), job.threads = request_.threads;
-  job.window_h = narrow(s.R), job.window_w = narrow(s.S);
-  job.padded_h = padded_rows(s), job.phase_columns = phase_columns(s), job.pitch = job.phase_columns * s.stride;
-  for (int64_t c = 0; c < s.C; c++) {
-    for (int64_t r = 0; r < s.R; r++) {
-      for (int64_t t = 0; t < s.S; t++)
-        taps_.push_back((c * job.padded_h + r) * job.pitch + t % s.stride * job.phase_columns + t / s.stride);
-    }
-  }
-  job.taps = narrow(static_cast<int64_t>(taps_.size())), job.quads = narrow(ceil_div(job.taps, 4));
-  taps_.resize(static_cast<size_t>(4) * job.quads, taps_[0]);  // of weight 0
-  const int64_t fitting = kPanelBytes / (int64_t{4} * job.quads * job.Q), shared = ceil_div(job.P, int64_t{job.threads});
-  job.rows_of_panel = narrow(std::max<int64_t>(1, std::min({fitting, shared, job.P})));
-  job.panel_positions = ceil_div(job.rows_of_panel * job.Q, 16) * 16;
-}
-
 void Outer::list_weights() {
   const ConvShape& s = request_.shape;
   const int64_t filters = ceil_div(s.K, kOuterFilters) * kOuterFilters;
-  weights_.assign(static_cast<size_t>(checked_product({filters, 4, job_.quads})), 0);
+  weights_.assign(static_cast<size_t>(checked_product({filters, 4, job_.entries})), 0);
   start_.assign(static_cast<size_t>(filters), 0);
   for (int64_t k = 0; k < s.K; k++) {
     for (int64_t i = 0; i < job_.taps; i++) {
       const int8_t weight = request_.weights[k * job_.taps + i];
-      weights_[((k / kOuterFilters * job_.quads + i / 4) * kOuterFilters + k % kOuterFilters) * 4 + i % 4] = weight;
+      weights_[((k / kOuterFilters * job_.entries + i / 4) * kOuterFilters + k % kOuterFilters) * 4 + i % 4] = weight;
       start_[k] -= request_.zero * weight;
     }
   }

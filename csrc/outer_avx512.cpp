@@ -12,6 +12,7 @@ namespace sbkit {
 namespace {
 
 #include "integer_rows-inl.h"
+#include "panels-inl.h"
 #include "outer_x86.h"
 
 struct Lanes {

@@ -87,7 +87,7 @@ class Quantize : public Step {
 using Byte8 = uint8_t __attribute__((vector_size(8)));
 using Byte16 = uint8_t __attribute__((vector_size(16)));
 using Word8 = uint16_t __attribute__((vector_size(16)));
-using Int8 = int16_t __attribute__((vector_size(16)));
+using Short8 = int16_t __attribute__((vector_size(16)));
 
 template <class T>
 T get(const uint8_t* from) {
@@ -129,11 +129,11 @@ void largest_of_columns(const uint8_t* row, int64_t count, int64_t Q, uint8_t* y
   const int64_t columns = kColumns ? kColumns : count;
   for (int64_t q = 0; q < Q; q += 8) {
     const int64_t at = std::max<int64_t>(0, std::min(q, Q - 8));
-    Int8 largest{};  // signed, of which SSE2 has the larger
+    Short8 largest{};  // signed, of which SSE2 has the larger
     for (int64_t s = 0; s < columns; s += 2) {
       const Word8 pairs = get<Word8>(row + 2 * at + s);  // the first of a pair is the lower byte
-      largest = larger(largest, reinterpret_cast<Int8>(pairs & 255));
-      if (s + 1 < columns) largest = larger(largest, reinterpret_cast<Int8>(pairs >> 8));
+      largest = larger(largest, reinterpret_cast<Short8>(pairs & 255));
+      if (s + 1 < columns) largest = larger(largest, reinterpret_cast<Short8>(pairs >> 8));
     }
     const Byte8 eight = __builtin_convertvector(largest, Byte8);
     Q >= 8 ? std::memcpy(y + at, &eight, 8) : std::memcpy(y, &eight, static_cast<size_t>(Q));

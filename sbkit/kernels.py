@@ -357,7 +357,8 @@ def native(prepared: Prepared) -> Any:
 
 
 def step(kind: str, **options: Any) -> Any:
-    """A step of the extension for `pipeline`: "full", "regrid", "max_pool" or "head"."""
+    """A step of the extension for `pipeline`: "full", "outer", "quantize", "regrid", "max_pool" or
+    "head"."""
     return getattr(_kernels, kind)(**options)
 
 

@@ -429,6 +429,10 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
         ({"algorithms": "table dense"}, "a word of algorithms = 'dense'; allowed: sparse, table, dataflow, lookup"),
         ({"peers": "no"}, "peers = 'no'; allowed: True, False"),
         ({"rounds": 0}, "rounds = 0; allowed: an integer >= 1"),
+        (
+            {"study": "network", "outer_layers": "integers"},
+            "outer_layers in the study network = 'integers'; allowed: floats",
+        ),
         ({"study": "operations", "processes": 2}, "times nothing, processes = 2; allowed: an integer from 1 to 1"),
         ({"min_run_ms": 0.0}, r"min_run_ms = 0\.0"),
         ({"seed": -1}, "seed = -1"),

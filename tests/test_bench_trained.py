@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     """A profile of three runs: in integers, in full precision, and with quantized weights and activations in floats."""
     folder = tmp_path_factory.mktemp("profile")
     for name, scheme, bits in (("ours", "binary", 6), ("dense", "full_precision", 32), ("neither", "binary", 32)):
-        config = TrainConfig(**SMALL, activation_bits=bits)
+        config = TrainConfig(**SMALL, activation_bits=bits, outer_layers="integers" if bits < 32 else "floats")
         train(config, QuantizerConfig(scheme), folder, name=name, progress="none")
     return folder
 

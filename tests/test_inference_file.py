@@ -183,6 +183,20 @@ def forged(data: bytes, change=lambda header: None, payload: bytes = b"") -> byt
     return MAGIC + bytes([VERSION]) + hashlib.sha256(body).digest() + body
 
 
+def test_files_name_outer_layers_only_if_they_are_integers(file, tmp_path):
+    """As files from before there was a choice, which are read, and older versions, which read those of floats."""
+    assert "outer_layers" not in header_of(file) and read(file).options["outer_layers"] == "floats"
+    model, x = trained("resnet8", FINE, 8, 4, activation_bits=6, outer_layers="integers")
+    file = lower(model, x, tune=False).save(tmp_path / "integers.sbk")
+    assert header_of(file)["outer_layers"] == "integers"
+
+
+def header_of(file) -> dict:
+    found = []
+    forged(file.read_bytes(), lambda header: found.append(dict(header["model"])))
+    return found[0]
+
+
 LAYER = "layer1.0.conv1"
 
 
@@ -205,6 +219,8 @@ LAYER = "layer1.0.conv1"
         (lambda h: h["model"].update(width=2**40), "model.width = 1099511627776; allowed"),
         (lambda h: h["model"].update(name="resnet9"), "model = 'resnet9'; allowed"),
         (lambda h: h["model"].update(seed=1), r"model.seed = 1; allowed"),
+        (lambda h: h["model"].update(outer_layers="int8"), "outer_layers = 'int8'; allowed: floats, integers"),
+        (lambda h: h["model"].pop("width"), "model lacks width"),
         (lambda h: h["model"].update(activation_bits=8), "state .*; allowed: that of"),
         (lambda h: h.update(image=[3, 2**20, 8]), "a size of the image = 1048576; allowed"),
         (lambda h: h.update(image=[4, 8, 8]), r"image = \(4, 8, 8\); allowed: 3 channels"),

@@ -19,7 +19,7 @@ from sbkit import kernels
 from sbkit.data import load
 from sbkit.inference import LOGIT_BOUND, ROUNDING_BOUND, KernelConv2d, fold, integers, lower
 from sbkit.inference.integers import FromFloats, Grid, IntegerPool, Regrid, Scaled, ToFloats
-from sbkit.inference.layers import FullConv2d, Head, IntegerConv2d
+from sbkit.inference.layers import FullConv2d, Head, OuterKernel
 from sbkit.inference.pipeline import Link, Pipeline
 from sbkit.models import QuantConv2d, build_model, convert
 from sbkit.models.outer import OuterConv2d
@@ -72,7 +72,7 @@ class Checked(fx.Interpreter):
                 if isinstance(part, KernelConv2d):
                     residual = tensors[link.residual] if link.residual >= 0 else None
                     self.check(part.prepared, tensors[link.x], residual, every[link.name])
-                elif isinstance(part, IntegerConv2d):
+                elif isinstance(part, OuterKernel):
                     self.check_outer(part, tensors[link.x], every[link.name])
                 elif isinstance(part, FromFloats):
                     assert torch.equal(part(tensors[link.x]), every[link.name])
@@ -148,7 +148,7 @@ def test_outer_layers_in_integers_are_part_of_that_pipeline():
     pipeline = network.body.get_submodule("pipeline_stem_0_activations")
     kinds = {link.name: type(part) for link, part in zip(pipeline.links, pipeline.parts, strict=True)}
     assert list(kinds)[:2] == ["stem.0_activations", "stem.0"] and kinds["stem.0_activations"] is FromFloats
-    assert [name for name, kind in kinds.items() if kind is IntegerConv2d] == [
+    assert [name for name, kind in kinds.items() if kind is OuterKernel] == [
         "stem.0", "layer2.0.shortcut.0", "layer3.0.shortcut.0",
     ]  # fmt: skip
     assert FullConv2d not in kinds.values()
@@ -165,11 +165,11 @@ def test_an_outer_layer_that_no_step_follows_is_computed_in_torch():
     """Its weights and images are those of the model, rounded."""
     quantized = QuantConv2d(8, 4, 3, stride=1, padding=0, config=FINE, signs=torch.Generator())
     torch.nn.init.normal_(quantized.weight, generator=torch.Generator().manual_seed(1))
-    model = nn.Sequential(OuterConv2d(3, 8, 3, padding=1), nn.Tanh(), LearnedStep(8), quantized)
+    model = nn.Sequential(OuterConv2d(3, 8, 3, padding=1, images=True), nn.Tanh(), LearnedStep(8), quantized)
     x = torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0))
     calibrate(model, x)
     network = lower(model.eval(), x, tune=False)
-    assert not any(isinstance(module, IntegerConv2d) for module in network.modules())
+    assert not any(isinstance(module, OuterKernel) for module in network.modules())
     assert_agree(network(x).flatten(1), model(x).flatten(1))
 
 

@@ -77,10 +77,10 @@ def test_bytes_of_floats(count, zero, bits, isa):
 
 
 @isas
-def test_what_is_no_number_becomes_some_byte(isa):
+def test_what_is_no_number_becomes_0_and_infinity_the_largest(isa):
     x = np.array([np.nan, np.inf, -np.inf, 0], np.float32).reshape(1, 1, 1, 4)
     found = alone(kernels.step("quantize", shape=x.shape, step=0.5, zero=128, bits=8, isa=isa), x).ravel()
-    assert found[1:].tolist() == [255, 0, 128]
+    assert found.tolist() == [0, 255, 0, 128]
 
 
 SHAPE = ConvShape(C=3, H=9, W=11, K=5)
@@ -120,11 +120,14 @@ def test_sums_beyond_32_bits_are_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"step": 0.0}, "step = 0.*; allowed: above 0"),
-        ({"step": float("nan")}, "step = .*nan; allowed: above 0"),
+        ({"step": 0.0}, "step = 0.*; allowed: a positive float32"),
+        ({"step": 1e-50}, "step = 0.*; allowed: a positive float32"),
+        ({"step": float("nan")}, "step = .*nan; allowed: a positive float32"),
+        ({"step": float("inf")}, "step = inf; allowed: a positive float32"),
         ({"shape": (1, 2)}, "a shape of other than four dimensions"),
         ({"bits": 1}, "bits = 1; allowed: 2 to 8"),
         ({"zero": -1}, "zero = -1; allowed: 0 to 255"),
+        ({"zero": 16, "bits": 4}, "zero = 16; allowed: 0 to 15"),
     ],
 )
 def test_a_bad_grid_is_named(options, message):

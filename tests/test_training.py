@@ -19,7 +19,7 @@ import torch
 from forked import forked
 from PIL import Image
 
-from sbkit import cpu, data, models, records, training
+from sbkit import cpu, data, inference, models, records, training
 from sbkit.conv import load_weights
 from sbkit.quantizers import QuantizerConfig, activations
 from sbkit.quantizers.activations import LearnedStep
@@ -28,7 +28,7 @@ from sbkit.training import TrainConfig, diagnostics, loop, progress, run, schedu
 from sbkit.training.__main__ import main
 from sbkit.training.checkpoint import load_state
 from sbkit.training.config import CHECKPOINTS
-from sbkit.training.setup import build, compiled, prepare
+from sbkit.training.setup import build, compiled, finished, prepare
 
 TINY = TrainConfig(
     dataset="digits", width=4, image_size=0, train_images=256, batch_size=64, epochs=1, learning_rate=5e-3
@@ -306,6 +306,19 @@ def test_an_interrupted_run_says_so_in_a_line_and_continues_to_the_same_bits(tmp
     with pytest.raises(KeyboardInterrupt) as stopped:  # without a checkpoint nothing would continue
         train(TINY, SIGNED, **QUIET)
     assert stopped.type is KeyboardInterrupt
+
+
+def test_a_finished_run_of_integers_alone_is_read_back_and_lowered(tmp_path):
+    """In bf16, whose training is off the integers' values, while its tests are not."""
+    config = replace(TINY, activation_bits=6, outer_layers="integers", epochs=2)
+    config = replace(config, precision="fp32" if cpu.bf16_trouble() else "bf16")
+    record = run(config, SIGNED, tmp_path, name="a", progress="none")
+    again = finished("networks", str(tmp_path / "checkpoints" / "a.pt"))
+    images, view = again.data, {"mean": again.data.mean, "std": again.data.std, "shuffle": False}
+    x, y = next(data.batches(images.x_test, images.y_test, len(images.y_test), **view))
+    right = inference.lower(again.model, x, tune=False)(x).argmax(1) == y
+    assert 100 * right.double().mean().item() == pytest.approx(record.metrics["top1_percent"], abs=1e-9)
+    assert record.config["outer_layers"] == "integers"
 
 
 def test_a_killed_run_continues_to_the_same_bits(tmp_path):
@@ -732,7 +745,7 @@ def test_a_compiled_network_trains_as_the_plain_one_does(monkeypatch):
 def test_a_network_with_fused_steps_trains_as_the_plain_one_does(monkeypatch):
     monkeypatch.setattr(activations, "_one_pass", lambda function: function)
     monkeypatch.setattr(sys.modules["sbkit.training.setup"], "_check_compiler", lambda: None)
-    config = replace(TINY, activation_bits=6, train_images=128)
+    config = replace(TINY, activation_bits=6, outer_layers="integers", train_images=128)
     plain, fused = (train(replace(config, compile=compile), SIGNED, **QUIET) for compile in (False, True))
     losses = [result.history["epochs"][0]["train_loss"] for result in (plain, fused)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

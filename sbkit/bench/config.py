@@ -9,6 +9,7 @@ from sbkit import kernels
 from sbkit.bench.studies import STUDIES
 from sbkit.checks import choice, number, whole
 from sbkit.conv import NETWORK_SHAPES, ConvShape
+from sbkit.models import OUTER_LAYERS
 from sbkit.schemes import SCHEMES
 from sbkit.way import KERNELS
 
@@ -64,6 +65,7 @@ class BenchConfig:
     batch: int = 1  # images
     seed: int = 0  # of codes and activations, and of the contenders' order in each round
     isa: str = "auto"  # of the kernels; auto: the widest usable. avx2 and avx512 hold torch and OpenVINO as well
+    outer_layers: str = "floats"  # floats | integers: first layer and shortcuts, in the study network_integers alone
     networks: str = ""  # in the studies trained and integer_codes, the folder of a profile with runs; else empty
 
     def __post_init__(self):
@@ -87,6 +89,8 @@ class BenchConfig:
             raise ValueError(f"networks = {self.networks!r} in the study {self.study}; allowed: {allowed}")
         if subject == "trained":
             whole("in the study trained, batch", self.batch, 1, 1)
+        known = OUTER_LAYERS if self.study == "network_integers" else OUTER_LAYERS[:1]
+        choice(f"outer_layers in the study {self.study}", self.outer_layers, known)
         whole("seed", self.seed, 0)
         choice("isa", self.isa, ("auto", *kernels.isas()))
 

@@ -144,8 +144,7 @@ def on_network(config: BenchConfig, shapes: list[ConvShape], x: Tensor) -> Itera
     options = {"isa": config.isa, "threads": config.threads}
     for way in STUDIES[config.study].ways:
         weights = {shape.name: _scaled_codes(config, shape, way) for shape in shapes}
-        outer = "floats" if way.activation_bits == FLOAT_BITS else "integers"
-        model = build(config, activation_bits=way.activation_bits, outer_layers=outer)
+        model = build(config, activation_bits=way.activation_bits, outer_layers=config.outer_layers)
         for name, layer in quant_layers(model).items():
             layer.weight.data = torch.from_numpy(weights[name].dense())
         fit(model, x)

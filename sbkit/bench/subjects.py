@@ -80,8 +80,7 @@ def convolution(shape: ConvShape, weight: np.ndarray) -> nn.Conv2d:
 def network(config: BenchConfig, skipped: list[str]) -> Iterator[Subject]:
     """A whole network, its batch norms folded, on random images; the right logits are those of `inference.fold`.
 
-    Libraries run it in full precision or in 8-bit integers, our kernels on codes of their own; with integer activations
-    their outer layers are integers, too.
+    Libraries run it in full precision or in 8-bit integers, our kernels on codes of their own.
     """
     model, shapes, columns = _network(config)
     image = (config.batch, 3, columns["H"], columns["W"])

@@ -134,7 +134,7 @@ def bits_table(train: DataFrame) -> DataFrame:
     for label, config in configs.items():
         if "activation_bits" not in config:
             continue
-        alike = {key: value for key, value in config.items() if key != "activation_bits"}
+        alike = {key: value for key, value in config.items() if key not in ("activation_bits", "outer_layers")}
         base = next((other for other, theirs in configs.items() if theirs == alike), None)
         row = {"label": label, "bits": config["activation_bits"], "top1": top1[label]}
         row |= {"floats": "-", "n": 0, "difference": "-"}

@@ -5,8 +5,8 @@
     1         VERSION
     32        SHA-256 of all that follows
     4         length of the header, little-endian
-    ...       the header, JSON: {"model": options of build_model, "image": [C, H, W], "classes", "mean", "std",
-              "layers": {name: how its codes are packed, which scales it has}, "state": {name: shape}}
+    ...       the header, JSON: {"model": options of build_model, but for USUAL ones, "image": [C, H, W], "classes",
+              "mean", "std", "layers": {name: how its codes are packed, which scales it has}, "state": {name: shape}}
     ...       for each layer its codes, scales (float32) and channel signs (a bit each), then the state (float32)
 
 Plans are not in it: they are made for the machine that loads the file. A reader holds every size to the header, and the
@@ -43,6 +43,9 @@ OPTIONS = {  # of build_model, the most that each may be where it is a number
     "name": str, "in_channels": 1024, "classes": 100_000, "image_size": 1024, "width": 4096, "nonlinearity": str,
     "block": str, "activation_bits": 32, "outer_layers": str,
 }  # fmt: skip
+
+USUAL = {"outer_layers": "floats"}
+"""Options that files leave out: those of before there was a choice, and those that older versions can read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +129,8 @@ def write(saved: Saved, path: str | os.PathLike) -> Path:
         parts += [data, *(scale.astype("<f4").tobytes() for scale in scales[:count])]
         parts += [np.packbits(weight.channel_sign < 0).tobytes()] if signs else []
     header = {key: getattr(saved, key) for key in ("image", "classes", "mean", "std")}
-    header |= {"model": saved.options, "layers": layers}
+    options = {key: value for key, value in saved.options.items() if USUAL.get(key) != value}
+    header |= {"model": options, "layers": layers}
     header["state"] = {name: list(value.shape) for name, value in saved.state.items()}
     parts += [value.numpy().astype("<f4").tobytes() for value in saved.state.values()]
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -172,8 +176,7 @@ def _parsed(data: bytes) -> Saved:
         at += size
     state = dict(_state(header["state"], payload[at:]))
     plain = {key: tuple(header[key]) for key in ("image", "classes", "mean", "std")}
-    header["model"].setdefault("outer_layers", "floats")  # which files from before there was a choice do not name
-    saved = Saved(header["model"], weights, state, **plain)
+    saved = Saved(USUAL | header["model"], weights, state, **plain)
     saved.model()  # or the state is another network's
     return saved
 

@@ -15,8 +15,8 @@ from sbkit.models import QuantConv2d, QuantLinear, quant_layers
 from sbkit.models.layers import QuantLayer
 from sbkit.models.outer import NarrowShortcut, OuterConv2d
 
-OUTER = (nn.Conv2d, NarrowShortcut, OuterConv2d)  # that no scheme quantizes
-CONVOLUTIONS = (*OUTER, QuantConv2d)
+UNQUANTIZED = (nn.Conv2d, NarrowShortcut, OuterConv2d)  # by no scheme
+CONVOLUTIONS = (*UNQUANTIZED, QuantConv2d)
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 

@@ -6,9 +6,10 @@ q + 128 where q is signed, which the next layer takes out again. The node of suc
     convolution -> norm -> (+ residual) -> ReLU -> (max pools) -> step     one kernel, from uint8 to uint8; a max pool
                                                                            is monotone, so it may as well come last
     the same of a layer in full precision, without residual                a kernel of floats between integers
+    the same of an `OuterConv2d`, without residual                         a kernel of integers of any sign
     step of what is uint8 already                                          a table of 256 entries, exact
-    the same of an `OuterConv2d`, of integers of any sign                  a kernel of integers
-    step of floats, step that floats follow                                the formula of the step
+    step of floats before a kernel                                         its formula, in a pipeline if of an image
+    step that floats follow                                                its formula, in torch
 
 A convolution whose result has no such step gives exact sums, which torch scales. Whatever of these follows one another
 without a break, the mean and the last layer included, is one call, a `Pipeline`.
@@ -23,7 +24,7 @@ from torch import Tensor, fx, nn
 
 from sbkit import kernels
 from sbkit.inference.graph import Step, calls_of, is_call, module_of, only_user, past_pools, replace, shape_of
-from sbkit.inference.layers import FullConv2d, Head, IntegerConv2d, KernelConv2d
+from sbkit.inference.layers import FullConv2d, Head, KernelConv2d, OuterKernel
 from sbkit.models.layers import RELU
 from sbkit.way import MOST_BITS
 
@@ -197,5 +198,5 @@ def drop_relus(traced: fx.GraphModule) -> None:
 def _takes_integers(traced: fx.GraphModule, user: fx.Node) -> bool:
     module = module_of(traced, user)
     return (isinstance(module, Step) and grid(user) is not None) or (
-        isinstance(module, (KernelConv2d, FullConv2d, IntegerConv2d)) and module.takes_integers
+        isinstance(module, (KernelConv2d, FullConv2d, OuterKernel)) and module.takes_integers
     )

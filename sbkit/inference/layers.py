@@ -129,7 +129,7 @@ class FullConv2d(nn.Module):
         return _step_of_shape("full", self.shape, self.options, weights=self.weight, bias=self.bias, **of_floats)
 
 
-class IntegerConv2d(nn.Module):
+class OuterKernel(nn.Module):
     """A convolution of uint8 activations q, which stand for q - zero, with int8 weights of -63 to 63, the step of a
     pipeline:
 

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from sbkit import kernels
 from sbkit.inference.graph import module_of
 from sbkit.inference.integers import FromFloats, IntegerPool, Regrid
-from sbkit.inference.layers import LIBRARY, FullConv2d, Head, IntegerConv2d, KernelConv2d, array, planned
+from sbkit.inference.layers import LIBRARY, FullConv2d, Head, KernelConv2d, OuterKernel, array, planned
 
 _pipelines: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
 
@@ -125,7 +125,7 @@ def _has_step(module: nn.Module | None) -> bool:
         return module.returns_integers
     if isinstance(module, (Regrid, FromFloats)):
         return len(module.shape) == 4
-    return isinstance(module, (FullConv2d, IntegerConv2d, IntegerPool, Head))
+    return isinstance(module, (FullConv2d, OuterKernel, IntegerPool, Head))
 
 
 def _join(traced: fx.GraphModule, run: list[fx.Node]) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from sbkit.checks import named
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.encodings import one_scale
 from sbkit.inference import graph, integers
-from sbkit.inference.folding import OUTER, Affine
+from sbkit.inference.folding import UNQUANTIZED, Affine
 from sbkit.inference.integers import grid
-from sbkit.inference.layers import FullConv2d, IntegerConv2d, KernelConv2d
+from sbkit.inference.layers import FullConv2d, KernelConv2d, OuterKernel
 from sbkit.integers import ENCODINGS_OF, Rounding
 from sbkit.models import QuantConv2d
 from sbkit.models.layers import RELU
@@ -47,17 +48,16 @@ def put_on_kernels(
             continue
         name, weight = node.target, weights[node.target]
         factor, bias = _affine(module, norms.get(name))
-        try:
+        with named(f"layer {name}"):
             (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), weight.codes.shape
             shape = ConvShape(C, H, W, K, R, S, module.stride, module.padding, N, name)
             layer = Layer(weight, shape, factor, bias, algorithm, options)
             source = grid(node.args[0])
             exact = one_scale(weight) and algorithm in ("auto", *ENCODINGS_OF)
             (_on_integers if source and not source.zero and exact else _on_floats)(traced, node, layer)
-        except ValueError as error:
-            raise ValueError(f"layer {name}: {error}") from error
-    for node in graph.calls_of(traced, OUTER):
-        _between_integers(traced, node, norms.get(node.target), {key: options[key] for key in ("isa", "threads")})
+    for node in graph.calls_of(traced, UNQUANTIZED):
+        with named(f"layer {node.target}"):
+            _between_integers(traced, node, norms.get(node.target), {key: options[key] for key in ("isa", "threads")})
     integers.drop_relus(traced)
     integers.settle(traced, options["isa"])
 
@@ -111,25 +111,25 @@ def _on_integers(traced: fx.GraphModule, node: fx.Node, layer: Layer) -> None:
 
 
 def _between_integers(traced: fx.GraphModule, node: fx.Node, norm: Affine | None, options: dict[str, Any]) -> None:
-    """An outer convolution that a step follows becomes a kernel that rounds to it, where there is one."""
+    """A convolution that no scheme quantizes becomes a kernel that rounds to the step behind it, where there is one."""
     if node.kwargs or not node.args:
         return
     module, source = graph.module_of(traced, node), grid(node.args[0])
     between, step = _up_to_step(traced, node)
     plain = (module.groups, module.dilation, module.padding_mode) == (1, (1, 1), "zeros")
     square = len({*module.stride}) == 1 and not isinstance(module.padding, str) and len({*module.padding}) == 1
-    integers_alone = isinstance(module, OuterConv2d)
-    if step is None or not plain or not square or (not source if integers_alone else source and source.zero):
+    is_outer = isinstance(module, OuterConv2d)
+    if step is None or not plain or not square or (not source if is_outer else source and source.zero):
         return
     target = grid(step)
     factor, bias = _affine(module, norm)
     factor, bias = factor * (source.step if source else 1.0) / target.step, bias / target.step + target.zero
     (N, C, H, W), (K, _, R, S) = graph.shape_of(node.args[0]), module.weight.shape
     shape = ConvShape(C, H, W, K, R, S, module.stride[0], module.padding[0], N, node.target)
-    if integers_alone:
+    if is_outer:
         codes, scale = (value.double().numpy() for value in module.codes())
         rounding = Rounding(factor * scale.reshape(K), bias, bits=target.bits)
-        kernel = IntegerConv2d(codes, rounding, shape, zero=source.zero, **options)
+        kernel = OuterKernel(codes, rounding, shape, zero=source.zero, **options)
     else:
         weight = module.weight.double().numpy() * factor[:, None, None, None]
         kernel = FullConv2d(weight, bias, shape, bits=target.bits, takes_integers=source is not None, **options)

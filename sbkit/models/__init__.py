@@ -50,6 +50,7 @@ class Architecture(NamedTuple):
     side_step   the sides of images are multiples of it
     width_step  widths are multiples of it
     fixed       the non-linearity, for people, where it cannot be chosen
+    images      whether its first layer is a convolution
     """
 
     build: Callable[[Layers, int, int, int, int], nn.Module]
@@ -59,6 +60,7 @@ class Architecture(NamedTuple):
     side_step: int = 1
     width_step: int = 1
     fixed: str = ""
+    images: bool = True
 
 
 def _cifar(depth: int, *parameters: int) -> Architecture:
@@ -79,7 +81,7 @@ MODELS: dict[str, Architecture] = {
     "vgg_small": Architecture(networks.vgg_small, (4_660_106, 4_571_136), least_side=8),
     "resnet18": _imagenet([2, 2, 2, 2], 11_689_512, 10_985_472),
     "resnet34": _imagenet([3, 4, 6, 3], 21_797_672, 21_086_208),
-    "mlp": Architecture(networks.mlp, (987_914, 196_608)),
+    "mlp": Architecture(networks.mlp, (987_914, 196_608), images=False),
     "transformer": Architecture(
         Transformer, (105_802, 98_304), side_step=networks.PATCHES, width_step=networks.HEADS, fixed="GELU"
     ),
@@ -152,7 +154,7 @@ def _check_activations(name: str, block: str, nonlinearity: str, activation_bits
             f"them; allowed: {FLOAT_BITS}, or a network with ReLU"
         )
     choice("outer_layers", outer_layers, OUTER_LAYERS)
-    if outer_layers == "integers" and (activation_bits == FLOAT_BITS or name == "mlp"):
+    if outer_layers == "integers" and (activation_bits == FLOAT_BITS or not MODELS[name].images):
         raise ValueError(
             f"outer_layers = 'integers' for {name} with activation_bits = {activation_bits}; allowed: networks of "
             "convolutions with activation_bits of 2 to 8, else floats"

@@ -122,13 +122,13 @@ class Layers:
     def first(self, C: int, K: int, R: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
         """The convolution that takes the images."""
         if self.outer == "integers":
-            return OuterConv2d(C, K, R, stride, padding)
+            return OuterConv2d(C, K, R, stride, padding, images=True)
         return nn.Conv2d(C, K, R, stride, padding, bias=False)
 
     def shortcut(self, C: int, K: int, stride: int) -> nn.Conv2d:
         """A 1x1 convolution of what has the bits of `self.stream`."""
         if self.outer == "integers":
-            return OuterConv2d(C, K, 1, stride)
+            return OuterConv2d(C, K, 1, stride, images=False)
         return (NarrowShortcut if C < 8 else nn.Conv2d)(C, K, 1, stride, bias=False)
 
     def linear(self, C: int, K: int) -> QuantLinear:

@@ -18,7 +18,7 @@ HEADS = 4  # of its attention
 
 
 class BasicBlock(nn.Module):
-    """Two quantized 3x3 convolutions and a full-precision shortcut around both.
+    """Two quantized 3x3 convolutions and a shortcut around both, which no scheme quantizes.
 
     With integer activations, what leaves the block and its shortcut has 8 bits, whatever the convolutions take.
     """

@@ -33,19 +33,20 @@ class OuterConv2d(nn.Conv2d):
         w[k] = scale[k] * round(weight[k] / scale[k]),   scale[k] = max|weight[k]| / MOST_OUTER
 
     Gradients pass the rounding as they are (straight-through). Seven bits a weight, so that 16 bits hold two products
-    with activations of 8 bits, which AVX2 adds at once; libraries call it a reduced range. The first convolution rounds
-    the images to 8 bits, a shortcut takes activations that have 8 bits.
+    with activations of 8 bits, which AVX2 adds at once; libraries call it a reduced range. With `images` it is the
+    first convolution and rounds what it takes to 8 bits; a shortcut takes activations that have 8 bits. Under autocast
+    to bf16, which has 8 significant bits, weights and images are a little off these values.
     """
 
-    def __init__(self, C: int, K: int, R: int, stride: int = 1, padding: int = 0):
+    def __init__(self, C: int, K: int, R: int, stride: int = 1, padding: int = 0, *, images: bool):
         super().__init__(C, K, R, stride, padding, bias=False)
-        self.activations = nn.Identity() if R == 1 else LearnedStep(STREAM_BITS, signed=True, widest=True)
+        self.activations = LearnedStep(STREAM_BITS, signed=True, widest=True) if images else nn.Identity()
 
     def codes(self) -> tuple[Tensor, Tensor]:
         """The integers (K, C, R, R), as floats, and the scales (K, 1, 1, 1)."""
         scale = self.weight.detach().abs().amax((1, 2, 3), keepdim=True) / MOST_OUTER
         scale = torch.where(scale > 0, scale, 1.0)
-        return (self.weight.detach() / scale).round(), scale
+        return (self.weight.detach() / scale).round().clamp(-MOST_OUTER, MOST_OUTER), scale
 
     def quantized(self) -> Tensor:
         """The weights to compute with."""
@@ -53,7 +54,7 @@ class OuterConv2d(nn.Conv2d):
         return codes * scale + (self.weight - self.weight.detach())  # the last is 0, with the gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = self.stride
-        if self.kernel_size == (1, 1):  # as NarrowShortcut
-            return F.conv2d(self.activations(x)[..., ::rows, ::columns], self.quantized())
-        return F.conv2d(self.activations(x), self.quantized(), None, self.stride, self.padding)
+        x, (rows, columns) = self.activations(x), self.stride
+        if (self.kernel_size, self.padding) == ((1, 1), (0, 0)):  # as NarrowShortcut
+            return F.conv2d(x[..., ::rows, ::columns], self.quantized())
+        return F.conv2d(x, self.quantized(), None, self.stride, self.padding)
