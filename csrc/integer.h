@@ -76,6 +76,5 @@ std::unique_ptr<IntegerLayer> make_integer_lookup(const IntegerRequest& request)
 
 // The rounding of one sum in its plainest form, which every kernel equals bit for bit.
 uint8_t rounded(const Rounding& rounding, int64_t filter, int32_t sum, const uint8_t* residual);
-uint8_t rounded(float scale, float bias, int bits, int32_t sum);  // without a residual
 
 }  // namespace sbkit

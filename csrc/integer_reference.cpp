@@ -68,24 +68,12 @@ void check_sums_fit(const IntegerRequest& request) {
                                 std::to_string(most));
 }
 
-namespace {
-
-uint8_t clamped(float value, int bits) {
-  const float most = static_cast<float>((1 << bits) - 1);
-  value = value > 0 ? value : 0;  // NaN becomes 0
-  return static_cast<uint8_t>(std::nearbyint(value < most ? value : most));
-}
-
-}  // namespace
-
 uint8_t rounded(const Rounding& rounding, int64_t filter, int32_t sum, const uint8_t* residual) {
   float value = static_cast<float>(sum) * rounding.scale[filter] + rounding.bias[filter];
   if (residual) value = value + static_cast<float>(*residual) * rounding.residual_scale;
-  return clamped(value, rounding.bits);
-}
-
-uint8_t rounded(float scale, float bias, int bits, int32_t sum) {
-  return clamped(static_cast<float>(sum) * scale + bias, bits);
+  const float most = static_cast<float>((1 << rounding.bits) - 1);
+  value = value > 0 ? value : 0;  // NaN becomes 0
+  return static_cast<uint8_t>(std::nearbyint(value < most ? value : most));
 }
 
 std::unique_ptr<IntegerLayer> make_integer_dense(const IntegerRequest& request) {

@@ -38,7 +38,7 @@ class Outer : public Step {
     job_.padded = reinterpret_cast<uint8_t*>(padded_.get()), job_.panel = reinterpret_cast<uint8_t*>(panels_.get());
     job_.tap = taps_.data(), job_.weights = weights_.data(), job_.start = start_.data();
     job_.scale = request_.rounding.scale.data(), job_.bias = request_.rounding.bias.data();
-    job_.bits = request_.rounding.bits, job_.most = static_cast<float>((1 << job_.bits) - 1);
+    job_.most = static_cast<float>((1 << request_.rounding.bits) - 1);
   }
 
   StepShapes shapes() const override {

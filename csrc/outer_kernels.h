@@ -17,7 +17,6 @@ struct OuterJob : PanelJob {
   const int8_t* weights;      // [blocks of kOuterFilters][entries][kOuterFilters][4]
   const int32_t* start;       // [blocks of kOuterFilters][kOuterFilters]
   const float *scale, *bias;  // [K]
-  int32_t bits;               // of y
   uint8_t *padded, *panel;
 };
 
