@@ -10,7 +10,7 @@ import sys
 import zipfile
 from dataclasses import fields, replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from sbkit.conv import load_weights
 from sbkit.quantizers import QuantizerConfig, activations
 from sbkit.quantizers.activations import LearnedStep
 from sbkit.schemes import CODED, SCHEMES
-from sbkit.training import TrainConfig, diagnostics, loop, progress, run, schedule_lr, train
+from sbkit.training import TrainConfig, diagnostics, loop, norms, progress, run, schedule_lr, train
 from sbkit.training.__main__ import main
 from sbkit.training.checkpoint import load_state
 from sbkit.training.config import CHECKPOINTS
@@ -319,6 +319,29 @@ def test_a_finished_run_of_integers_alone_is_read_back_and_lowered(tmp_path):
     right = inference.lower(again.model, x, tune=False)(x).argmax(1) == y
     assert 100 * right.double().mean().item() == pytest.approx(record.metrics["top1_percent"], abs=1e-9)
     assert record.config["outer_layers"] == "integers"
+
+
+@pytest.mark.skipif(bool(cpu.bf16_trouble()), reason="no bf16 here")
+def test_statistics_of_norms_are_those_of_the_arithmetic_of_the_test(monkeypatch):
+    """Of the first batches of the run's own seed, in float32; not where bf16 is tested in bf16."""
+    monkeypatch.setattr(norms, "BATCHES", 3)
+    seen, config = [], replace(TINY, precision="bf16", augment="crop_flip", epochs=2)
+    integers = train(replace(config, activation_bits=6), SIGNED, **QUIET).model
+    images = data.load("digits", train_images=256, seed=0)
+    view = {"mean": images.mean, "std": images.std, "augment": "crop_flip"}
+    order = torch.Generator().manual_seed(config.seed)
+    batches = data.batches(images.x_train, images.y_train, 64, generator=order, **view)
+    hook = integers.stem[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    for x, _ in islice(batches, 3):
+        integers.eval()(x)
+    hook.remove()
+    assert {x.dtype for x in seen} == {torch.float32}
+    expected = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(integers.stem[1].running_mean, expected)
+    assert integers.stem[1].momentum == 0.1
+    monkeypatch.setattr(loop, "settle_norms", lambda setup: pytest.fail("not for floats"))
+    train(config, SIGNED, **QUIET)
+    train(replace(config, precision="fp32", activation_bits=6), SIGNED, **QUIET)
 
 
 def test_a_killed_run_continues_to_the_same_bits(tmp_path):

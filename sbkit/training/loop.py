@@ -21,6 +21,7 @@ from sbkit.models import parameter_counts, quant_layers, set_progress
 from sbkit.quantizers import QuantizerConfig, response
 from sbkit.training.config import TrainConfig, schedule_lr
 from sbkit.training.diagnostics import codes_of, density, flip_fraction, latent_histograms, layer_table, weight_bits
+from sbkit.training.norms import settle_norms
 from sbkit.training.processes import add_up, group, share_buffers
 from sbkit.training.progress import PROGRESS, Interrupted, bar, chosen
 from sbkit.training.setup import Setup, compiled, layout, prepare
@@ -33,6 +34,8 @@ TEST_BATCH = 500  # images
 @dataclass(frozen=True, eq=False)
 class TrainResult:
     """What `train` returns: the trained model, scalars, curves, and what it was trained on.
+
+    With precision = "bf16" and integer activations, the last test comes after `settle_norms`.
 
     history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
     over all quantized weights (flip: the code differs from an epoch before), and seconds leave the test out, but not
@@ -78,6 +81,9 @@ def train(
             print(f"continues after epoch {len(setup.epochs)} of {config.epochs}, from {checkpoint}", flush=True)
     try:
         tested = _epochs(setup, checkpoint, shown)
+        if _tested_otherwise(config):
+            settle_norms(setup)
+            tested = None
         return _result(setup, tested or evaluate(setup.model, setup.data, config))
     except KeyboardInterrupt:
         if checkpoint is None:
@@ -154,10 +160,16 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
     }
 
 
+def _tested_otherwise(config: TrainConfig) -> bool:
+    """Whether a network that trains in bf16 is tested in float32: one of integer activations, as kernels run them. In
+    bf16 some would move to the next integer.
+    """
+    return config.precision == "bf16" and config.activation_bits < FLOAT_BITS
+
+
 def _autocast(x: Tensor, config: TrainConfig, *, training: bool = True) -> torch.autocast:
-    """Integer activations are tested in float32, as kernels run them: bf16 would move some to the next integer."""
-    exact = config.activation_bits < FLOAT_BITS and not training
-    return torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16" and not exact)
+    enabled = config.precision == "bf16" and (training or not _tested_otherwise(config))
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=enabled)
 
 
 def _loss(network: nn.Module, teacher: nn.Module | None, x: Tensor, y: Tensor, config: TrainConfig) -> Tensor:

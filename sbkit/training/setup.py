@@ -46,8 +46,8 @@ class Setup:
         self.images = self.data.x_train.to(place), self.data.y_train.to(place)
         self.steps = len(self.data.x_train) // self.config.batch_size  # an epoch
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training batches of one epoch, this process's share."""
+    def batches(self, order: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training batches of one epoch, this process's share, in the run's order or another."""
         rank, world_size = group()
         return batches(
             *self.images,
@@ -55,7 +55,7 @@ class Setup:
             mean=self.data.mean,
             std=self.data.std,
             augment=self.config.augment,
-            generator=self.order,
+            generator=order or self.order,
             device=self.device,
             rank=rank,
             world_size=world_size,
