@@ -1,6 +1,6 @@
-// The body of layers in full precision, and of other steps of activations, included by each ISA file inside its own
-// namespace after integer_table-inl.h, panels-inl.h and its `struct Floats`, a vector of floats and how some of them are rounded to
-// bytes. See integer_kernels.h for the method.
+// The body of layers in full precision, and of other steps of activations, included by each ISA file inside its own namespace
+// after integer_table-inl.h, panels-inl.h and its `struct Floats`, a vector of floats and how some of them are rounded to bytes.
+// See integer_kernels.h for the method.
 
 constexpr int kLanes = Floats::kLanes;  // output positions of a vector
 constexpr int kSlack = Floats::kSlack;  // bytes that Floats::Round may write beyond a vector's

@@ -1,5 +1,6 @@
-// Rows of activations on their way to padded copies, and what else kernels of integers share, included by each ISA file inside its own namespace. Nothing from the
-// standard library is used here, as in integer_table-inl.h.
+// Rows of activations on their way to padded copies, and what else kernels of integers share, included by each ISA file inside
+// its own namespace, after <omp.h> where there is OpenMP. Nothing from the standard library is used here, as in
+// integer_table-inl.h.
 
 #define SBKIT_UNROLL _Pragma("GCC unroll 16")
 

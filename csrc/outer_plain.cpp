@@ -39,6 +39,7 @@ void sum_row(const OuterJob& job, int64_t k, const uint8_t* from, int64_t count,
 }  // namespace
 
 void RunOuterPlain(const OuterJob& job, const uint8_t* x, uint8_t* y) {
+#pragma omp parallel for num_threads(job.threads)
   for (int64_t plane = 0; plane < job.N * job.C; plane++) CopyPlane(job, x, plane, job.padded);
 #pragma omp parallel for num_threads(job.threads)
   for (int64_t i = 0; i < job.N * job.K * job.P; i++) {

@@ -1,9 +1,9 @@
 // The body of products on panels (panels.h), included by each ISA file inside its own namespace after integer_rows-inl.h. What
 // differs is a type `Products`:
 //
-//   kFilters, kVectors, kLanes       filters of a tile; its most vectors; positions of one
-//   LayOut(job, n, first, last, to)  the panel of output rows first to last of image n
-//   Multiply<kVectors>(job, tile, panel)
+//   kFilters, kVectors, kLanes          filters of a tile; its most vectors; positions of one
+//   LayOut(job, n, first, last, panel)  makes the panel of output rows first to last - 1 of image n
+//   Multiply<kCount>(job, tile, panel)  rounds and stores the sums of a tile of kCount vectors
 
 // x [N][C][H][W], channel `plane` of all -> the padded copy, without the rows and columns that no window reads.
 template <class From, class To>

@@ -12,9 +12,10 @@ struct PanelJob {
   int32_t stride, padding, window_h, window_w, threads;
   int64_t padded_h, pitch, phase_columns;  // padded activations [N][C][padded_h][pitch], as in IntegerJob
   int32_t taps, entries, rows_of_panel;    // of all channels; output rows
-  const int64_t* tap;                      // of each entry: from a window's first activation in the padded ones
+  const int64_t* tap;                      // [entries][taps of one]: from a window's first activation in the padded ones
   float most;                              // of y
-  int64_t panel_positions, panel_stride;   // panel [thread][entries][panel_positions], a thread's stride in 4 bytes
+  int64_t panel_positions, panel_stride;   // panel [thread][entries][panel_positions]; a thread's stride, in units of 4
+                                           // bytes, has room for rows that run past the end
 };
 
 }  // namespace sbkit

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbkit import kernels, records
+from sbkit import inference, kernels, records
 from sbkit.bench import BenchConfig, benchmark, libraries, measure, ours, run, subjects
 from sbkit.bench.config import NETWORKS
 from sbkit.bench.contender import Contender, Subject, Unusable, Work
@@ -18,6 +18,8 @@ from sbkit.bench.libraries import open_vino, pytorch
 from sbkit.bench.studies import DENSITIES, STEPS, STUDIES
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.cpu import has_bf16
+from sbkit.inference.layers import FullConv2d, OuterKernel
+from sbkit.models import conv_shapes
 from sbkit.quantizers.activations import LearnedStep
 from sbkit.way import FLOAT_BITS, PEERS, Way
 
@@ -48,6 +50,7 @@ def measured():
     def of(study):
         if study not in known:
             more = {"network": {"batch": 2, "threads": 2}, "training": {"batch": 4, "rounds": 1}}
+            more["network_integers"] = {"outer_layers": "integers"}
             known[study] = measure(replace(TINY, study=study, **more.get(study, {})))
         return known[study]
 
@@ -217,6 +220,20 @@ def test_a_network_is_timed_whole(rows):
     macs = 8 * 27 * 64 + 2 * 8 * 72 * 64
     macs += (16 * 72 + 16 * 144 + 16 * 8) * 16 + (32 * 144 + 32 * 288 + 32 * 16) * 4 + 32 * 10
     assert {round(row["gmacs"] * row["median_ms"] * 1e6) for row in found} == {2 * macs}
+
+
+@pytest.mark.parametrize(("form", "kind"), [("floats", FullConv2d), ("integers", OuterKernel)])
+def test_outer_layers_are_what_the_option_says(form, kind, monkeypatch):
+    lowered, lower = [], inference.lower
+    monkeypatch.setattr(inference, "lower", lambda *a, **options: lowered.append(lower(*a, **options)) or lowered[-1])
+    config = replace(TINY, study="network_integers", outer_layers=form)
+    shapes, x = (
+        conv_shapes(ours.build(config), 3, 8),
+        torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+    )
+    next(ours.on_network(config, shapes, x))
+    kinds = [type(part) for part in lowered[0].modules() if isinstance(part, (FullConv2d, OuterKernel))]
+    assert kinds == [kind] * 3
 
 
 def test_a_fitted_network_has_the_statistics_of_its_batch():

@@ -79,9 +79,10 @@ def test_a_design_of_half_a_bit_stands_beside_the_binary_of_as_many_bits(few):
 def test_bits_of_activations_stand_beside_floats():
     bits = {"activation_bits": 4}
     made = frame(("a", 80.0, {}), ("b", 84.0, {"seed": 1}), ("c", 79.0, bits), ("d", 84.0, bits | {"seed": 1}))
-    alone = frame(("e", 70.0, BINARY | bits))
+    alone = frame(("e", 70.0, BINARY | bits), ("f", 81.0, bits | {"outer_layers": "integers"}))
     table = accuracy.bits_table(runs.grouped(pd.concat([made, alone], ignore_index=True))).set_index("label")
-    assert table["bits"].tolist() == [4, 4] and table["n"].tolist() == [0, 2]
+    assert table["bits"].tolist() == [4] * 3 and table["n"].tolist() == [0, 2, 1]
+    assert table.loc[[label for label in table.index if "outer" in label], "difference_mean_points"].tolist() == [1]
     lone, paired = (table.iloc[place] for place in (0, 1))
     assert (lone["top1"], lone["floats"], lone["difference"]) == ("70.00 (n=1)", "-", "-")
     assert paired["difference_mean_points"] == -0.5 and paired["floats"].startswith("82.00 ± ")

@@ -308,7 +308,7 @@ def test_an_interrupted_run_says_so_in_a_line_and_continues_to_the_same_bits(tmp
     assert stopped.type is KeyboardInterrupt
 
 
-def test_a_finished_run_of_integers_alone_is_read_back_and_lowered(tmp_path):
+def test_a_finished_run_with_outer_layers_in_integers_is_lowered(tmp_path):
     """In bf16, whose training is off the integers' values, while its tests are not."""
     config = replace(TINY, activation_bits=6, outer_layers="integers", epochs=2)
     config = replace(config, precision="fp32" if cpu.bf16_trouble() else "bf16")
@@ -317,7 +317,8 @@ def test_a_finished_run_of_integers_alone_is_read_back_and_lowered(tmp_path):
     images, view = again.data, {"mean": again.data.mean, "std": again.data.std, "shuffle": False}
     x, y = next(data.batches(images.x_test, images.y_test, len(images.y_test), **view))
     right = inference.lower(again.model, x, tune=False)(x).argmax(1) == y
-    assert 100 * right.double().mean().item() == pytest.approx(record.metrics["top1_percent"], abs=1e-9)
+    off = 100 * right.double().mean().item() - record.metrics["top1_percent"]
+    assert abs(off) < 100 * 2.5 / len(y)  # two images: a sum beside a tie is another integer on another CPU
     assert record.config["outer_layers"] == "integers"
 
 
@@ -335,9 +336,9 @@ def test_statistics_of_norms_are_those_of_the_arithmetic_of_the_test(monkeypatch
     for x, _ in islice(batches, 3):
         integers.eval()(x)
     hook.remove()
-    assert {x.dtype for x in seen} == {torch.float32}
-    expected = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
-    torch.testing.assert_close(integers.stem[1].running_mean, expected)
+    for statistic, found in (("mean", integers.stem[1].running_mean), ("var", integers.stem[1].running_var)):
+        expected = torch.stack([getattr(x, statistic)((0, 2, 3)) for x in seen]).mean(0)
+        torch.testing.assert_close(found, expected)
     assert integers.stem[1].momentum == 0.1
     monkeypatch.setattr(loop, "settle_norms", lambda setup: pytest.fail("not for floats"))
     train(config, SIGNED, **QUIET)

@@ -89,7 +89,7 @@ class BenchConfig:
             raise ValueError(f"networks = {self.networks!r} in the study {self.study}; allowed: {allowed}")
         if subject == "trained":
             whole("in the study trained, batch", self.batch, 1, 1)
-        known = OUTER_LAYERS if self.study == "network_integers" else OUTER_LAYERS[:1]
+        known = OUTER_LAYERS if self.study == "network_integers" else ("floats",)
         choice(f"outer_layers in the study {self.study}", self.outer_layers, known)
         whole("seed", self.seed, 0)
         choice("isa", self.isa, ("auto", *kernels.isas()))

@@ -125,8 +125,9 @@ def paired_table(train: DataFrame) -> DataFrame:
 def bits_table(train: DataFrame) -> DataFrame:
     """What activations of few bits cost: one row per group that has them, in the frame's order.
 
-    `floats` is the top-1 of the group with activations in floats and all else alike, `difference` what the bits change
-    at equal seeds; both are "-" where that group has no run of these seeds. Empty where no activations have few bits.
+    `floats` is the top-1 of the group with activations in floats and all else alike, but for outer layers, which are
+    floats then; `difference` is what these integers change at equal seeds. Both are "-" where that group has no run of
+    these seeds. Empty where no activations have few bits.
     """
     groups, top1 = runs.groups(train), accuracy_table(train).set_index("label")["top1"]
     configs = {label: runs.unseeded(group["config"].iloc[0]) for label, group in groups.items()}

@@ -45,7 +45,7 @@ OPTIONS = {  # of build_model, the most that each may be where it is a number
 }  # fmt: skip
 
 USUAL = {"outer_layers": "floats"}
-"""Options that files leave out: those of before there was a choice, and those that older versions can read."""
+"""Values that a file does not name, as files from before the option did not, so that older versions can read it."""
 
 
 @dataclass(frozen=True, eq=False)

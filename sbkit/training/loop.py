@@ -35,7 +35,8 @@ TEST_BATCH = 500  # images
 class TrainResult:
     """What `train` returns: the trained model, scalars, curves, and what it was trained on.
 
-    With precision = "bf16" and integer activations, the last test comes after `settle_norms`.
+    With precision = "bf16" and integer activations, metrics and per_class_percent are those of a test after
+    `settle_norms`; the tests in history["epochs"] came before.
 
     history["epochs"] holds one dict an epoch: learning_rate is that of its last step, density and flip_fraction are
     over all quantized weights (flip: the code differs from an epoch before), and seconds leave the test out, but not
@@ -81,7 +82,7 @@ def train(
             print(f"continues after epoch {len(setup.epochs)} of {config.epochs}, from {checkpoint}", flush=True)
     try:
         tested = _epochs(setup, checkpoint, shown)
-        if _tested_otherwise(config):
+        if _tested_in_float32(config):
             settle_norms(setup)
             tested = None
         return _result(setup, tested or evaluate(setup.model, setup.data, config))
@@ -160,7 +161,7 @@ def _epoch(setup: Setup, network: nn.Module, epoch: int, bar: tqdm) -> dict[str,
     }
 
 
-def _tested_otherwise(config: TrainConfig) -> bool:
+def _tested_in_float32(config: TrainConfig) -> bool:
     """Whether a network that trains in bf16 is tested in float32: one of integer activations, as kernels run them. In
     bf16 some would move to the next integer.
     """
@@ -168,7 +169,7 @@ def _tested_otherwise(config: TrainConfig) -> bool:
 
 
 def _autocast(x: Tensor, config: TrainConfig, *, training: bool = True) -> torch.autocast:
-    enabled = config.precision == "bf16" and (training or not _tested_otherwise(config))
+    enabled = config.precision == "bf16" and (training or not _tested_in_float32(config))
     return torch.autocast(x.device.type, torch.bfloat16, enabled=enabled)
 
 

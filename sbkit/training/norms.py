@@ -15,7 +15,7 @@ BATCHES = 100
 
 @torch.no_grad()
 def settle_norms(setup: Setup) -> None:
-    """Let the batch norms have the mean statistics of the first BATCHES batches of an order of its own, in float32.
+    """Let the batch norms have the mean statistics of up to BATCHES batches, the first of the run, in float32.
 
     Training leaves statistics of what bf16 computes. Integer activations are tested in float32, where a channel of
     small variance can have another mean: 16 masks in ResNet-20 lost 2 points on CIFAR-10 so.
