@@ -8,6 +8,7 @@ from pandas import DataFrame
 
 from sbkit.evidence import benchmarks, frontier, runs
 from sbkit.evidence.frontier import DENSE, trade
+from sbkit.figures import frontier as figures
 from sbkit.way import AUTO, Way
 
 BINARY = [Way(AUTO, "binary", encoding, activation_bits=6) for encoding in ("two_group", "rewritten")]
@@ -137,3 +138,10 @@ def test_every_network_of_ours_is_set_beside_dense_ones(table):
     assert [(row["may_use"], row["family"], row["width"], row["rival"]) for row in found] == [
         ("all instructions", "binary, 6 bits", 16, DENSE)
     ]
+
+
+def test_a_rival_of_one_width_is_no_line(table):
+    """The table has its columns and no row."""
+    few = figures.trades_table(table[(table["family"] != DENSE) | (table["width"] == 8)])
+    assert few.empty and {"may_use", "rival", "points", "times"} <= set(few.columns)
+    assert not figures.trades_table(table).empty

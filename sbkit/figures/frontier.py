@@ -44,6 +44,7 @@ def trades_table(table: DataFrame) -> DataFrame:
 
     `points` is top-1 more at equal latency, its numbers beside it (NaN where no network of the line is as fast).
     `times` is how many times as fast at equal top-1, `low` and `high` its interval, 0 or infinity past a line's ends.
+    Without rows where no network shares a seed with a line of rivals, which has two widths at least.
     """
     rows = []
     for row in frontier.trades(table):
@@ -53,7 +54,7 @@ def trades_table(table: DataFrame) -> DataFrame:
         texts = {"points": str(points) if points else "none as fast", "times": times_text(trade)}
         reach = {"times_value": trade.times, "low": trade.low, "high": trade.high}
         rows.append(row | texts | {"points_mean": math.nan, "points_half_width": math.nan} | numbers | reach)
-    return DataFrame(rows)
+    return DataFrame(rows) if rows else DataFrame(columns=["may_use", "family", "width", "rival", "points", "times"])
 
 
 def times_text(trade: Trade) -> str:
