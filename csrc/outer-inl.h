@@ -1,6 +1,18 @@
-// The body of outer layers, included by each ISA file inside its own namespace after panels-inl.h and its `struct Lanes`:
-// how many sums a vector has, how entries are made and multiplied, and how sums are rounded to bytes. See outer_kernels.h for
-// the method.
+// The body of outer layers for x86, included by its ISA files inside their own namespaces after panels-inl.h and their
+// `struct Lanes`: how many sums a vector has, how entries are multiplied, and how sums are rounded to bytes. See
+// outer_kernels.h for the method.
+
+// Sixteen bytes each of four rows -> the four bytes of each position side by side.
+inline void InterleaveSixteen(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d, uint8_t* to) {
+  const auto load = [](const uint8_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); };
+  const __m128i low = _mm_unpacklo_epi8(load(a), load(b)), others_low = _mm_unpacklo_epi8(load(c), load(d));
+  const __m128i high = _mm_unpackhi_epi8(load(a), load(b)), others_high = _mm_unpackhi_epi8(load(c), load(d));
+  __m128i* entries = reinterpret_cast<__m128i*>(to);
+  _mm_storeu_si128(entries, _mm_unpacklo_epi16(low, others_low));
+  _mm_storeu_si128(entries + 1, _mm_unpackhi_epi16(low, others_low));
+  _mm_storeu_si128(entries + 2, _mm_unpacklo_epi16(high, others_high));
+  _mm_storeu_si128(entries + 3, _mm_unpackhi_epi16(high, others_high));
+}
 
 struct ByteProducts {
   static constexpr int kFilters = kOuterFilters, kVectors = Lanes::kVectors, kLanes = Lanes::kLanes;
@@ -15,7 +27,7 @@ struct ByteProducts {
       for (int64_t row = 0; row < last_row - first_row; row++, to += 4 * job.Q) {
         const uint8_t* from = image + row * job.stride * job.pitch;
         for (int64_t q = 0; q < job.Q; q += 16)
-          Lanes::Interleave(from + tap[0] + q, from + tap[1] + q, from + tap[2] + q, from + tap[3] + q, to + 4 * q);
+          InterleaveSixteen(from + tap[0] + q, from + tap[1] + q, from + tap[2] + q, from + tap[3] + q, to + 4 * q);
       }
     }
   }

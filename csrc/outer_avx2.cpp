@@ -14,7 +14,6 @@ namespace {
 
 #include "integer_rows-inl.h"
 #include "panels-inl.h"
-#include "outer_x86.h"
 
 struct Lanes {
   static constexpr int kLanes = 8, kVectors = 2;
@@ -23,9 +22,6 @@ struct Lanes {
   static Sums AddProducts(Sums sum, Sums bytes, Sums weights) {
     const __m256i twos = _mm256_maddubs_epi16(bytes, weights);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(twos, _mm256_set1_epi16(1)));
-  }
-  static void Interleave(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d, uint8_t* to) {
-    InterleaveSixteen(a, b, c, d, to);
   }
   template <int kCount>
   static void Round(const Sums (&sums)[kCount], float scale, float bias, float most, uint8_t* y) {

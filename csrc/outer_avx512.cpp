@@ -13,16 +13,12 @@ namespace {
 
 #include "integer_rows-inl.h"
 #include "panels-inl.h"
-#include "outer_x86.h"
 
 struct Lanes {
   static constexpr int kLanes = 16, kVectors = 6;
   using Sums = __m512i;
   static Sums Broadcast(int32_t value) { return _mm512_set1_epi32(value); }
   static Sums AddProducts(Sums sum, Sums bytes, Sums weights) { return _mm512_dpbusd_epi32(sum, bytes, weights); }
-  static void Interleave(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d, uint8_t* to) {
-    InterleaveSixteen(a, b, c, d, to);
-  }
   template <int kCount>
   static void Round(const Sums (&sums)[kCount], float scale, float bias, float most, uint8_t* y) {
     SBKIT_UNROLL for (int i = 0; i < kCount; i++) {

@@ -4,12 +4,18 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
 #include "pipeline.h"
 #include "integer_kernels.h"
 
 namespace sbkit {
 
 namespace {
+
+#include "integer_rows-inl.h"
 
 int64_t product(const std::vector<int64_t>& shape) { return checked_product({shape[0], shape[1], shape[2], shape[3]}); }
 
@@ -86,15 +92,7 @@ class Quantize : public Step {
 
 using Byte8 = uint8_t __attribute__((vector_size(8)));
 using Byte16 = uint8_t __attribute__((vector_size(16)));
-using Word8 = uint16_t __attribute__((vector_size(16)));
 using Short8 = int16_t __attribute__((vector_size(16)));
-
-template <class T>
-T get(const uint8_t* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
 
 template <class T>
 T larger(T a, T b) {
@@ -109,8 +107,8 @@ void largest_of_rows(const uint8_t* from, int64_t count, int64_t W, uint8_t* to)
   const int64_t rows = kRows ? kRows : count;
   for (int64_t i = 0; i < W; i += kBytes) {
     const int64_t at = std::min(i, W - kBytes);
-    Vector largest = get<Vector>(from + at);
-    for (int64_t r = 1; r < rows; r++) largest = larger(largest, get<Vector>(from + r * W + at));
+    Vector largest = Get<Vector>(from + at);
+    for (int64_t r = 1; r < rows; r++) largest = larger(largest, Get<Vector>(from + r * W + at));
     std::memcpy(to + at, &largest, kBytes);
   }
 }
@@ -131,7 +129,7 @@ void largest_of_columns(const uint8_t* row, int64_t count, int64_t Q, uint8_t* y
     const int64_t at = std::max<int64_t>(0, std::min(q, Q - 8));
     Short8 largest{};  // signed, of which SSE2 has the larger
     for (int64_t s = 0; s < columns; s += 2) {
-      const Word8 pairs = get<Word8>(row + 2 * at + s);  // the first of a pair is the lower byte
+      const Word8 pairs = Get<Word8>(row + 2 * at + s);  // the first of a pair is the lower byte
       largest = larger(largest, reinterpret_cast<Short8>(pairs & 255));
       if (s + 1 < columns) largest = larger(largest, reinterpret_cast<Short8>(pairs >> 8));
     }

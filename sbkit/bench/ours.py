@@ -21,6 +21,7 @@ from sbkit.integers import Rounding
 from sbkit.models import build_model, quant_layers
 from sbkit.quantizers import QuantizerConfig, random_patterns, sparsest_masks
 from sbkit.quantizers.activations import calibrate
+from sbkit.training.norms import take_statistics
 from sbkit.way import FLOAT_BITS, Way
 
 FULL_PRECISION = QuantizerConfig(quantizer="full_precision")
@@ -177,11 +178,7 @@ def build(config: BenchConfig, **more: Any) -> nn.Module:
 def fit(model: nn.Module, x: Tensor) -> None:
     """Fit the steps of activations and the statistics of batch norms to a batch, as a training would, but at once."""
     calibrate(model, x)
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.train()(x)
+    take_statistics(model, [x])
     model.eval()
 
 
