@@ -236,6 +236,11 @@ def test_outer_layers_are_what_the_option_says(form, kind, monkeypatch):
     assert kinds == [kind] * 3
 
 
+def test_a_network_is_as_wide_as_asked_for():
+    config = replace(TINY, study="network_integers")
+    assert [conv_shapes(ours.build(replace(config, width=width)), 3, 8)[0].K for width in (0, 12)] == [8, 12]
+
+
 def test_a_fitted_network_has_the_statistics_of_its_batch():
     config = replace(TINY, study="network_integers")
     model, x = (
@@ -449,6 +454,10 @@ def test_the_record_says_what_was_measured_and_where(tmp_path):
         (
             {"study": "network", "outer_layers": "integers"},
             "outer_layers in the study network = 'integers'; allowed: floats",
+        ),
+        (
+            {"study": "layers", "width": 8},
+            "width = 8 in the study layers; allowed: 0, the network's own",
         ),
         ({"study": "operations", "processes": 2}, "times nothing, processes = 2; allowed: an integer from 1 to 1"),
         ({"min_run_ms": 0.0}, r"min_run_ms = 0\.0"),

@@ -6,7 +6,8 @@ from drawing import check
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
-from sbkit.figures import integer_costs, integers
+from sbkit.evidence.integers import ALIKE, ANY, integers_table
+from sbkit.figures import integer_costs
 
 STUDY = {"study": "integer_costs", "shapes": "tiny", "peers": False, "rounds": 2, "min_run_ms": 0.1}
 
@@ -25,7 +26,7 @@ def bench(tmp_path_factory):
 
 @pytest.fixture
 def costs(bench):
-    return integer_costs.narrowest(integers.integers_table(bench, "integer_costs"))
+    return integer_costs.narrowest(integers_table(bench, "integer_costs"))
 
 
 @pytest.fixture
@@ -69,11 +70,11 @@ def test_a_library_held_to_fewer_instructions_is_among_those_with_any(costs):
     own = costs["label"] == "torch onednn int8"
     held = costs.assign(
         isa=np.where(own, "avx2", costs["isa"]),
-        form=np.where(costs["label"] == "torch fbgemm int8", integers.ANY, costs["form"]),
+        form=np.where(costs["label"] == "torch fbgemm int8", ANY, costs["form"]),
     )
     held["min_ms"] = np.where(own, 1e-9, held["min_ms"])
     table = integer_costs.costs_table(DataFrame(), held)
-    assert set(table.loc[~table["ours"], "form"]) == {integers.ALIKE, integers.ANY}
+    assert set(table.loc[~table["ours"], "form"]) == {ALIKE, ANY}
     assert (table.loc[~table["ours"], "ms"] == 1e-9).all()
 
 
@@ -81,7 +82,7 @@ def test_growth_is_told_for_people(sizes, costs):
     summary = integer_costs.costs_summary(integer_costs.costs_table(sizes, costs)).set_index("parameter")
     assert list(summary.loc["channels C: 4 to 16"]) == ["4", *4 * ["4.00"]]
     [density] = [name for name in summary.index if name.startswith("density of the codes: 0.0")]
-    assert list(summary.loc[density, ["binary", integers.ALIKE]]) == ["", ""]
+    assert list(summary.loc[density, ["binary", ALIKE]]) == ["", ""]
     assert float(summary.loc[density, "signed binary"]) > 0
 
 

@@ -6,8 +6,9 @@ from drawing import check
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
+from sbkit.evidence import integers as forms
+from sbkit.evidence.integers import ALIKE, ANY, BINARY, integers_table
 from sbkit.figures import integers
-from sbkit.figures.integers import ALIKE, ANY, BINARY
 from sbkit.way import Way
 
 ONEDNN, FBGEMM = (Way("torch", precision="int8", variant=engine) for engine in ("onednn", "fbgemm"))
@@ -44,7 +45,7 @@ def bench(*isas):
 
 @pytest.fixture
 def table():
-    return integers.integers_table(bench("auto", "avx2"))
+    return integers_table(bench("auto", "avx2"))
 
 
 def test_ratios_are_of_the_fastest_in_each_layer_and_round(table):
@@ -89,9 +90,9 @@ def test_the_figure_has_a_panel_for_each_layer_and_instruction_set(table):
 def test_whole_networks_are_held_against_the_best_int8_network():
     whole = bench("auto", "avx2")
     whole = whole[whole["layer"] == "two"].assign(study="network_integers", model="resnet18", weight_bytes=5e3)
-    found = integers.networks_table(integers.integers_table(whole, "network_integers"))
+    found = integers.networks_table(integers_table(whole, "network_integers"))
     rows = found.set_index(["may_use", "form"])
-    assert list(rows.loc["all instructions"].index) == [integers.FLOATS, ALIKE, "signed binary", "binary"]
+    assert list(rows.loc["all instructions"].index) == [forms.FLOATS, ALIKE, "signed binary", "binary"]
     assert rows.loc[("all instructions", "signed binary"), "times"] == 2 / 2  # oneDNN's least time
     assert rows.loc[("all instructions", "signed binary"), "rounds"] == np.mean([2 / 2, 4 / 2])
     assert rows.loc[("AVX2 alone", "binary"), "ms"] == 8 and set(rows["kilobytes"]) == {5}
@@ -108,5 +109,5 @@ def test_whole_networks_are_held_against_the_best_int8_network():
 
 
 def test_a_profile_without_the_study_has_no_table():
-    assert integers.integers_table(DataFrame()).empty
-    assert integers.integers_table(bench("auto").assign(study="layers")).empty
+    assert integers_table(DataFrame()).empty
+    assert integers_table(bench("auto").assign(study="layers")).empty

@@ -11,6 +11,7 @@ from sbkit.checks import choice, number, whole
 from sbkit.conv import NETWORK_SHAPES, ConvShape
 from sbkit.models import OUTER_LAYERS
 from sbkit.schemes import SCHEMES
+from sbkit.training.config import MOST
 from sbkit.way import KERNELS
 
 
@@ -54,6 +55,7 @@ class BenchConfig:
 
     study: str = "layers"  # a key of studies.STUDIES
     shapes: str = "resnet18"  # resnet18 | resnet20 | vgg_small | tiny: its stride-1 3x3 shapes, or the network | sizes
+    width: int = 0  # channels of the first stage, in the study network_integers alone; 0: the network's own
     density: float = 0.35  # fraction of non-zero codes, signed_binary and zero_one
     ternary_density: float = 0.58  # the same, ternary_twn
     algorithms: str = "sparse table dataflow lookup"  # of the kernels, on layers and at many densities
@@ -91,6 +93,9 @@ class BenchConfig:
             whole("in the study trained, batch", self.batch, 1, 1)
         known = OUTER_LAYERS if self.study == "network_integers" else ("floats",)
         choice(f"outer_layers in the study {self.study}", self.outer_layers, known)
+        whole("width", self.width, 0, MOST)
+        if self.width and self.study != "network_integers":
+            raise ValueError(f"width = {self.width} in the study {self.study}; allowed: 0, the network's own")
         whole("seed", self.seed, 0)
         choice("isa", self.isa, ("auto", *kernels.isas()))
 

@@ -170,8 +170,9 @@ def network_columns(lowered: inference.Network, weights: Mapping[str, QuantizedW
 def build(config: BenchConfig, **more: Any) -> nn.Module:
     """The network of a configuration, in full precision unless further options of `build_model` say else."""
     name, size, options, _ = NETWORKS[config.shapes]
+    width = {"width": config.width} if config.width else {}
     return build_model(
-        name, **{"quantizer": FULL_PRECISION, "seed": config.seed, "image_size": size, **options, **more}
+        name, **{"quantizer": FULL_PRECISION, "seed": config.seed, "image_size": size, **options, **width, **more}
     )
 
 

@@ -34,9 +34,9 @@ def read(folder: str | Path) -> DataFrame:
 def timed(bench: DataFrame) -> DataFrame:
     """A frame of `records.read` with `way` as a Way, its label, and each of its fields as a column.
 
-    Columns that only some studies have are filled: layers have no `model`. Where a benchmark pooled several processes,
-    which share neither codes nor plans, `round_ms` has one value for each of them, the median of its rounds, so that
-    intervals count processes. `of` says what the values are of: "rounds" or "processes".
+    Columns that only some records have are filled: layers have no `model`, older records no `width`. Where a benchmark
+    pooled several processes, which share neither codes nor plans, `round_ms` has one value for each of them, the median
+    of its rounds, so that intervals count processes. `of` says what the values are of: "rounds" or "processes".
     """
     if bench.empty:
         return bench.assign(way=[], label=[])
@@ -44,8 +44,8 @@ def timed(bench: DataFrame) -> DataFrame:
     own = DataFrame([{field: getattr(way, field) for field in Way.__dataclass_fields__} for way in ways])
     table = bench.reset_index(drop=True).assign(way=ways, label=[way.label() for way in ways])
     table = table.assign(**{name: own[name] for name in own})
-    for column, value in {"model": "", "processes": 1}.items():
-        table[column] = table[column].fillna(value) if column in table else value
+    for column, value in {"model": "", "width": 0, "processes": 1}.items():
+        table[column] = table[column].fillna(value).astype(type(value)) if column in table else value
     table["of"] = np.where(table["processes"] > 1, "processes", "rounds")
     if (table["of"] == "processes").any():
         pooled = zip(table["round_ms"], table["processes"], strict=True)
@@ -57,7 +57,7 @@ def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
     """The timings of the newest benchmark of a study on one thread; empty where there is none.
 
     `shapes` asks for one network's shapes, empty for any. A network, its operations or its codes are benchmarks of
-    their own for each network and batch, so the newest of each counts; of studies in ON_THREADS, that on several
+    their own for each network, width and batch, so the newest of each counts; of studies in ON_THREADS, that on several
     threads as well.
     Raises ValueError where timings come from several CPUs or instruction sets.
     """
@@ -68,7 +68,8 @@ def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
     found = found[found["shapes"] == shapes] if shapes else found
     started = found["provenance_started_utc"]
     if study in ("network", "operations", "integer_codes", *ON_THREADS):
-        started = started.groupby([found["shapes"], found["batch"], found["threads"]]).transform("max")
+        alike = [found[column] for column in ("shapes", "width", "batch", "threads")]
+        started = started.groupby(alike).transform("max")
         return one_machine(found[found["provenance_started_utc"] == started])
     return one_machine(found[started == started.max()])
 

@@ -13,7 +13,7 @@ SHOWN = ("signed binary", "signed binary, 16 masks of 8 channels")  # of the for
 
 
 def bounds_table(table: DataFrame) -> DataFrame:
-    """Of the fastest way of each form, layer and number of bits, from `integers.integers_table`, the parts of its time.
+    """Of the fastest way of each form, layer and number of bits, from `integers_table`, the parts of its time.
 
     `share` is the least time that its sums can take, over the least time of a whole run, in percent; NaN where no bound
     is known. The STAGES are percent of the time of other runs, which may have been slower. Empty where no record tells

@@ -35,7 +35,7 @@ PARAMETERS = {
 
 
 def narrowest(table: DataFrame) -> DataFrame:
-    """The timings of `integers.integers_table` with the fewest instructions of MAY_USE that a benchmark was held to."""
+    """The timings of `integers_table` with the fewest instructions of MAY_USE that a benchmark was held to."""
     uses = [use for use in MAY_USE.values() if len(table) and (table["may_use"] == use).any()]
     return table[table["may_use"] == uses[-1]] if uses else table
 

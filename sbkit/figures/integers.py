@@ -19,44 +19,10 @@ from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import MAY_USE
+from sbkit.evidence.integers import ALIKE, ANY, BINARY, FLOATS, FORMS
 from sbkit.evidence.stats import interval, shown
 from sbkit.figures import layout, style
 from sbkit.way import FLOAT_BITS
-
-FORMS = {
-    ("signed_binary", 8, 4): "signed binary, 16 masks of 8 channels",
-    ("signed_binary", 0, 0): "signed binary",
-    ("signed_binary", 4, 0): "signed binary, a sign for 4 channels",
-    ("binary", 0, 0): "binary",
-    ("ternary_twn", 0, 0): "ternary",
-}
-"""By scheme, regions and codebook_bits of a way, the form of its codes."""
-_MARKERS = {(8, 4): "D", (4, 0): "P"}  # by regions and codebook_bits; else the scheme's own
-
-ALIKE, ANY, BINARY = "best int8, same instructions", "best int8, any instructions", "best binary"
-FLOATS = "full precision, torch"
-
-
-def integers_table(bench: DataFrame, study: str = "integers") -> DataFrame:
-    """Timings of the newest benchmark of a study of integers for each of MAY_USE, with two more columns:
-
-    may_use  a value of MAY_USE
-    form     ours: a value of FORMS; libraries in 8 bits: ALIKE, or ANY where they may use more; all floats: ""
-
-    Empty without such a benchmark.
-    """
-    if bench.empty or not (bench["study"] == study).any():
-        return DataFrame()
-    bench = bench[bench["study"] == study]
-    bench = bench.assign(may_use=[MAY_USE.get(config.get("isa", "auto"), "") for config in bench["config"]])
-    parts = [benchmarks.find(bench[bench["may_use"] == use], study) for use in MAY_USE.values()]
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    benchmarks.one_machine(table, ["provenance_cpu"])
-    form = [FORMS.get((way.scheme, way.regions, way.codebook_bits), "") for way in table["way"]]
-    libraries = np.where((table["may_use"] == MAY_USE["auto"]) | (table["isa"] != ""), ALIKE, ANY)
-    table["form"] = np.where(table["precision"] == "int8", libraries, form)
-    floats = (table["activation_bits"] == FLOAT_BITS) & (table["precision"] != "int8")
-    return table.assign(form=table["form"].where(~floats, ""))
 
 
 def _fastest(table: DataFrame, *forms: str) -> DataFrame:
@@ -134,9 +100,9 @@ def throughput_table(table: DataFrame) -> DataFrame:
 def networks_table(table: DataFrame) -> DataFrame:
     """The fastest way of each form in each network, from `integers_table(bench, "network_integers")`.
 
-    A row for each network, batch, number of threads, `may_use`, form and activation bits; forms of ours are those of
-    FORMS. `ms` is the least time of a batch in milliseconds. `times` is how many times as fast as the fastest int8
-    network that may use the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n
+    A row for each network, width, batch, number of threads, `may_use`, form and activation bits; forms of ours are
+    those of FORMS. `ms` is the least time of a batch in milliseconds. `times` is how many times as fast as the fastest
+    int8 network that may use the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n
     rounds by their medians, each round's ratio taken within the round. `kilobytes` are those that the quantized layers
     read for their weights.
     """
@@ -144,7 +110,7 @@ def networks_table(table: DataFrame) -> DataFrame:
 
 
 def _comparisons(table: DataFrame) -> Iterator[tuple[Any, DataFrame]]:
-    yield from table.groupby(["model", "batch", "threads", "may_use"], sort=False) if len(table) else ()
+    yield from table.groupby(["model", "width", "batch", "threads", "may_use"], sort=False) if len(table) else ()
 
 
 def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
@@ -155,7 +121,7 @@ def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
     for row in (row for part in parts for _, row in part.iterrows()):
         mean, half_width = interval(np.array(reference["round_ms"]) / np.array(row["round_ms"]))
         yield {
-            **{key: row[key] for key in ("batch", "threads", "may_use")},
+            **{key: row[key] for key in ("width", "batch", "threads", "may_use")},
             "network": row["model"],
             **{"form": row["form"] or FLOATS, "bits": 8 if row["precision"] == "int8" else row["activation_bits"]},
             **{
@@ -197,7 +163,10 @@ def networks_overview(networks: DataFrame, bits: int = 6) -> DataFrame:
 
 def _names(networks: DataFrame) -> list[str]:
     return [
-        row.network + f", batch {row.batch}" * (row.batch > 1) + f", {row.threads} threads" * (row.threads > 1)
+        row.network
+        + f", width {row.width}" * (row.width > 0)
+        + f", batch {row.batch}" * (row.batch > 1)
+        + f", {row.threads} threads" * (row.threads > 1)
         for row in networks.itertuples()
     ]
 
@@ -221,8 +190,8 @@ def fig_integers(table: DataFrame) -> Figure:
     figure.supxlabel("activation bits", fontsize=8)
     figure.supylabel("dense-equivalent GMAC/s", fontsize=8)
     forms = [form for form in FORMS.values() if form in set(table["form"])]
-    handles = [layout.handle(form, **(_look(form) | {"linestyle": "-"})) for form in forms]
-    handles += [layout.handle(name, **look) for name, (_, look) in _LINES.items() if _present(table, name)]
+    handles = [layout.handle(form, **(style.form_look(form) | {"linestyle": "-"})) for form in forms]
+    handles += [layout.handle(name, **line) for name, (_, line) in _LINES.items() if _present(table, name)]
     layout.head(figure, "How fast integers are: ours by form and bits, and the best that int8 libraries reach", handles)
     return figure
 
@@ -238,18 +207,11 @@ def _present(table: DataFrame, name: str) -> bool:
     return bool((table["form"] == _LINES[name][0]).any())
 
 
-def _look(form: str) -> dict:
-    scheme, *regions = next(key for key, label in FORMS.items() if label == form)
-    look = style.LOOKS[scheme]
-    marker = _MARKERS.get(tuple(regions), look.marker)
-    return {"color": look.color, "marker": marker, "markersize": 4, "linewidth": 0.8}
-
-
 def _panel(axis: Axes, found: DataFrame) -> None:
     for form in FORMS.values():
         line = found[found["form"] == form].sort_values("activation_bits")
-        axis.plot(line["activation_bits"], line["gmacs"], **_look(form))
-    for form, look in _LINES.values():
+        axis.plot(line["activation_bits"], line["gmacs"], **style.form_look(form))
+    for form, drawn in _LINES.values():
         if (best := found.loc[found["form"] == form, "gmacs"]).size:
-            axis.axhline(best.max(), **look)
+            axis.axhline(best.max(), **drawn)
     axis.set_xticks(sorted(set(found.loc[found["scheme"] != "", "activation_bits"]) - {FLOAT_BITS}))

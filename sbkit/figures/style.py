@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from sbkit.checks import choice
+from sbkit.evidence.integers import FORMS
 from sbkit.schemes import SCHEMES
 
 COLUMN = 3.25  # inches
@@ -58,6 +59,8 @@ PALETTE: dict[str, str] = {key: look.color for key, look in LOOKS.items()}
 
 MARKERS: dict[str, str] = {key: look.marker for key, look in LOOKS.items()}
 """By scheme, for seaborn's `style` and `markers`."""
+
+_FORM_MARKERS = {(8, 4): "D", (4, 0): "P"}  # by regions and codebook_bits of a form; else the scheme's own
 
 PAPER: dict[str, Any] = {
     "marker": "D", "color": "black", "markerfacecolor": "white", "linestyle": "", "markersize": 4.5, "zorder": 4,
@@ -126,6 +129,14 @@ def schemes(values: Iterable[str]) -> list[str]:
     for value in sorted(found):
         choice("scheme", value, LOOKS)
     return [scheme for scheme in LOOKS if scheme in found]
+
+
+def form_look(form: str) -> dict[str, Any]:
+    """How a value of `evidence.integers.FORMS` is drawn, as keywords of `Axes.plot`."""
+    scheme, *regions = next(key for key, label in FORMS.items() if label == form)
+    own = LOOKS[scheme]
+    marker = _FORM_MARKERS.get(tuple(regions), own.marker)
+    return {"color": own.color, "marker": marker, "markersize": 4, "linewidth": 0.8}
 
 
 def tint(color: str, strength: float) -> tuple[float, float, float]:

@@ -1,0 +1,82 @@
+"""How many times as wide as dense int8 networks those of few bits may be at equal latency: notebook 08."""
+
+from __future__ import annotations
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas import DataFrame, Series
+
+from sbkit.evidence import benchmarks
+from sbkit.evidence.integers import ALIKE, FORMS
+from sbkit.evidence.stats import interval
+from sbkit.evidence.widths import may_be
+from sbkit.figures import layout, style
+
+BITS = 6
+_LINES = ("-", "--", ":")  # of networks, in their order
+
+
+def widths_table(table: DataFrame) -> DataFrame:
+    """From `integers_table(bench, "network_integers")`, how wide networks of `BITS` may be at equal latency.
+
+    A row for each network, `may_use`, form and width that was asked for: `ms` is the least time in milliseconds, `wide`
+    the number for people, and `value` and `half_width` its mean and 95 % interval over rounds, NaN where it is beyond
+    the dense networks. The dense network of a width is the fastest in 8 bits that may use the same instructions. Empty
+    without networks of a width that was asked for.
+    """
+    rows = []
+    asked = table[(table["width"] > 0) & (table["batch"] == 1) & (table["threads"] == 1)] if len(table) else table
+    for (model, may_use), alike in asked.groupby(["model", "may_use"], sort=False) if len(asked) else ():
+        dense = _fastest(alike[alike["form"] == ALIKE])
+        rounds = DataFrame({row.width: row.round_ms for row in dense.itertuples()})
+        for form in FORMS.values():
+            ours = alike[(alike["form"] == form) & (alike["activation_bits"] == BITS)]
+            for row in _fastest(ours).itertuples():
+                wide = may_be(row.width, Series(row.round_ms), rounds)
+                within = wide.within
+                mean, half_width = interval(wide.values) if within else (float("nan"), float("nan"))
+                rows.append(
+                    {"network": model, "may_use": may_use, "form": form, "width": row.width, "ms": row.min_ms}
+                    | {"wide": str(wide), "value": mean, "half_width": half_width}
+                )
+    return DataFrame(rows)
+
+
+def _fastest(timings: DataFrame) -> DataFrame:
+    """The timing of least time of each width."""
+    return benchmarks.fastest(timings, "min_ms", ["width"]).sort_values("width")
+
+
+def widths_summary(widths: DataFrame) -> DataFrame:
+    """`widths_table` for people: a column for each form."""
+    place = ["network", "may_use", "width"]
+    wide = widths.pivot(index=place, columns="form", values="wide")
+    order = widths[place].drop_duplicates()
+    wide = wide.loc[list(order.itertuples(index=False, name=None)), [form for form in FORMS.values() if form in wide]]
+    return wide.reset_index().rename_axis(columns=None)
+
+
+@style.drawn
+def fig_widths(widths: DataFrame) -> Figure:
+    """The times as wide of `widths_table` against milliseconds, a panel for what contenders may use."""
+    uses, networks = (list(dict.fromkeys(widths[column])) for column in ("may_use", "network"))
+    figure, axes = plt.subplots(1, len(uses), figsize=(style.PAGE, 2.6), sharey=True, squeeze=False)
+    for axis, may_use in zip(axes[0], uses, strict=True):
+        _panel(axis, widths[widths["may_use"] == may_use], networks)
+        axis.set_xlabel(f"milliseconds an image\n({may_use})")
+    axes[0][0].set_ylabel("times as wide as dense int8")
+    forms = [form for form in FORMS.values() if form in set(widths["form"])]
+    handles = [layout.handle(form, **style.form_look(form)) for form in forms]
+    handles += [layout.handle(name, color="0.3", linestyle=_LINES[i % 3]) for i, name in enumerate(networks)]
+    layout.head(figure, "How many times as wide a network of few bits may be at equal latency", handles)
+    return figure
+
+
+def _panel(axis: Axes, widths: DataFrame, networks: list[str]) -> None:
+    axis.set_xscale("log")
+    axis.axhline(1, color="0.8", linewidth=0.8, zorder=0)
+    for (network, form), line in widths.dropna(subset=["value"]).groupby(["network", "form"], sort=False):
+        shown = style.form_look(form) | {"linestyle": _LINES[networks.index(network) % 3]}
+        axis.errorbar(line["ms"], line["value"], line["half_width"], **shown, elinewidth=0.5, capsize=0)
+    layout.plain_log(axis.xaxis, *axis.get_xlim())
