@@ -14,7 +14,8 @@ from pandas import DataFrame
 from sbkit.designs import DESIGNS
 from sbkit.evidence import frontier
 from sbkit.evidence.frontier import DENSE, Trade
-from sbkit.evidence.stats import shown
+from sbkit.evidence.stats import interval, shown
+from sbkit.evidence.widths import must_be
 from sbkit.figures import layout, style
 
 _MARKERS = {"random_signs": "P", "learned_signs": "X", "masks_16_of_8": "D"}  # by design; else the scheme's own
@@ -55,6 +56,24 @@ def trades_table(table: DataFrame) -> DataFrame:
         reach = {"times_value": trade.times, "low": trade.low, "high": trade.high}
         rows.append(row | texts | {"points_mean": math.nan, "points_half_width": math.nan} | numbers | reach)
     return DataFrame(rows) if rows else DataFrame(columns=["may_use", "family", "width", "rival", "points", "times"])
+
+
+def wider_table(table: DataFrame) -> DataFrame:
+    """How many times as wide as dense int8 networks each of ours must be to be as accurate, from `frontier.networks`.
+
+    A row for each family and width of ours; `wider` is the number for people, and `value` and `half_width` are its mean
+    and 95 % interval over seeds, NaN where it is beyond the dense networks. Top-1 is that of the ways which are fastest
+    with all instructions that were timed. Without rows where no dense network was timed.
+    """
+    rows = []
+    alike = table[table["may_use"] == table["may_use"].iloc[0]]
+    top1 = alike.pivot_table(index="seed", columns=["family", "width"], values="top1_percent", sort=False)
+    dense = top1[DENSE].dropna() if DENSE in top1 else DataFrame()
+    for family, width in [column for column in top1 if column[0] != DENSE] if len(dense) else ():
+        found = must_be(width, top1[family, width].dropna(), dense)
+        mean, half_width = interval(found.values) if len(found.values) and found.within else (math.nan, math.nan)
+        rows.append({"family": family, "width": width, "wider": str(found)} | {"value": mean, "half_width": half_width})
+    return DataFrame(rows, columns=["family", "width", "wider", "value", "half_width"])
 
 
 def times_text(trade: Trade) -> str:
