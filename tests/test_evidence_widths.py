@@ -1,10 +1,9 @@
 """Widths at equal latency and at equal accuracy, against ratios done by hand."""
 
-import numpy as np
 import pytest
 from pandas import DataFrame, Series
 
-from sbkit.evidence.widths import TimesAsWide, may_be, must_be
+from sbkit.evidence.widths import may_be, must_be
 
 # Milliseconds of dense networks by round and width: four times as long at twice the width.
 DENSE = DataFrame({8: [1.0, 1.1], 16: [4.0, 4.4], 32: [16.0, 17.6]})
@@ -13,13 +12,17 @@ DENSE = DataFrame({8: [1.0, 1.1], 16: [4.0, 4.4], 32: [16.0, 17.6]})
 def test_a_width_is_interpolated_in_the_logarithms():
     found = may_be(32, Series([2.0, 4.4]), DENSE)
     assert found.values == pytest.approx([32 / (8 * 2**0.5), 2])
-    assert found.ends == (4, 1) and found.within
+    assert found.beyond == ""
 
 
 def test_beyond_the_dense_widths_the_end_is_told():
-    assert str(may_be(16, Series([0.5, 4.0]), DENSE)) == "> 2.00"
-    assert str(may_be(16, Series([4.0, 99.0]), DENSE)) == "< 0.50"
-    assert not may_be(16, Series([0.5, 4.0]), DENSE).within
+    assert str(may_be(16, Series([0.5, 0.5]), DENSE)) == "> 2.00"
+    assert str(may_be(16, Series([16.0, 99.0]), DENSE)) == "< 0.50"
+
+
+def test_a_single_round_beyond_an_end_counts_as_that_end():
+    found = may_be(16, Series([0.9, 4.4]), DENSE)
+    assert found.values == pytest.approx([2, 1]) and str(found) == "1.50 ± 6.35 (n=2)"
 
 
 def test_a_dense_width_that_is_slower_than_a_wider_one_does_not_count():
@@ -45,4 +48,3 @@ def test_equal_accuracy_is_paired_by_seed():
 def test_a_wider_network_that_is_no_more_accurate_does_not_count():
     top1 = DataFrame({8: [80.0], 16: [79.0], 32: [84.0]})
     assert must_be(32, Series([82.0]), top1).values == pytest.approx([2])
-    assert str(TimesAsWide(np.array([1.0, 2.0]), (4, 1))) == "1.50 ± 6.35 (n=2)"

@@ -18,24 +18,16 @@ from sbkit.evidence.stats import measured
 class TimesAsWide(NamedTuple):
     """A network's width over that of dense ones, for each round or seed.
 
-    A value is infinite below the line of dense networks and 0 above it; `ends` are those of its narrowest and widest.
+    A single value beyond the narrowest or the widest dense network is that of this end. `beyond` is `> 2.00` or
+    `< 0.50` where the mean of the network's latencies or accuracies is beyond it, else empty.
     """
 
     values: np.ndarray
-    ends: tuple[float, float]
-
-    @property
-    def within(self) -> bool:
-        """Whether all values lie between the ends."""
-        return bool((np.isfinite(self.values) & (self.values > 0)).all())
+    beyond: str
 
     def __str__(self) -> str:
-        """The mean, `1.52 ± 0.08 (n=7)`; `> 2.00` or `< 0.50` where a value is beyond the ends; a dash for none."""
-        if self.values.size == 0:
-            return "-"
-        if np.isinf(self.values).any():
-            return f"> {self.ends[0]:.2f}"
-        return f"< {self.ends[1]:.2f}" if (self.values == 0).any() else str(measured(self.values))
+        """The mean, `1.52 ± 0.08 (n=7)`, or `beyond`; a dash for no values."""
+        return self.beyond or (str(measured(self.values)) if self.values.size else "-")
 
 
 def may_be(width: int, ms: Series, dense: DataFrame) -> TimesAsWide:
@@ -62,5 +54,7 @@ def must_be(width: int, top1: Series, dense: DataFrame) -> TimesAsWide:
 def _times_as_wide(width: int, values: Series, lines: DataFrame) -> TimesAsWide:
     """Of each value, on the line in the row of its name."""
     widths, lines = lines.columns.to_numpy(float), lines.cummax(axis=1)  # in single rounds a wider one may be faster
-    dense = [np.interp(values[i], lines.loc[i], np.log(widths), left=-np.inf, right=np.inf) for i in lines.index]
-    return TimesAsWide(width * np.exp(-np.array(dense)), (width / widths[0], width / widths[-1]))
+    dense = np.array([np.exp(np.interp(values[i], lines.loc[i], np.log(widths))) for i in lines.index])
+    mean, means = values[lines.index].mean(), lines.mean()
+    beyond = f"> {width / widths[0]:.2f}" if mean < means.iloc[0] else ""
+    return TimesAsWide(width / dense, f"< {width / widths[-1]:.2f}" if mean > means.iloc[-1] else beyond)

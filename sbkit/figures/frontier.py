@@ -71,7 +71,7 @@ def wider_table(table: DataFrame) -> DataFrame:
     dense = top1[DENSE].dropna() if DENSE in top1 else DataFrame()
     for family, width in [column for column in top1 if column[0] != DENSE] if len(dense) else ():
         found = must_be(width, top1[family, width].dropna(), dense)
-        mean, half_width = interval(found.values) if len(found.values) and found.within else (math.nan, math.nan)
+        mean, half_width = interval(found.values) if len(found.values) and not found.beyond else (math.nan, math.nan)
         rows.append({"family": family, "width": width, "wider": str(found)} | {"value": mean, "half_width": half_width})
     return DataFrame(rows, columns=["family", "width", "wider", "value", "half_width"])
 

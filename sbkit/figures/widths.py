@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,8 +36,7 @@ def widths_table(table: DataFrame) -> DataFrame:
             ours = alike[(alike["form"] == form) & (alike["activation_bits"] == BITS)]
             for row in _fastest(ours).itertuples():
                 wide = may_be(row.width, Series(row.round_ms), rounds)
-                within = wide.within
-                mean, half_width = interval(wide.values) if within else (float("nan"), float("nan"))
+                mean, half_width = (math.nan, math.nan) if wide.beyond else interval(wide.values)
                 rows.append(
                     {"network": model, "may_use": may_use, "form": form, "width": row.width, "ms": row.min_ms}
                     | {"wide": str(wide), "value": mean, "half_width": half_width}
