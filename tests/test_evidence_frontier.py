@@ -56,7 +56,7 @@ def test_a_network_has_its_fastest_way_and_its_run(table):
 
 def test_how_much_wider_is_paired_by_seed(table):
     (row,) = figures.wider_table(table).to_dict("records")
-    assert (row["family"], row["width"], row["wider"]) == ("binary, 6 bits", 16, "1.19 ± 0.00 (n=2)")
+    assert (row["family"], row["width"], row["wider"]) == ("binary, 6 bits", 16, "1.19; 1.19 ± 0.00 (n=2)")
     assert row["value"] == pytest.approx(2**0.25)
     assert figures.wider_table(table[table["family"] != DENSE]).empty
 

@@ -16,45 +16,69 @@ from sbkit.evidence.stats import measured
 
 
 class TimesAsWide(NamedTuple):
-    """A network's width over that of dense ones, for each round or seed.
+    """A network's width over that of dense ones: by least latency or mean top-1, and for each round or seed.
 
-    A single value beyond the narrowest or the widest dense network is that of this end. `beyond` is `> 2.00` or
-    `< 0.50` where the mean of the network's latencies or accuracies is beyond it, else empty.
+    A number is infinite below the line of dense networks and 0 above it; `ends` are those of its narrowest and widest.
     """
 
-    values: np.ndarray
-    beyond: str
+    value: float
+    each: np.ndarray
+    ends: tuple[float, float]
 
     def __str__(self) -> str:
-        """The mean, `1.52 ± 0.08 (n=7)`, or `beyond`; a dash for no values."""
-        return self.beyond or (str(measured(self.values)) if self.values.size else "-")
+        """`1.50; 1.52 ± 0.08 (n=7)`, of one round or seed `1.50 (n=1)`; a value beyond the ends `> 2.00` or `< 0.50`.
+        Where some of the rounds or seeds alone are beyond, `1.50; partly > 2.00`.
+        """
+        value = self._one(self.value)
+        if self.each.size == 1:
+            return f"{value} (n=1)"
+        if not 0 < self.value < np.inf:
+            return value
+        beyond = dict.fromkeys(self._one(each) for each in self.each if not 0 < each < np.inf)
+        return f"{value}; partly {' and '.join(beyond)}" if beyond else f"{value}; {measured(self.each)}"
+
+    def _one(self, value: float) -> str:
+        if 0 < value < np.inf:
+            return f"{value:.2f}"
+        return f"> {self.ends[0]:.2f}" if value else f"< {self.ends[1]:.2f}"
 
 
-def may_be(width: int, ms: Series, dense: DataFrame) -> TimesAsWide:
-    """That of a network which takes `ms`, a value for each round; `dense` holds milliseconds by round and width.
+def may_be(width: int, ms: float, rounds: Series, dense_ms: Series, dense_rounds: DataFrame) -> TimesAsWide:
+    """That of a network whose least milliseconds are `ms`, and whose milliseconds by round are `rounds`.
 
-    A dense width counts if it is faster than every wider one in the mean. Each width was timed by a benchmark of its
-    own, so that rounds share their number alone.
+    Those of dense networks are by width, and by round and width. A dense width counts if it is faster than every wider
+    one by its least time. Each width was timed by a benchmark of its own: rounds of several are not simultaneous.
     """
-    means = dense.mean().sort_index()
-    kept = means.index[means < means[::-1].cummin()[::-1].shift(-1, fill_value=np.inf)]
-    return _times_as_wide(width, np.log(ms), np.log(dense[kept]))
+    dense_ms = dense_ms.sort_index()
+    kept = dense_ms.index[dense_ms < dense_ms[::-1].cummin()[::-1].shift(-1, fill_value=np.inf)]
+    return _times_as_wide(width, np.log(ms), np.log(rounds), np.log(dense_ms[kept]), np.log(dense_rounds[kept]))
 
 
-def must_be(width: int, top1: Series, dense: DataFrame) -> TimesAsWide:
-    """That of a network with `top1`, in percent, for each common seed; `dense` holds top-1 by seed and width.
+def must_be(width: int, top1: Series, dense: DataFrame) -> TimesAsWide | None:
+    """That of a network with `top1`, in percent by seed; `dense` holds top-1 by seed and width.
 
-    A dense width counts if it is more accurate than every narrower one in the mean.
+    A dense width counts if it is more accurate than every narrower one in the mean. None without a common seed.
     """
     seeds = dense.index.intersection(top1.index)
+    if seeds.empty:
+        return None
     means = dense.loc[seeds].mean().sort_index()
-    return _times_as_wide(width, top1[seeds], dense.loc[seeds, means.index[~means.cummax().duplicated()]])
+    kept = means.index[~means.cummax().duplicated()]
+    return _times_as_wide(width, top1[seeds].mean(), top1[seeds], means[kept], dense.loc[seeds, kept])
 
 
-def _times_as_wide(width: int, values: Series, lines: DataFrame) -> TimesAsWide:
-    """Of each value, on the line in the row of its name."""
-    widths, lines = lines.columns.to_numpy(float), lines.cummax(axis=1)  # in single rounds a wider one may be faster
-    dense = np.array([np.exp(np.interp(values[i], lines.loc[i], np.log(widths))) for i in lines.index])
-    mean, means = values[lines.index].mean(), lines.mean()
-    beyond = f"> {width / widths[0]:.2f}" if mean < means.iloc[0] else ""
-    return TimesAsWide(width / dense, f"< {width / widths[-1]:.2f}" if mean > means.iloc[-1] else beyond)
+def _times_as_wide(width: int, value: float, each: Series, line: Series, lines: DataFrame) -> TimesAsWide:
+    """Of `value` on the rising `line`, and of each value on the line in the row of its name."""
+    widths = np.log(line.index.to_numpy(float))
+    rows = lines.cummax(axis=1)  # in single rounds a wider one may be faster
+
+    def dense(value: float, line: Series) -> float:
+        return np.exp(np.interp(value, line, widths, left=-np.inf, right=np.inf))
+
+    found = [dense(each[i], rows.loc[i]) for i in rows.index.intersection(each.index)]
+    with np.errstate(divide="ignore"):
+        return TimesAsWide(
+            float(np.divide(width, dense(value, line))),
+            np.divide(width, found),
+            (width / line.index[0], width / line.index[-1]),
+        )

@@ -1,4 +1,4 @@
-"""11_frontier: top-1 against latency and size of trained networks, and what each gains over its rivals."""
+"""11_frontier: top-1 against latency and size of trained networks, what each gains over rivals, how wide it must be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pandas import DataFrame
 from sbkit.designs import DESIGNS
 from sbkit.evidence import frontier
 from sbkit.evidence.frontier import DENSE, Trade
-from sbkit.evidence.stats import interval, shown
+from sbkit.evidence.stats import shown
 from sbkit.evidence.widths import must_be
 from sbkit.figures import layout, style
 
@@ -61,19 +61,18 @@ def trades_table(table: DataFrame) -> DataFrame:
 def wider_table(table: DataFrame) -> DataFrame:
     """How many times as wide as dense int8 networks each of ours must be to be as accurate, from `frontier.networks`.
 
-    A row for each family and width of ours; `wider` is the number for people, and `value` and `half_width` are its mean
-    and 95 % interval over seeds, NaN where it is beyond the dense networks. Top-1 is that of the ways which are fastest
-    with all instructions that were timed. Without rows where no dense network was timed.
+    A row for each family and width of ours: `value` is by mean top-1, infinite or 0 beyond the dense networks, and
+    `wider` the same for people, with the seeds beside it that all dense widths have. Top-1 is that of the ways which
+    are fastest with the first of MAY_USE that was timed. Without rows where no dense network shares a seed.
     """
     rows = []
     alike = table[table["may_use"] == table["may_use"].iloc[0]]
     top1 = alike.pivot_table(index="seed", columns=["family", "width"], values="top1_percent", sort=False)
     dense = top1[DENSE].dropna() if DENSE in top1 else DataFrame()
-    for family, width in [column for column in top1 if column[0] != DENSE] if len(dense) else ():
-        found = must_be(width, top1[family, width].dropna(), dense)
-        mean, half_width = interval(found.values) if len(found.values) and not found.beyond else (math.nan, math.nan)
-        rows.append({"family": family, "width": width, "wider": str(found)} | {"value": mean, "half_width": half_width})
-    return DataFrame(rows, columns=["family", "width", "wider", "value", "half_width"])
+    for family, width in [column for column in top1 if column[0] != DENSE]:
+        if found := must_be(width, top1[family, width].dropna(), dense):
+            rows.append({"family": family, "width": width, "wider": str(found), "value": found.value})
+    return DataFrame(rows, columns=["family", "width", "wider", "value"])
 
 
 def times_text(trade: Trade) -> str:

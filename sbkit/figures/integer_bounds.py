@@ -9,7 +9,7 @@ from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import MAY_USE
 
 STAGES = ("tables", "sums", "finish")
-SHOWN = ("signed binary", "signed binary, 16 masks of 8 channels")  # of the forms in figures.integers
+SHOWN = ("signed binary", "signed binary, 16 masks of 8 channels")  # of evidence.integers.FORMS
 
 
 def bounds_table(table: DataFrame) -> DataFrame:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +10,6 @@ from pandas import DataFrame, Series
 
 from sbkit.evidence import benchmarks
 from sbkit.evidence.integers import ALIKE, FORMS
-from sbkit.evidence.stats import interval
 from sbkit.evidence.widths import may_be
 from sbkit.figures import layout, style
 
@@ -22,24 +20,25 @@ _LINES = ("-", "--", ":")  # of networks, in their order
 def widths_table(table: DataFrame) -> DataFrame:
     """From `integers_table(bench, "network_integers")`, how wide networks of `BITS` may be at equal latency.
 
-    A row for each network, `may_use`, form and width that was asked for: `ms` is the least time in milliseconds, `wide`
-    the number for people, and `value` and `half_width` its mean and 95 % interval over rounds, NaN where it is beyond
-    the dense networks. The dense network of a width is the fastest in 8 bits that may use the same instructions. Empty
-    without networks of a width that was asked for.
+    A row for each network, `may_use`, form and width that was asked for: `ms` is the least time in milliseconds,
+    `value` how many times as wide by least times, infinite or 0 beyond the dense networks, and `wide` the same for
+    people, with the rounds beside it. The dense network of a width is the fastest in 8 bits that may use the same
+    instructions. Empty without networks of a width that was asked for, or without dense ones.
     """
     rows = []
     asked = table[(table["width"] > 0) & (table["batch"] == 1) & (table["threads"] == 1)] if len(table) else table
     for (model, may_use), alike in asked.groupby(["model", "may_use"], sort=False) if len(asked) else ():
-        dense = _fastest(alike[alike["form"] == ALIKE])
-        rounds = DataFrame({row.width: row.round_ms for row in dense.itertuples()})
+        dense = _fastest(alike[alike["form"] == ALIKE]).set_index("width")
+        if dense.empty:
+            continue
+        rounds = DataFrame({width: Series(ms) for width, ms in dense["round_ms"].items()}).dropna()
         for form in FORMS.values():
             ours = alike[(alike["form"] == form) & (alike["activation_bits"] == BITS)]
             for row in _fastest(ours).itertuples():
-                wide = may_be(row.width, Series(row.round_ms), rounds)
-                mean, half_width = (math.nan, math.nan) if wide.beyond else interval(wide.values)
+                wide = may_be(row.width, row.min_ms, Series(row.round_ms), dense["min_ms"], rounds)
                 rows.append(
                     {"network": model, "may_use": may_use, "form": form, "width": row.width, "ms": row.min_ms}
-                    | {"wide": str(wide), "value": mean, "half_width": half_width}
+                    | {"wide": str(wide), "value": wide.value}
                 )
     return DataFrame(rows)
 
@@ -60,7 +59,7 @@ def widths_summary(widths: DataFrame) -> DataFrame:
 
 @style.drawn
 def fig_widths(widths: DataFrame) -> Figure:
-    """The times as wide of `widths_table` against milliseconds, a panel for what contenders may use."""
+    """The value of `widths_table` against milliseconds, a panel for what contenders may use; none beyond the ends."""
     uses, networks = (list(dict.fromkeys(widths[column])) for column in ("may_use", "network"))
     figure, axes = plt.subplots(1, len(uses), figsize=(style.PAGE, 2.6), sharey=True, squeeze=False)
     for axis, may_use in zip(axes[0], uses, strict=True):
@@ -77,7 +76,8 @@ def fig_widths(widths: DataFrame) -> Figure:
 def _panel(axis: Axes, widths: DataFrame, networks: list[str]) -> None:
     axis.set_xscale("log")
     axis.axhline(1, color="0.8", linewidth=0.8, zorder=0)
-    for (network, form), line in widths.dropna(subset=["value"]).groupby(["network", "form"], sort=False):
+    within = widths[(widths["value"] > 0) & np.isfinite(widths["value"])]
+    for (network, form), line in within.groupby(["network", "form"], sort=False):
         shown = style.form_look(form) | {"linestyle": _LINES[networks.index(network) % 3]}
-        axis.errorbar(line["ms"], line["value"], line["half_width"], **shown, elinewidth=0.5, capsize=0)
+        axis.plot(line["ms"], line["value"], **shown)
     layout.plain_log(axis.xaxis, *axis.get_xlim())
