@@ -72,13 +72,8 @@ def _times_as_wide(width: int, value: float, each: Series, line: Series, lines: 
     widths = np.log(line.index.to_numpy(float))
     rows = lines.cummax(axis=1)  # in single rounds a wider one may be faster
 
-    def dense(value: float, line: Series) -> float:
-        return np.exp(np.interp(value, line, widths, left=-np.inf, right=np.inf))
+    def times(value: float, line: Series) -> float:
+        return float(width * np.exp(-np.interp(value, line, widths, left=-np.inf, right=np.inf)))
 
-    found = [dense(each[i], rows.loc[i]) for i in rows.index.intersection(each.index)]
-    with np.errstate(divide="ignore"):
-        return TimesAsWide(
-            float(np.divide(width, dense(value, line))),
-            np.divide(width, found),
-            (width / line.index[0], width / line.index[-1]),
-        )
+    found = [times(each[i], rows.loc[i]) for i in rows.index.intersection(each.index)]
+    return TimesAsWide(times(value, line), np.array(found), (width / line.index[0], width / line.index[-1]))

@@ -174,15 +174,7 @@ def _looks(table: DataFrame) -> dict[str, dict[str, Any]]:
     looks, lines = {}, iter(("--", ":"))  # of libraries with the same instructions, and of those with any
     for row in table.drop_duplicates("form").sort_values("ours", ascending=False, kind="stable").itertuples():
         if row.ours:
-            own = style.LOOKS[row.scheme]
-            marker = "D" if row.regions else own.marker
-            looks[row.form] = {
-                "color": own.color,
-                "marker": marker,
-                "markersize": 3.5,
-                "linewidth": 1.0,
-                "linestyle": "-",
-            }
+            looks[row.form] = style.form_look(row.form) | {"markersize": 3.5, "linewidth": 1.0, "linestyle": "-"}
         else:
             looks[row.form] = {"color": "black", "marker": ".", "linewidth": 0.9, "linestyle": next(lines)}
     return looks
