@@ -320,6 +320,18 @@ def test_unknown_profile_names_the_allowed_ones(sources, make):
     assert not (sources / "injected").exists() and not (sources / "results").exists()
 
 
+def test_benchmarks_of_instructions_that_the_cpu_lacks_are_left_out_and_named(sources, make):
+    asked = {run["name"]: run["parameters"]["isa"] for run in notebook.expand("speed") if "isa" in run["parameters"]}
+    output = make(sources, "bench", "PROFILE=speed", "ARGS=-n", SBKIT_ISA="scalar")
+    for isa in ("avx2", "avx512"):
+        names = ", ".join(name for name in asked if asked[name] == isa)
+        assert f"left out, as this CPU has no {isa}: {names}\n" in output
+    usable = [run for run in notebook.expand("speed") if asked.get(run["name"], "auto") == "auto"]
+    assert planned(output) == {"bench": len(usable), "benchmarks": 1}
+    output = make(sources, "bench", "PROFILE=widths", "ARGS=-n", SBKIT_ISA="scalar", fails=True)
+    assert "every benchmark of widths asks for instructions that this CPU does not have: avx2, avx512" in output
+
+
 def test_a_rule_is_words_and_nothing_that_a_shell_runs(sources, make):
     rule = "benchmarks;touch injected $(touch injected)"
     output = make(sources, "reproduce", "PROFILE=smoke", f"RULE={rule.replace('$', '$$')}", fails=True)
