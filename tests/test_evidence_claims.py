@@ -115,7 +115,7 @@ def test_rows_hold_words_of_the_lists_and_what_is_missing(judged):
     assert table.loc["C5", ["verdict", "ours", "n"]].tolist() == ["no record", "-", 0]
     assert table.loc["C5", "lacks"] == "a training run of the design signed_binary"
     assert table.loc["C13", "verdict"] == "out of reach" and "PROFILE=imagenet" in table.loc["C13", "command"]
-    assert table.loc["C1", "cpu"] == "AMD EPYC" and table.loc["C1", "records"] == "layers"
+    assert table.loc["C1", "cpu"] == "AMD EPYC, avx512" and table.loc["C1", "records"] == "layers"
     assert (table.loc[table["n"] > 0, "verdict"] != "no record").all()
 
 
@@ -142,18 +142,24 @@ def test_headline_is_what_a_stranger_reads(listed, judged):
 
 
 def test_each_cpu_has_its_row(listed, committed):
-    table = claims.cpus_table(listed, {name: committed(name)._evidence.bench for name in ("review", "speed", "cifar")})
+    profiles = ("review", "speed", "cifar", "int8")
+    table = claims.cpus_table(listed, {name: committed(name)._evidence.bench for name in profiles})
     rows = table[table["id"] == "C1-signed"]
-    assert rows["profile"].tolist() == ["review", "speed"], "cifar has no benchmark"
-    assert rows["cpu"].tolist() == ["Intel(R) Xeon(R) Processor", "AMD EPYC"]
-    assert rows["of"].tolist() == ["processes", "rounds"]
-    assert rows["ours"].tolist() == ["1.08 ± 0.05 (n=5)", "1.10 ± 0.05 (n=7)"]
+    assert rows["profile"].tolist() == ["review", "speed", "int8"], "cifar has no benchmark"
+    assert rows["cpu"].tolist() == ["Intel(R) Xeon(R) Processor, avx512", "AMD EPYC, avx512", "AMD EPYC, avx2"]
+    assert rows["of"].tolist() == ["processes", "rounds", "rounds"]
+    assert rows["ours"].tolist() == ["1.08 ± 0.05 (n=5)", "1.10 ± 0.05 (n=7)", "1.09 ± 0.07 (n=7)"]
 
 
 def test_effects_are_tested_together_and_pairs_across_cpus_are_counted():
     """Holm by hand: 0.01 * 3, 0.02 * 2 and 0.04 * 1, of which none may be below the one before."""
-    runs = [("a-s0", 0, "Xeon"), ("b-s0", 0, "EPYC"), ("a-s1", 1, "Xeon"), ("b-s1", 1, "Xeon")]
-    train = pd.DataFrame(runs, columns=["name", "seed", "provenance_cpu"])
+    runs = [
+        ("a-s0", 0, "EPYC", "avx512"),
+        ("b-s0", 0, "EPYC", "avx2"),
+        ("a-s1", 1, "Xeon", "amx"),
+        ("b-s1", 1, "Xeon", "amx"),
+    ]
+    train = pd.DataFrame(runs, columns=["name", "seed", "provenance_cpu", "provenance_isa"])
     rows = []
     for name, p in (("first", 0.04), ("second", 0.01), ("third", 0.02)):
         distance = -stdtrit(2, p / 2) / stdtrit(2, 0.975)  # of a half width of 1 and n = 3

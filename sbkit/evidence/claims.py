@@ -172,10 +172,11 @@ def numbers(found: Measured | None) -> dict[str, Any]:
 
 
 def _cpus(evidence: Evidence) -> dict[str, str]:
-    """The CPU of each record by its name."""
-    frames = [frame for frame in (evidence.train, evidence.bench) if "provenance_cpu" in frame]
-    found = pd.concat([frame[["name", "provenance_cpu"]] for frame in frames]) if frames else DataFrame()
-    return dict(found.dropna().drop_duplicates().itertuples(index=False))
+    """The CPU of each record by its name. Its instruction set tells generations apart that call themselves the same."""
+    columns = ["name", "provenance_cpu", "provenance_isa"]
+    frames = [frame[columns] for frame in (evidence.train, evidence.bench) if len(frame)]
+    found = pd.concat(frames).dropna().drop_duplicates() if frames else DataFrame()
+    return {name: ", ".join(filter(None, words)) for name, *words in found.itertuples(index=False)}
 
 
 def tests_table(table: DataFrame, evidence: Evidence) -> DataFrame:
@@ -191,7 +192,7 @@ def tests_table(table: DataFrame, evidence: Evidence) -> DataFrame:
         two_sided(row.value - row.neutral, row.half_width, row.n)
         for row in effects[["value", "neutral", "half_width", "n"]].itertuples()
     ]
-    across = [_across_cpus(names.split(", "), evidence) for names in effects["records"]]
+    across = [_across_cpus(names.split(", "), evidence.train) for names in effects["records"]]
     found = effects[["id", "ours"]].assign(p=p, across_cpus=across).sort_values("p", kind="stable", ignore_index=True)
     corrected = (found["p"] * np.arange(len(found), 0, -1)).cummax().clip(upper=1)
     found.insert(3, "holm", corrected)
@@ -199,10 +200,10 @@ def tests_table(table: DataFrame, evidence: Evidence) -> DataFrame:
     return found
 
 
-def _across_cpus(names: list[str], evidence: Evidence) -> str:
-    if evidence.train.empty or not (runs := evidence.train[evidence.train["name"].isin(names)]).size:
+def _across_cpus(names: list[str], train: DataFrame) -> str:
+    if train.empty or not (runs := train[train["name"].isin(names)]).size:
         return "-"
-    cpus = runs.groupby("seed")["provenance_cpu"].nunique()
+    cpus = (runs["provenance_cpu"] + runs["provenance_isa"]).groupby(runs["seed"]).nunique()
     return f"{(cpus > 1).sum()} of {len(cpus)}"
 
 

@@ -29,14 +29,15 @@ def integers_table(bench: DataFrame, study: str = "integers") -> DataFrame:
     may_use  a value of MAY_USE
     form     ours: a value of FORMS; libraries in 8 bits: ALIKE, or ANY where they may use more; all floats: ""
 
-    Empty without such a benchmark.
+    Networks stand in the order of their names and widths. Empty without such a benchmark.
     """
     if bench.empty or not (bench["study"] == study).any():
         return DataFrame()
     bench = bench[bench["study"] == study]
     bench = bench.assign(may_use=[MAY_USE.get(config.get("isa", "auto"), "") for config in bench["config"]])
     parts = [benchmarks.find(bench[bench["may_use"] == use], study) for use in MAY_USE.values()]
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    ordered = [part.sort_values(["model", "width"], kind="stable") for part in parts if len(part)]
+    table = pd.concat(ordered, ignore_index=True)
     benchmarks.one_machine(table, ["provenance_cpu"])
     form = [FORMS.get((way.scheme, way.regions, way.codebook_bits), "") for way in table["way"]]
     libraries = np.where((table["may_use"] == MAY_USE["auto"]) | (table["isa"] != ""), ALIKE, ANY)
