@@ -1,10 +1,13 @@
-"""Tables for people: the text of a cell, and Markdown."""
+"""Tables for people: the text of a cell, Markdown, and rows and columns in the order that was given."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def cell(value: Any) -> str:
@@ -19,6 +22,17 @@ def cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value).replace(" ± ", "\u00a0±\u00a0").replace(" (n=", "\u00a0(n=")
+
+
+def spread(table: DataFrame, place: list[str], column: str, values: str) -> DataFrame:
+    """A row for each `place`, the names of columns, and a column of `values` for each value of `column`.
+
+    Rows and columns stand in the order in which they first appear; a cell that no row fills is NaN. Raises ValueError
+    where two rows fill one cell.
+    """
+    wide = table.pivot(index=place, columns=column, values=values)
+    rows = list(table[place].drop_duplicates().itertuples(index=False, name=None))
+    return wide.loc[rows, list(table[column].drop_duplicates())].reset_index().rename_axis(columns=None)
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[str] = ()) -> str:

@@ -7,6 +7,7 @@ from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import MAY_USE
+from sbkit.tables import spread
 
 STAGES = ("tables", "sums", "finish")
 SHOWN = ("signed binary", "signed binary, 16 masks of 8 channels")  # of evidence.integers.FORMS
@@ -42,9 +43,5 @@ def bounds_summary(bounds: DataFrame) -> DataFrame:
         f"{row.algorithm} {share} ({row.tables:.0f} + {row.sums:.0f} + {row.finish:.0f})"
         for row, share in zip(bounds.itertuples(), shares, strict=True)
     ]
-    place = ["may_use", "form", "bits"]
     found = bounds.assign(text=texts, bits=bounds["activation_bits"])
-    wide = found.pivot(index=place, columns="layer", values="text")
-    rows = found[place].drop_duplicates()
-    wide = wide.loc[list(rows.itertuples(index=False, name=None)), list(found["layer"].drop_duplicates())]
-    return wide.reset_index().rename_axis(columns=None)
+    return spread(found, ["may_use", "form", "bits"], "layer", "text")

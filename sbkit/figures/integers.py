@@ -22,6 +22,7 @@ from sbkit.evidence.benchmarks import MAY_USE
 from sbkit.evidence.integers import ALIKE, ANY, BINARY, FLOATS, FORMS
 from sbkit.evidence.stats import interval, shown
 from sbkit.figures import layout, style
+from sbkit.tables import spread
 from sbkit.way import FLOAT_BITS
 
 
@@ -77,10 +78,11 @@ def times_summary(times: DataFrame) -> DataFrame:
     """`times_table` for people: a column for each number of activation bits."""
     texts = [f"{row.times:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}" for row in times.itertuples()]
     bits = [f"{bits} bits" for bits in times["activation_bits"]]
-    wide = times.assign(text=texts, bits=bits).pivot(index=["may_use", "over", "form"], columns="bits", values="text")
-    order = list(dict.fromkeys(zip(times["may_use"], times["over"], times["form"], strict=True)))
-    order.sort(key=lambda row: (list(MAY_USE.values()).index(row[0]), [ALIKE, ANY, BINARY].index(row[1])))
-    return wide.loc[order].reset_index().rename_axis(columns=None)
+    order = [*MAY_USE.values(), ALIKE, ANY, BINARY]
+    rows = times.assign(text=texts, bits=bits).sort_values(
+        ["may_use", "over"], key=lambda words: words.map(order.index), kind="stable"
+    )
+    return spread(rows, ["may_use", "over", "form"], "bits", "text")
 
 
 def throughput_table(table: DataFrame) -> DataFrame:
@@ -152,13 +154,12 @@ def networks_overview(networks: DataFrame, bits: int = 6) -> DataFrame:
     """
     named = networks.assign(network=_names(networks))
     place = ["network", "may_use"]
-    int8 = named[named["form"] == ALIKE].set_index(place)
+    int8 = named[named["form"] == ALIKE]
+    best = [f"{row.ms:.3g} ms, {replace(row.way, precision='fp32').label()}" for row in int8.itertuples()]
     ours = named[(named["bits"] == bits) & named["form"].isin(FORMS.values())]
     texts = [shown(row.rounds, row.rounds_half_width, row.n) for row in ours.itertuples()]
-    wide = ours.assign(text=texts).pivot(index=place, columns="form", values="text").loc[int8.index]
-    best = [f"{row.ms:.3g} ms, {replace(row.way, precision='fp32').label()}" for row in int8.itertuples()]
-    forms = [form for form in FORMS.values() if form in wide]
-    return wide[forms].assign(int8=best)[["int8", *forms]].reset_index().rename_axis(columns=None)
+    wide = spread(ours.assign(text=texts), place, "form", "text")
+    return int8.assign(int8=best)[[*place, "int8"]].merge(wide, on=place)
 
 
 def _names(networks: DataFrame) -> list[str]:

@@ -18,6 +18,7 @@ from sbkit.evidence import benchmarks
 from sbkit.evidence.benchmarks import PLACE
 from sbkit.evidence.stats import interval, measured, shown
 from sbkit.figures import layout, style
+from sbkit.tables import spread
 from sbkit.way import KERNELS, Way
 
 # Tables
@@ -83,9 +84,7 @@ def speedup_table(speed: DataFrame) -> DataFrame:
 def speedup_summary(speedup: DataFrame) -> DataFrame:
     """`speedup_table` for people: one row per contender and reference, a column per layer and sum."""
     texts = [shown(row.speedup, row.speedup_half_width, row.n) for row in speedup.itertuples()]
-    wide = speedup.assign(text=texts).pivot(index=["over", "label"], columns="layer", values="text")
-    order = list(dict.fromkeys(zip(speedup["over"], speedup["label"], strict=True)))
-    return wide.loc[order, list(dict.fromkeys(speedup["layer"]))].reset_index().rename_axis(columns=None)
+    return spread(speedup.assign(text=texts), ["over", "label"], "layer", "text")
 
 
 def training_table(steps: DataFrame) -> DataFrame:

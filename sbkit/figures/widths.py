@@ -12,6 +12,7 @@ from sbkit.evidence import benchmarks
 from sbkit.evidence.integers import ALIKE, FORMS
 from sbkit.evidence.widths import may_be
 from sbkit.figures import layout, style
+from sbkit.tables import spread
 
 BITS = 6
 _LINES = ("-", "--", ":")  # of networks, in their order
@@ -50,11 +51,7 @@ def _fastest(timings: DataFrame) -> DataFrame:
 
 def widths_summary(widths: DataFrame) -> DataFrame:
     """`widths_table` for people: a column for each form."""
-    place = ["network", "may_use", "width"]
-    wide = widths.pivot(index=place, columns="form", values="wide")
-    order = widths[place].drop_duplicates()
-    wide = wide.loc[list(order.itertuples(index=False, name=None)), [form for form in FORMS.values() if form in wide]]
-    return wide.reset_index().rename_axis(columns=None)
+    return spread(widths, ["network", "may_use", "width"], "form", "wide")
 
 
 @style.drawn
