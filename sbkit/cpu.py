@@ -27,13 +27,14 @@ def bf16_trouble() -> str:
 
 
 def death_in_trial(program: str, *arguments: str | os.PathLike) -> str:
-    """The signal that a Python program dies of in a process of its own, and what may avoid it; empty if of none.
+    """What a Python program dies of in a process of its own, a signal or an error; empty where it ends well.
 
     A virtual machine may announce AMX and hide the sizes of its tiles (CPUID leaf 1Dh). oneDNN then computes without
     AMX where it asks for them, and stops the process where it does not.
     """
-    trial = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True)
+    trial = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
     if trial.returncode >= 0:
-        return ""
+        last = trial.stderr.strip().rpartition("\n")[2]
+        return f"failed in a trial: {last}" if trial.returncode else ""
     name = signal.Signals(-trial.returncode).name
     return f"died of {name} in a trial; ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 avoids the AMX unit"

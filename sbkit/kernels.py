@@ -106,9 +106,12 @@ class Prepared:
     rounding: Rounding | None = field(default=None, repr=False)
 
 
-def isas() -> tuple[str, ...]:
-    """Instruction sets usable here, the widest last; the environment variable SBKIT_ISA caps them."""
-    usable = tuple(_kernels.isas())
+def isas(activation_bits: int = FLOAT_BITS) -> tuple[str, ...]:
+    """Instruction sets usable here, the widest last; the environment variable SBKIT_ISA caps them.
+
+    Integer activations need more of AVX-512 than floats do.
+    """
+    usable = tuple(_kernels.isas() if activation_bits == FLOAT_BITS else _kernels.integer_isas())
     cap = os.environ.get("SBKIT_ISA")
     if not cap:
         return usable
@@ -123,9 +126,7 @@ def build_info() -> dict:
 
 def usable_isa(isa: str, activation_bits: int = FLOAT_BITS) -> str:
     """The ISA of this name, or the widest for "auto". Raises ValueError for one that is not usable here."""
-    usable = isas()
-    if activation_bits < FLOAT_BITS:
-        usable = tuple(each for each in usable if each in _kernels.integer_isas())
+    usable = isas(activation_bits)
     choice("isa", isa, ("auto", *usable))
     return usable[-1] if isa == "auto" else isa
 

@@ -310,9 +310,10 @@ def _proc(file: str, *fields: str) -> str:
 
 def _cpu() -> str:
     sysctl = _run("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None
-    return (
-        _proc("cpuinfo", "model name", "Model") or (sysctl or "").strip() or platform.processor() or platform.machine()
-    )
+    named = _proc("cpuinfo", "model name", "Model") or (sysctl or "").strip()
+    if not named and (part := _proc("cpuinfo", "CPU part")):  # of ARM servers, which have no name there
+        named = f"{platform.machine()}, implementer {_proc('cpuinfo', 'CPU implementer')}, part {part}"
+    return named or platform.processor() or platform.machine()
 
 
 def _isa() -> str:

@@ -115,7 +115,7 @@ def test_rows_hold_words_of_the_lists_and_what_is_missing(judged):
     assert table.loc["C5", ["verdict", "ours", "n"]].tolist() == ["no record", "-", 0]
     assert table.loc["C5", "lacks"] == "a training run of the design signed_binary"
     assert table.loc["C13", "verdict"] == "out of reach" and "PROFILE=imagenet" in table.loc["C13", "command"]
-    assert table.loc["C1", "cpu"] == "AMD EPYC, avx512" and table.loc["C1", "records"] == "layers"
+    assert table.loc["C1", "cpu"] == "AMD EPYC (avx512)" and table.loc["C1", "records"] == "layers"
     assert (table.loc[table["n"] > 0, "verdict"] != "no record").all()
 
 
@@ -146,7 +146,7 @@ def test_each_cpu_has_its_row(listed, committed):
     table = claims.cpus_table(listed, {name: committed(name)._evidence.bench for name in profiles})
     rows = table[table["id"] == "C1-signed"]
     assert rows["profile"].tolist() == ["review", "speed", "int8"], "cifar has no benchmark"
-    assert rows["cpu"].tolist() == ["Intel(R) Xeon(R) Processor, avx512", "AMD EPYC, avx512", "AMD EPYC, avx2"]
+    assert rows["cpu"].tolist() == ["Intel(R) Xeon(R) Processor (avx512)", "AMD EPYC (avx512)", "AMD EPYC (avx2)"]
     assert rows["of"].tolist() == ["processes", "rounds", "rounds"]
     assert rows["ours"].tolist() == ["1.08 ± 0.05 (n=5)", "1.10 ± 0.05 (n=7)", "1.09 ± 0.07 (n=7)"]
 

@@ -108,6 +108,21 @@ def test_whole_networks_are_held_against_the_best_int8_network():
     assert integers.networks_table(DataFrame()).empty
 
 
+def test_without_int8_libraries_ours_are_beside_binary_alone(committed):
+    """As on a machine where torch has no engine for them, and neither ONNX Runtime nor OpenVINO is installed."""
+    bench = committed("int8")._evidence.bench
+    bench = bench[bench["precision"] != "int8"]
+    layers = integers_table(bench)
+    times = integers.times_summary(integers.times_table(layers))
+    assert set(times["over"]) == {BINARY} and len(times) == 3
+    check(integers.fig_integers(integers.throughput_table(layers)))
+    networks = integers.networks_table(integers_table(bench, "network_integers"))
+    overview = integers.networks_overview(networks)
+    assert len(overview) == 10 and (overview.drop(columns=["network", "may_use"]) == "-").all(axis=None)
+    summary = integers.networks_summary(networks)
+    assert set(summary["times"]) == {"-"} and not summary["ms"].str.contains("nan").any()
+
+
 def test_a_profile_without_the_study_has_no_table():
     assert integers_table(DataFrame()).empty
     assert integers_table(bench("auto").assign(study="layers")).empty

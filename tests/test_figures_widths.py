@@ -63,9 +63,15 @@ def test_the_figure_has_a_panel_for_each_instruction_set(table):
     check(figure)
 
 
+def test_without_int8_libraries_there_are_dashes_and_a_figure_without_points():
+    alone = [timed(width, "auto", SIGNED, 1.0) for width in (8, 16)]
+    table = widths.widths_table(integers_table(benchmarks.timed(DataFrame(alone)), "network_integers"))
+    assert table["wide"].tolist() == ["-", "-"] and table["value"].isna().all()
+    assert widths.widths_summary(table)["signed binary"].tolist() == ["-", "-"]
+    check(widths.fig_widths(table))
+
+
 def test_a_profile_without_widths_has_no_table():
     assert widths.widths_table(DataFrame()).empty
-    alone = [timed(width, "auto", SIGNED, 1.0) for width in (8, 16)]
-    assert widths.widths_table(integers_table(benchmarks.timed(DataFrame(alone)), "network_integers")).empty
     rows = [timed(0, "auto", way, 1.0) for way in (*INT8, SIGNED)]
     assert widths.widths_table(integers_table(benchmarks.timed(DataFrame(rows)), "network_integers")).empty

@@ -10,7 +10,7 @@ from sbkit import integers, kernels
 from sbkit.conv import ConvShape, QuantizedWeight
 from sbkit.integers import Rounding
 
-ISAS = [isa for isa in kernels.isas() if isa in kernels._kernels.integer_isas()]
+ISAS = kernels.isas(activation_bits=8)
 isas = pytest.mark.parametrize("isa", ISAS)
 WAYS = [("dense", 0), ("lookup", 0), ("table", 0), ("table", 8), ("table", 16)]  # and the bits of a lane
 ways = pytest.mark.parametrize("algorithm,lane_bits", WAYS, ids=lambda value: str(value))

@@ -9,7 +9,7 @@ from sbkit.conv import ConvShape
 from sbkit.integers import Rounding
 
 GENERATOR = np.random.default_rng(0)
-isas = pytest.mark.parametrize("isa", [isa for isa in kernels.isas() if isa in kernels._kernels.integer_isas()])
+isas = pytest.mark.parametrize("isa", kernels.isas(activation_bits=8))
 SHAPES = [
     *layers.SHAPES,
     ConvShape(C=3, H=21, W=40, K=6, R=7, S=7, stride=2, padding=3, name="7x7 stride 2"),

@@ -8,7 +8,7 @@ from sbkit import kernels
 from sbkit.conv import ConvShape
 
 GENERATOR = np.random.default_rng(0)
-isas = pytest.mark.parametrize("isa", [isa for isa in kernels.isas() if isa in kernels._kernels.integer_isas()])
+isas = pytest.mark.parametrize("isa", kernels.isas(activation_bits=8))
 
 
 def random_bytes(size: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The parts of the batch driver that need no batch: the estimate of its time, and what a job's code is."""
+"""The parts of the batch driver that need no batch: the estimate of its time, what is a job's code, and left out."""
 
 import json
 import runpy
@@ -60,3 +60,29 @@ def test_code_of_a_job_is_what_it_imports_at_any_depth(tmp_path):
     read = ["sbkit/__init__.py", "sbkit/a.py", "sbkit/c.py", "sbkit/p/__init__.py", "sbkit/p/q.py"]
     assert imported(tmp_path, "n.ipynb") == read
     assert imported(tmp_path, "sbkit/c.py") == []
+
+
+@pytest.fixture
+def left_out(monkeypatch):
+    """That function, as the process that starts a batch has it on a CPU without AVX-512."""
+    monkeypatch.setenv("SBKIT_LEFT_OUT", "")  # so that it is gone after the test
+    monkeypatch.delenv("SBKIT_LEFT_OUT")
+    monkeypatch.setenv("SBKIT_ISA", "avx2")
+    return runpy.run_path(WORKFLOW / "instructions.py")["left_out"]
+
+
+def runs(**isas):
+    return [{"name": name, "parameters": {"isa": isa} if isa else {}} for name, isa in isas.items()]
+
+
+def test_what_is_not_usable_is_left_out_and_named_once(left_out, capsys, monkeypatch):
+    asked = runs(a="auto", b="avx512", c=None, d="scalar", e="avx512", misspelt="avx-512", wrong=["avx2"])
+    assert left_out(asked) == ["b", "e"]
+    assert capsys.readouterr().err == "left out, as avx512 is not usable here: b, e\n"
+    monkeypatch.setenv("SBKIT_ISA", "scalar")  # a job on another machine is told
+    assert left_out(runs(d="avx2")) == ["b", "e"] and capsys.readouterr().err == ""
+
+
+def test_nothing_is_left_out_where_a_person_says_so(left_out, monkeypatch):
+    monkeypatch.setenv("SBKIT_LEFT_OUT", "")
+    assert left_out(runs(b="avx512")) == []

@@ -4,19 +4,27 @@
 no kill leaves a stale one behind. Runs before any environment exists, on any Python 3 of a POSIX system.
 """
 
+import errno
 import fcntl
 import os
 import sys
 
 
 def hold(path: str) -> int:
-    """Take the lock for as long as the returned file descriptor is open."""
+    """Take the lock for as long as the returned file descriptor is open; where there are no locks, say so and go on."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print("another make or snakemake works in this folder: waiting", file=sys.stderr, flush=True)
         fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+        print(
+            f"no locks on this file system ({error.strerror}): see to it that nothing else works in this folder",
+            file=sys.stderr,
+        )
     return file
 
 

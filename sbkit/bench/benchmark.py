@@ -51,7 +51,7 @@ def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Reco
     extra = {
         "isa": ", ".join(sorted({row.get("isa") or "" for row in metrics["timings"] if "scheme" in row["way"]} - {""})),
         "caches": "warm",
-        "peers": {peer: importlib.metadata.version(peer) for peer in sorted(timed)},
+        "peers": {peer: _version(peer) for peer in sorted(timed)},
     }
     seeds = [config.seed + i for i in range(config.processes)] if config.processes > 1 else config.seed
     provenance = records.provenance(
@@ -61,6 +61,11 @@ def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Reco
     record = records.Record("bench", records.run_id("bench", changed), changed, metrics, {}, provenance)
     records.write(record, Path(folder) / "records" / "bench" / f"{name or record.id}.json")
     return record
+
+
+def _version(module: str) -> str:
+    """That of the package which brought a module: several bring onnxruntime."""
+    return importlib.metadata.version(importlib.metadata.packages_distributions()[module][0])
 
 
 def measure(config: BenchConfig) -> dict[str, Any]:

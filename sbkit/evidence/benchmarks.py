@@ -75,11 +75,15 @@ def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
 
 
 def one_machine(timings: DataFrame, columns: Iterable[str] = ("provenance_cpu", "provenance_isa")) -> DataFrame:
-    """The timings. Raises ValueError if they come from more than one CPU model or instruction set."""
+    """The timings. Raises ValueError, which names the records, if they come from several CPUs or instruction sets."""
     for column in columns:
-        values = timings[column].drop_duplicates().tolist()
-        if len(values) > 1:
-            raise ValueError(f"timings of several machines do not compare; {column}: {', '.join(map(str, values))}")
+        names = timings.groupby(column, sort=False)["name"].unique()
+        if len(names) > 1:
+            found = "; ".join(f"{value} in {', '.join(map(str, each))}" for value, each in names.items())
+            raise ValueError(
+                f"timings of several machines do not compare; {column}: {found}; allowed: one of them, so remove the "
+                "records of the others"
+            )
     return timings
 
 

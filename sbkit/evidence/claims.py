@@ -176,7 +176,7 @@ def _cpus(evidence: Evidence) -> dict[str, str]:
     columns = ["name", "provenance_cpu", "provenance_isa"]
     frames = [frame[columns] for frame in (evidence.train, evidence.bench) if len(frame)]
     found = pd.concat(frames).dropna().drop_duplicates() if frames else DataFrame()
-    return {name: ", ".join(filter(None, words)) for name, *words in found.itertuples(index=False)}
+    return {name: f"{cpu} ({isa})" if isa else cpu for name, cpu, isa in found.itertuples(index=False)}
 
 
 def tests_table(table: DataFrame, evidence: Evidence) -> DataFrame:

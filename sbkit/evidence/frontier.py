@@ -76,7 +76,9 @@ def _timings(bench: DataFrame) -> DataFrame:
         asked = [config.get("isa", "auto") == isa for config in bench["config"]]
         found = benchmarks.find(bench[asked], "trained").assign(may_use=may_use)
         parts.append(found if isa == "auto" else found[found["isa"] != ""])
-    return pd.concat(parts, ignore_index=True) if parts else DataFrame()
+    if not (parts := [part for part in parts if len(part)]):
+        return DataFrame()
+    return benchmarks.one_machine(pd.concat(parts, ignore_index=True), ["provenance_cpu"])
 
 
 def points(table: DataFrame) -> DataFrame:

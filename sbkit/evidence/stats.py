@@ -88,7 +88,11 @@ def exact(value: float, names: Iterable[str] = ()) -> Measured:
 
 
 def shown(mean: float, half_width: float, n: int, digits: int = 2) -> str:
-    """`87.10 ± 0.40 (n=3)`; of one value `87.10 (n=1)`, or `87.10 (exact)` where it has no spread (half width 0)."""
+    """`87.10 ± 0.40 (n=3)`; of one value `87.10 (n=1)`, or `87.10 (exact)` where it has no spread (half width 0).
+    A dash for a mean of NaN.
+    """
+    if math.isnan(mean):
+        return "-"
     if n == 1:
         return f"{mean:.{digits}f} ({'exact' if half_width == 0 else 'n=1'})"
     return f"{mean:.{digits}f} ± {half_width:.{digits}f} (n={n})"

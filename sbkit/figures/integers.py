@@ -6,6 +6,7 @@ on a CPU that they load, medians also measure how much that load slows each cont
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -45,7 +46,8 @@ def _contests(table: DataFrame) -> Iterator[tuple[str, int, str, DataFrame, Data
         alike = table[table["may_use"] == may_use]
         same_bits = alike[alike["activation_bits"] == bits]
         ours = same_bits[same_bits["form"] == form]
-        yield may_use, bits, ALIKE, _fastest(ours, form), _fastest(alike, ALIKE)
+        if len(int8 := _fastest(alike, ALIKE)):
+            yield may_use, bits, ALIKE, _fastest(ours, form), int8
         if len(more := _with_more(alike)):
             yield may_use, bits, ANY, _fastest(ours, form), more
         if (ours["scheme"] == "signed_binary").any():
@@ -56,9 +58,9 @@ def times_table(table: DataFrame) -> DataFrame:
     """How many times as fast as a reference ours are, the geometric mean of the layers, from `integers_table`.
 
     A row for each of `may_use`, activation bits, form and reference (`over`): ALIKE, the fastest library in 8 bits of
-    those with the same instructions; ANY, of all, if another one is faster in a layer; BINARY, the fastest way of
-    binary with as many bits. Ours is the fastest of its ways in each layer. `times` is by least times; `rounds` and its
-    95 % half width are over rounds by their medians, each round's ratio taken within the round.
+    those with the same instructions, where one was timed; ANY, of all, if another one is faster in a layer; BINARY, the
+    fastest way of binary with as many bits. Ours is the fastest of its ways in each layer. `times` is by least times;
+    `rounds` and its 95 % half width are over rounds by their medians, each round's ratio taken within the round.
     """
     rows = []
     for may_use, bits, over, ours, reference in _contests(table):
@@ -105,8 +107,8 @@ def networks_table(table: DataFrame) -> DataFrame:
     A row for each network, width, batch, number of threads, `may_use`, form and activation bits; forms of ours are
     those of FORMS. `ms` is the least time of a batch in milliseconds. `times` is how many times as fast as the fastest
     int8 network that may use the same instructions (ALIKE), by least times; `rounds` and its 95 % half width are over n
-    rounds by their medians, each round's ratio taken within the round. `kilobytes` are those that the quantized layers
-    read for their weights.
+    rounds by their medians, each round's ratio taken within the round; NaN where no int8 network was timed.
+    `kilobytes` are those that the quantized layers read for their weights.
     """
     return DataFrame([row for _, alike in _comparisons(table) for row in _rows(alike)])
 
@@ -116,8 +118,9 @@ def _comparisons(table: DataFrame) -> Iterator[tuple[Any, DataFrame]]:
 
 
 def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
-    reference = _fastest(alike, ALIKE).iloc[0]
-    parts = [_fastest(alike[alike["form"] == ""], ""), reference.to_frame().T, _with_more(alike)]
+    int8 = _fastest(alike, ALIKE)
+    reference = {"min_ms": math.nan, "round_ms": math.nan} if int8.empty else int8.iloc[0]
+    parts = [_fastest(alike[alike["form"] == ""], ""), int8, _with_more(alike)]
     for bits in sorted(set(alike.loc[alike["form"].isin(FORMS.values()), "activation_bits"])):
         parts += [_fastest(alike[alike["activation_bits"] == bits], form) for form in FORMS.values()]
     for row in (row for part in parts for _, row in part.iterrows()):
@@ -139,7 +142,10 @@ def _rows(alike: DataFrame) -> Iterator[dict[str, Any]]:
 
 def networks_summary(networks: DataFrame) -> DataFrame:
     """`networks_table` for people: the way where it is a library's, times and rounds in one column."""
-    texts = [f"{row.times:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}" for row in networks.itertuples()]
+    texts = [
+        "-" if math.isnan(row.times) else f"{row.times:.2f}; {shown(row.rounds, row.rounds_half_width, row.n)}"
+        for row in networks.itertuples()
+    ]
     libraries = networks["form"].isin([ALIKE, ANY])
     form = networks["form"].where(~libraries, networks["form"] + ": " + networks["label"])
     columns = {"network": _names(networks), "may_use": networks["may_use"], "form": form, "bits": networks["bits"]}
@@ -151,15 +157,17 @@ def networks_summary(networks: DataFrame) -> DataFrame:
 def networks_overview(networks: DataFrame, bits: int = 6) -> DataFrame:
     """`networks_table` in a row for each network and `may_use`: the milliseconds of the best int8 network with the same
     instructions, and how many times as fast each form of ours with so many bits is, mean ± 95 % interval over rounds.
+    Dashes where no int8 network was timed.
     """
     named = networks.assign(network=_names(networks))
-    place = ["network", "may_use"]
-    int8 = named[named["form"] == ALIKE]
-    best = [f"{row.ms:.3g} ms, {replace(row.way, precision='fp32').label()}" for row in int8.itertuples()]
+    int8 = {
+        (row.network, row.may_use): f"{row.ms:.3g} ms, {replace(row.way, precision='fp32').label()}"
+        for row in named[named["form"] == ALIKE].itertuples()
+    }
     ours = named[(named["bits"] == bits) & named["form"].isin(FORMS.values())]
+    best = [int8.get(place, "-") for place in zip(ours["network"], ours["may_use"], strict=True)]
     texts = [shown(row.rounds, row.rounds_half_width, row.n) for row in ours.itertuples()]
-    wide = spread(ours.assign(text=texts), place, "form", "text")
-    return int8.assign(int8=best)[[*place, "int8"]].merge(wide, on=place)
+    return spread(ours.assign(int8=best, text=texts), ["network", "may_use", "int8"], "form", "text")
 
 
 def _names(networks: DataFrame) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -23,23 +25,22 @@ def widths_table(table: DataFrame) -> DataFrame:
 
     A row for each network, `may_use`, form and width that was asked for: `ms` is the least time in milliseconds,
     `value` how many times as wide by least times, infinite or 0 beyond the dense networks, and `wide` the same for
-    people, with the rounds beside it. The dense network of a width is the fastest in 8 bits that may use the same
-    instructions. Empty without networks of a width that was asked for, or without dense ones.
+    people, with the rounds beside it; NaN and a dash where no dense network was timed. The dense network of a width is
+    the fastest in 8 bits that may use the same instructions. Empty without networks of a width that was asked for.
     """
     rows = []
     asked = table[(table["width"] > 0) & (table["batch"] == 1) & (table["threads"] == 1)] if len(table) else table
     for (model, may_use), alike in asked.groupby(["model", "may_use"], sort=False) if len(asked) else ():
         dense = _fastest(alike[alike["form"] == ALIKE]).set_index("width")
-        if dense.empty:
-            continue
         rounds = DataFrame({width: Series(ms) for width, ms in dense["round_ms"].items()}).dropna()
         for form in FORMS.values():
             ours = alike[(alike["form"] == form) & (alike["activation_bits"] == BITS)]
             for row in _fastest(ours).itertuples():
-                wide = may_be(row.width, row.min_ms, Series(row.round_ms), dense["min_ms"], rounds)
+                timed = row.width, row.min_ms, Series(row.round_ms)
+                wide = may_be(*timed, dense["min_ms"], rounds) if len(dense) else None
                 rows.append(
                     {"network": model, "may_use": may_use, "form": form, "width": row.width, "ms": row.min_ms}
-                    | {"wide": str(wide), "value": wide.value}
+                    | {"wide": str(wide or "-"), "value": wide.value if wide else math.nan}
                 )
     return DataFrame(rows)
 
