@@ -421,9 +421,16 @@ def test_libraries_run_where_installed(peers, tmp_path, study):
     assert found.provenance["peers"].keys() == {"onnxruntime", "openvino"}
 
 
-def test_a_library_that_would_kill_the_process_is_skipped(peers, monkeypatch, work):
-    monkeypatch.setattr(open_vino, "_TRIAL", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
-    with pytest.raises(Unusable, match="died of SIGILL"):
+@pytest.mark.parametrize(
+    "trial, trouble",
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "died of SIGILL"),
+        ("raise RuntimeError('no such layer')", "failed in a trial: RuntimeError: no such layer"),
+    ],
+)
+def test_a_library_that_would_end_the_process_is_skipped(peers, monkeypatch, work, trial, trouble):
+    monkeypatch.setattr(open_vino, "_TRIAL", trial)
+    with pytest.raises(Unusable, match=trouble):
         open_vino.load(work, Way("openvino", precision="int8"))
 
 

@@ -237,6 +237,18 @@ def test_provenance(tmp_path, monkeypatch):
     records.write(replace(RECORD, provenance=found), tmp_path / "run.json")
 
 
+@pytest.mark.parametrize(
+    "cpuinfo, name",
+    [
+        ("vendor_id : GenuineIntel\nmodel name\t: Some CPU @ 2 GHz\n", "Some CPU @ 2 GHz"),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd40\n", f"{platform.machine()}, implementer 0x41, part 0xd40"),
+    ],
+)
+def test_a_cpu_is_named_as_it_names_itself(monkeypatch, cpuinfo, name):
+    monkeypatch.setattr(records.Path, "read_text", lambda self: cpuinfo)
+    assert records._cpu() == name
+
+
 def test_peak_memory_is_that_of_this_process():
     program = (
         "from sbkit.records import _peak_memory_bytes as peak; before = peak(); "
