@@ -77,11 +77,11 @@ redraw:
 gallery:  ## results/reference/README.md and the tables in README.md and docs/, from what `make figures` drew
 	exec "$(FIGURES_BIN)/python" -m sbkit.page --gallery
 
-test: setup  ## linters and the test suite, a smoke reproduction included
+test: setup  ## linters and the test suite on two cores, a smoke reproduction included; ARGS='-n 0 --pdb' for one alone
 	"$(BIN)/ruff" check sbkit tests notebooks workflow
 	"$(BIN)/ruff" format --check sbkit tests notebooks workflow
 	"$(BIN)/nbstripout" --verify notebooks/*.ipynb
-	exec "$(BIN)/python" -m pytest $(ARGS)
+	exec "$(BIN)/python" -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # A build of its own, which -S keeps the installed one from replacing: site would load that one's import hook.
 SANITIZED = ASAN_OPTIONS=detect_leaks=0 \
