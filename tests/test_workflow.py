@@ -330,7 +330,7 @@ def test_benchmarks_of_instructions_that_are_not_usable_here_are_left_out_and_na
     record.write_text("{}")
     left_out = {"SBKIT_LEFT_OUT": "resnet20_8_avx512"}
     output = make(sources, *widths, fails=True, **left_out)
-    assert f"{record.relative_to(sources)} comes from a machine with other instructions" in output
+    assert f"{record.relative_to(sources)}: left out of this batch, but recorded before" in output
 
 
 def test_a_rule_is_words_and_nothing_that_a_shell_runs(sources, make):

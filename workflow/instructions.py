@@ -6,22 +6,28 @@ may run on other CPUs than the node that they are sent from. Who sets that varia
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from sbkit.checks import choice
 
 LEFT_OUT = "SBKIT_LEFT_OUT"
 """The environment variable: names of benchmarks, separated by spaces."""
 
 
-def left_out(runs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The names of those of `expand`'s runs that are left out; they are printed, to stderr, once a batch.
+def left_out(isas: Mapping[str, Any]) -> list[str]:
+    """Which benchmarks of a profile are left out, of the `isa` that each asks for; printed, to stderr, once a batch.
 
     An `isa` that no machine has is not left out: the benchmark itself refuses it, and names those that there are.
+    Raises ValueError for a name in LEFT_OUT that is none of these benchmarks.
     """
     if LEFT_OUT not in os.environ:
-        asked = {run["name"]: isa for run in runs if (isa := run["parameters"].get("isa", "auto")) != "auto"}
+        asked = {name: isa for name, isa in isas.items() if isa != "auto"}
         os.environ[LEFT_OUT] = " ".join(_unusable(asked)) if asked else ""
-    return os.environ[LEFT_OUT].split()
+    names = os.environ[LEFT_OUT].split()
+    for name in names:
+        choice(f"a word of {LEFT_OUT}", name, isas)
+    return names
 
 
 def _unusable(asked: Mapping[str, Any]) -> list[str]:

@@ -65,7 +65,8 @@ def run(config: BenchConfig, folder: str | Path, name: str = "") -> records.Reco
 
 def _version(module: str) -> str:
     """That of the package which brought a module: several bring onnxruntime."""
-    return importlib.metadata.version(importlib.metadata.packages_distributions()[module][0])
+    packages = importlib.metadata.packages_distributions()
+    return importlib.metadata.version(packages.get(module, [module])[0])
 
 
 def measure(config: BenchConfig) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def contenders(work: Work, ways: Iterable[Way], skipped: list[str]) -> Iterator[
             missing = "" if error.name == way.algorithm else f"{error.name} "
             skip(f"{way.algorithm}: {missing}not installed", skipped)
             continue
-        except (ImportError, Unusable) as error:  # the first where a system library is missing or too old
+        except Unusable as error:
             skip(f"{way.algorithm} {way.precision}: {error}", skipped)
             continue
         with torch.inference_mode():
