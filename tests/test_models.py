@@ -330,8 +330,8 @@ def test_onnx_export_of_a_layer_and_of_a_network(key):
     model, x = build_model("resnet8", quantizer=QuantizerConfig(key), width=4).eval(), torch.randn(2, 3, 8, 8)
     layer, y = model.layer2[0].conv1, torch.randn(2, 4, 8, 8)
     torch.testing.assert_close(exported(layer, y), conv_of_codes(layer, y), atol=1e-5, rtol=1e-5)
-    logits = model(x).detach()
-    torch.testing.assert_close(exported(model, x), logits, atol=3e-4 * logits.abs().max().item(), rtol=0)
+    logits = model(x).detach()  # codes without scales: up to 1e7 where others are near 0, all of one rounding error
+    torch.testing.assert_close(exported(model, x), logits, atol=2e-6 * logits.abs().max().item(), rtol=0)
 
 
 def test_progress_reaches_every_quantizer():

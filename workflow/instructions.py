@@ -6,7 +6,7 @@ may run on other CPUs than the node that they are sent from. Who sets that varia
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sbkit.checks import choice
@@ -15,12 +15,13 @@ LEFT_OUT = "SBKIT_LEFT_OUT"
 """The environment variable: names of benchmarks, separated by spaces."""
 
 
-def left_out(isas: Mapping[str, Any]) -> list[str]:
-    """Which benchmarks of a profile are left out, of the `isa` that each asks for; printed, to stderr, once a batch.
+def left_out(benchmarks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of those of a profile's benchmarks, as `expand` has them, that are left out; printed once a batch.
 
     An `isa` that no machine has is not left out: the benchmark itself refuses it, and names those that there are.
     Raises ValueError for a name in LEFT_OUT that is none of these benchmarks.
     """
+    isas = {run["name"]: run["parameters"].get("isa", "auto") for run in benchmarks}
     if LEFT_OUT not in os.environ:
         asked = {name: isa for name, isa in isas.items() if isa != "auto"}
         os.environ[LEFT_OUT] = " ".join(_unusable(asked)) if asked else ""

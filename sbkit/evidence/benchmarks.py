@@ -74,6 +74,20 @@ def find(bench: DataFrame, study: str, shapes: str = "") -> DataFrame:
     return one_machine(found[started == started.max()])
 
 
+def find_each(bench: DataFrame, study: str) -> DataFrame:
+    """What `find` gives for each of MAY_USE, in their order, with the column `may_use`; empty where there is nothing.
+
+    Raises ValueError where timings come from several CPUs.
+    """
+    parts = []
+    for isa, may_use in MAY_USE.items() if len(bench) else ():
+        asked = [config.get("isa", "auto") == isa for config in bench["config"]]
+        parts.append(find(bench[asked], study).assign(may_use=may_use))
+    if not (parts := [part for part in parts if len(part)]):
+        return DataFrame()
+    return one_machine(pd.concat(parts, ignore_index=True), ["provenance_cpu"])
+
+
 def one_machine(timings: DataFrame, columns: Iterable[str] = ("provenance_cpu", "provenance_isa")) -> DataFrame:
     """The timings. Raises ValueError, which names the records, if they come from several CPUs or instruction sets."""
     for column in columns:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame
 
 from sbkit.designs import DESIGNS
@@ -71,14 +70,8 @@ def networks(train: DataFrame, bench: DataFrame) -> DataFrame:
 
 def _timings(bench: DataFrame) -> DataFrame:
     """Those of the newest benchmark for each of MAY_USE, without libraries that may use more."""
-    parts = []
-    for isa, may_use in benchmarks.MAY_USE.items() if len(bench) else ():
-        asked = [config.get("isa", "auto") == isa for config in bench["config"]]
-        found = benchmarks.find(bench[asked], "trained").assign(may_use=may_use)
-        parts.append(found if isa == "auto" else found[found["isa"] != ""])
-    if not (parts := [part for part in parts if len(part)]):
-        return DataFrame()
-    return benchmarks.one_machine(pd.concat(parts, ignore_index=True), ["provenance_cpu"])
+    found = benchmarks.find_each(bench, "trained")
+    return found[(found["may_use"] == benchmarks.MAY_USE["auto"]) | (found["isa"] != "")] if len(found) else found
 
 
 def points(table: DataFrame) -> DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame
 
 from sbkit.evidence import benchmarks
@@ -31,14 +30,12 @@ def integers_table(bench: DataFrame, study: str = "integers") -> DataFrame:
 
     Networks stand in the order of their names and widths. Empty without such a benchmark.
     """
-    if bench.empty or not (bench["study"] == study).any():
-        return DataFrame()
-    bench = bench[bench["study"] == study]
-    bench = bench.assign(may_use=[MAY_USE.get(config.get("isa", "auto"), "") for config in bench["config"]])
-    parts = [benchmarks.find(bench[bench["may_use"] == use], study) for use in MAY_USE.values()]
-    ordered = [part.sort_values(["model", "width"], kind="stable") for part in parts if len(part)]
-    table = pd.concat(ordered, ignore_index=True)
-    benchmarks.one_machine(table, ["provenance_cpu"])
+    table = benchmarks.find_each(bench, study)
+    if table.empty:
+        return table
+    uses = list(MAY_USE.values())
+    table = table.sort_values(["model", "width"], kind="stable")
+    table = table.sort_values("may_use", key=lambda column: column.map(uses.index), kind="stable", ignore_index=True)
     form = [FORMS.get((way.scheme, way.regions, way.codebook_bits), "") for way in table["way"]]
     libraries = np.where((table["may_use"] == MAY_USE["auto"]) | (table["isa"] != ""), ALIKE, ANY)
     table["form"] = np.where(table["precision"] == "int8", libraries, form)
